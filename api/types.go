@@ -1,0 +1,111 @@
+// Package api is the control API: HTTP and JSON under /v1, for the CLI, the
+// dashboard and people's own tools. Server answers it from a View and passes
+// writes on to the leader; Client speaks it.
+package api
+
+import (
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
+)
+
+// IndexHeader carries the index of the View that an answer was made from. A
+// client that sends it back as ?index= gets the next answer when something
+// has changed, or after ?wait= at the latest. An index may go back when the
+// leader changes: a client then starts again from 0.
+const IndexHeader = "X-Serve-Nomad-Index"
+
+// View is one look at the cluster, as one server sees it. It is never changed
+// once it is published.
+type View struct {
+	Index uint64 // grows with each change of State or World
+	State *raftstate.State
+	World *reconcile.World  // nil: not known here, because this server does not lead
+	Seen  []raftstate.Event // what the leader observed of late, oldest first; not in the log
+}
+
+// DeployRequest is the body of PUT /v1/applications.
+type DeployRequest struct {
+	RequestID    string                 `json:"request_id,omitempty"` // sent again after a lost answer, it is applied once
+	Applications []*appspec.Application `json:"applications"`
+	CheckIndex   map[string]uint64      `json:"check_index,omitempty"` // application -> modify_index that it must have; 0: must not exist
+	Message      string                 `json:"message,omitempty"`
+	By           string                 `json:"by,omitempty"`
+}
+
+// DeployResponse answers a DeployRequest that was accepted.
+type DeployResponse struct {
+	Index        uint64     `json:"index"`
+	Applications []Deployed `json:"applications"`
+}
+
+// Deployed is one application of a DeployResponse.
+type Deployed struct {
+	Name        string `json:"name"`
+	Version     int    `json:"version"`
+	ModifyIndex uint64 `json:"modify_index"`
+	Changed     bool   `json:"changed"` // false: the spec was there already
+}
+
+// ScaleRequest is the body of POST /v1/applications/{app}/deployments/{deployment}/scale.
+type ScaleRequest struct {
+	RequestID string `json:"request_id,omitempty"`
+	Replicas  int    `json:"replicas"`
+	Message   string `json:"message,omitempty"`
+	By        string `json:"by,omitempty"`
+}
+
+// WriteResponse answers any other write.
+type WriteResponse struct {
+	Index uint64 `json:"index"`
+}
+
+// PlanRequest is the body of POST /v1/plan.
+type PlanRequest struct {
+	Applications []*appspec.Application `json:"applications"`
+}
+
+// PlanResponse says what deploying would do.
+type PlanResponse struct {
+	Index        uint64            `json:"index"`
+	Applications []ApplicationPlan `json:"applications"`
+	Warnings     []string          `json:"warnings,omitempty"` // for example: Nomad has no room for all of it now
+}
+
+// ApplicationPlan is the plan for one application.
+type ApplicationPlan struct {
+	Name       string           `json:"name"`
+	Action     string           `json:"action"`      // create | update | none
+	CheckIndex uint64           `json:"check_index"` // for DeployRequest.CheckIndex
+	Changes    []appspec.Change `json:"changes"`
+	Steps      []string         `json:"steps"` // the first steps that the controller would take, each with its reason
+}
+
+// ServerInfo is the answer of GET /v1/agent/self.
+type ServerInfo struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Version   string    `json:"version"`
+	Leader    bool      `json:"leader"`
+	ClusterID string    `json:"cluster_id"`
+	Nomad     string    `json:"nomad"`  // address
+	Consul    string    `json:"consul"` // address
+	StartedAt time.Time `json:"started_at"`
+}
+
+// Peer is one server of GET /v1/status/peers.
+type Peer struct {
+	ID      string `json:"id"`
+	Address string `json:"address"` // of its Raft port
+	Leader  bool   `json:"leader"`
+	Voter   bool   `json:"voter"`
+}
+
+// ErrorResponse is the body of every answer of 400 and above.
+type ErrorResponse struct {
+	Error  string          `json:"error"`
+	Code   string          `json:"code"` // invalid | not_found | conflict | no_leader | unavailable | internal
+	Faults []appspec.Fault `json:"faults,omitempty"`
+}

@@ -1,0 +1,126 @@
+// Package appspec is the user's words: the application spec that people write
+// in HCL, as Go values. Parse reads it, with every fault placed; Validate holds
+// the rules that a spec from any source (HCL or the API's JSON) must keep; Diff
+// says what changed between two specs.
+package appspec
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/hashicorp/nomad/api"
+)
+
+// File is what one or more spec files name. Deploying it changes what it names
+// and nothing else.
+type File struct {
+	Applications []*Application `json:"applications"`
+	WorkerGroups []*WorkerGroup `json:"worker_groups,omitempty"`
+}
+
+// Application is a set of deployments behind one route.
+type Application struct {
+	Name           string        `json:"name"`
+	RoutePrefix    string        `json:"route_prefix"`              // "/" or "/a/b": starts with '/', no trailing '/'
+	Ingress        string        `json:"ingress"`                   // name of the deployment that takes the route's requests
+	RequestTimeout Duration      `json:"request_timeout,omitempty"` // 0: none; past it the proxy answers 504
+	Deployments    []*Deployment `json:"deployments"`               // in the file's order; names unique
+	Rollout        *Rollout      `json:"rollout,omitempty"`         // nil: defaults
+}
+
+// Deployment returns the named deployment, or nil.
+func (a *Application) Deployment(name string) *Deployment {
+	for _, d := range a.Deployments {
+		if d.Name == name {
+			return d
+		}
+	}
+	return nil
+}
+
+// Deployment is a set of like replicas and the limits on what they are sent.
+type Deployment struct {
+	Name                    string          `json:"name"`
+	Handles                 []string        `json:"handles,omitempty"` // names of the deployments that it calls; a DAG
+	NumReplicas             int             `json:"num_replicas"`      // with Autoscaling: the initial count
+	Autoscaling             *Autoscaling    `json:"autoscaling,omitempty"`
+	MaxOngoingRequests      int             `json:"max_ongoing_requests"` // per replica, at least 1
+	MaxQueuedRequests       int             `json:"max_queued_requests"`  // per deployment; -1: no limit
+	WorkerGroup             string          `json:"worker_group,omitempty"`
+	Resources               Resources       `json:"resources"`
+	Task                    *api.Task       `json:"task"` // as Nomad spells it; name and resources are ours to set
+	HealthCheck             HealthCheck     `json:"health_check"`
+	GracefulShutdownTimeout Duration        `json:"graceful_shutdown_timeout"`
+	UserConfig              json.RawMessage `json:"user_config,omitempty"` // a JSON object, compact
+}
+
+// Resources is what one replica is given.
+type Resources struct {
+	CPU      float64 `json:"cpu"`           // cores
+	MemoryMB int     `json:"memory_mb"`     // MiB
+	GPU      float64 `json:"gpu,omitempty"` // below 1: a share of one GPU; from 1: whole GPUs
+}
+
+// HealthCheck is the HTTP check that says whether a replica can serve.
+type HealthCheck struct {
+	Path    string   `json:"path"`
+	Period  Duration `json:"period"`
+	Timeout Duration `json:"timeout"`
+}
+
+// Autoscaling is Ray Serve's autoscaling_config, field for field.
+type Autoscaling struct {
+	MinReplicas           int      `json:"min_replicas"`
+	MaxReplicas           int      `json:"max_replicas"`
+	InitialReplicas       *int     `json:"initial_replicas,omitempty"` // nil: min_replicas
+	TargetOngoingRequests float64  `json:"target_ongoing_requests"`
+	UpscaleDelay          Duration `json:"upscale_delay"`
+	DownscaleDelay        Duration `json:"downscale_delay"`
+	DownscaleToZeroDelay  Duration `json:"downscale_to_zero_delay"`
+	UpscalingFactor       float64  `json:"upscaling_factor"`
+	DownscalingFactor     float64  `json:"downscaling_factor"`
+	LookBackPeriod        Duration `json:"look_back_period"` // 0: the present value
+	MetricsInterval       Duration `json:"metrics_interval"`
+	Aggregation           string   `json:"aggregation"` // mean | max | min
+}
+
+// Rollout says how a new version takes over from the old one. Nothing acts on
+// it yet: Parse refuses the block.
+type Rollout struct {
+	Strategy     string   `json:"strategy,omitempty"` // rolling | blue_green | canary
+	MaxSurge     int      `json:"max_surge,omitempty"`
+	Steps        []int    `json:"steps,omitempty"` // percent of traffic
+	Interval     Duration `json:"interval,omitempty"`
+	AutoRollback *bool    `json:"auto_rollback,omitempty"`
+}
+
+// WorkerGroup is a Nomad node pool whose nodes are made and removed by need.
+// Nothing acts on it yet: Parse refuses the block.
+type WorkerGroup struct {
+	Name        string    `json:"name"`
+	NodePool    string    `json:"node_pool"`
+	MinNodes    int       `json:"min_nodes"`
+	MaxNodes    int       `json:"max_nodes"`
+	IdleTimeout Duration  `json:"idle_timeout"`
+	Node        Resources `json:"node"`   // the shape of one node
+	Target      string    `json:"target"` // process | plugin | exec | none
+}
+
+// Duration is a time.Duration that reads and writes JSON as "30s".
+type Duration time.Duration
+
+// Std returns d as a time.Duration.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// String returns d as Go writes durations.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes d as Go writes durations.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
+}

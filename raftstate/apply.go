@@ -1,0 +1,308 @@
+package raftstate
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+)
+
+// Apply returns the State after c, the log entry at index, and what came of
+// it. It is total and deterministic: a command that cannot be applied leaves
+// the State as it was, save for the index and the receipt.
+func (s *State) Apply(index uint64, c Command) (*State, Result) {
+	if r, seen := s.receipt(c.ID); seen {
+		next := *s
+		next.Index = index
+		return &next, r
+	}
+	next := *s
+	next.Index = index
+	next.Applications = maps.Clone(s.Applications)
+	if next.Applications == nil {
+		next.Applications = map[string]*Application{}
+	}
+	r := Result{Index: index}
+	if refusal := next.apply(c); refusal != nil {
+		next = *s
+		next.Index = index
+		r.Code, r.Error = refusal.Code, refusal.Message
+	}
+	if c.ID != "" {
+		next.Recent = appendBounded(next.Recent, Receipt{ID: c.ID, Result: r}, maxReceipts)
+	}
+	return &next, r
+}
+
+// apply changes s, which the caller owns down to the map of applications.
+func (s *State) apply(c Command) *Refusal {
+	switch {
+	case c.InitCluster != nil:
+		return s.initCluster(c.InitCluster)
+	case c.Deploy != nil:
+		return s.deploy(c, c.Deploy)
+	case c.Scale != nil:
+		return s.scale(c, c.Scale)
+	case c.Delete != nil:
+		return s.delete(c, c.Delete)
+	case c.EndRollout != nil:
+		return s.endRollout(c, c.EndRollout)
+	case c.Forget != nil:
+		return s.forget(c, c.Forget)
+	default:
+		return refuse(CodeInvalid, "command of no known kind")
+	}
+}
+
+func (s *State) initCluster(cmd *InitCluster) *Refusal {
+	if s.ClusterID != "" {
+		return refuse(CodeConflict, "the cluster is %s already", s.ClusterID)
+	}
+	if cmd.ClusterID == "" {
+		return refuse(CodeInvalid, "a cluster needs an id")
+	}
+	s.ClusterID = cmd.ClusterID
+	return nil
+}
+
+func (s *State) deploy(c Command, cmd *Deploy) *Refusal {
+	if len(cmd.Applications) == 0 {
+		return refuse(CodeInvalid, "nothing to deploy")
+	}
+	for _, in := range cmd.Applications {
+		if in.Spec == nil || in.Spec.Name == "" {
+			return refuse(CodeInvalid, "an application needs a spec with a name")
+		}
+		if refusal := s.deployOne(c, cmd, in); refusal != nil {
+			return refusal
+		}
+	}
+	return s.routeClash()
+}
+
+func (s *State) deployOne(c Command, cmd *Deploy, in DeployApplication) *Refusal {
+	name := in.Spec.Name
+	old := s.Applications[name]
+	if in.CheckIndex != nil {
+		if have := modifyIndex(old); have != *in.CheckIndex {
+			return refuse(CodeConflict, "application %q changed since: its index is %d, not %d%s",
+				name, have, *in.CheckIndex, lastChange(old))
+		}
+	}
+	v := &Version{
+		Number: 1, Spec: in.Spec, Hashes: in.Hashes, Replicas: map[string]int{},
+		By: c.By, Message: cmd.Message, At: c.At,
+	}
+	for _, d := range in.Spec.Deployments {
+		if in.Hashes[d.Name] == "" {
+			return refuse(CodeInvalid, "application %q: deployment %q has no version", name, d.Name)
+		}
+		v.Replicas[d.Name] = d.NumReplicas
+	}
+	app := &Application{
+		Name: name, Serving: v, Wanted: v, CreateIndex: s.Index, ModifyIndex: s.Index,
+		Rollout: Rollout{Status: RolloutRunning, StartedAt: c.At},
+	}
+	if old.unchangedBy(v) {
+		return nil
+	}
+	if old != nil {
+		v.Number = old.Wanted.Number + 1
+		app.CreateIndex = old.CreateIndex
+		app.History = appendBounded(old.History, History{Version: old.Wanted, Rollout: old.Rollout}, maxHistory)
+		if !old.Deleting && !sameReplicas(old.Serving, v) {
+			app.Serving = old.Serving
+		}
+	}
+	s.Applications[name] = app
+	s.event(c, "deployed", name, "", withMessage(fmt.Sprintf("version %d", v.Number), cmd.Message))
+	return nil
+}
+
+// unchangedBy says whether v asks for nothing but what a already is or is on
+// its way to be.
+func (a *Application) unchangedBy(v *Version) bool {
+	return a != nil && !a.Deleting && a.Rollout.Status != RolloutFailed &&
+		maps.Equal(a.Wanted.Hashes, v.Hashes) && maps.Equal(a.Wanted.Replicas, v.Replicas) &&
+		reflect.DeepEqual(a.Wanted.Spec, v.Spec)
+}
+
+// sameReplicas says whether going from a to b starts and stops no replica
+// because of what it runs, only because of how many: such a change is live.
+func sameReplicas(a, b *Version) bool {
+	return a.Spec.Ingress == b.Spec.Ingress && maps.Equal(a.Hashes, b.Hashes)
+}
+
+// routeClash refuses two applications on one route_prefix: which of them a
+// request belongs to would be chance.
+func (s *State) routeClash() *Refusal {
+	holder := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(s.Applications)) {
+		app := s.Applications[name]
+		if app.Deleting {
+			continue
+		}
+		for _, prefix := range slices.Compact([]string{app.Serving.Spec.RoutePrefix, app.Wanted.Spec.RoutePrefix}) {
+			if other, taken := holder[prefix]; taken && other != name {
+				return refuse(CodeConflict, "route_prefix %q is taken: applications %q and %q both ask for it", prefix, other, name)
+			}
+			holder[prefix] = name
+		}
+	}
+	return nil
+}
+
+func (s *State) scale(c Command, cmd *Scale) *Refusal {
+	app, refusal := s.live(cmd.Application)
+	if refusal != nil {
+		return refusal
+	}
+	d := app.Wanted.Spec.Deployment(cmd.Deployment)
+	switch {
+	case d == nil:
+		return refuse(CodeNotFound, "application %q has no deployment %q; it has %s", cmd.Application, cmd.Deployment, names(app.Wanted.Spec))
+	case d.Autoscaling != nil:
+		return refuse(CodeConflict, "deployment %q scales by itself: change its autoscaling block instead", cmd.Deployment)
+	case cmd.Replicas < 0:
+		return refuse(CodeInvalid, "replicas cannot be %d", cmd.Replicas)
+	}
+	was := app.Wanted.Replicas[cmd.Deployment]
+	same := app.Serving == app.Wanted
+	app.Wanted = app.Wanted.scaled(cmd.Deployment, cmd.Replicas)
+	switch {
+	case same:
+		app.Serving = app.Wanted
+	case app.Serving.Spec.Deployment(cmd.Deployment) != nil:
+		app.Serving = app.Serving.scaled(cmd.Deployment, cmd.Replicas)
+	}
+	s.put(app)
+	s.event(c, "scaled", cmd.Application, cmd.Deployment,
+		withMessage(fmt.Sprintf("%d -> %d replicas", was, cmd.Replicas), cmd.Message))
+	return nil
+}
+
+func (s *State) delete(c Command, cmd *Delete) *Refusal {
+	app, refusal := s.live(cmd.Application)
+	if refusal != nil {
+		return refusal
+	}
+	app.Deleting = true
+	s.put(app)
+	s.event(c, "deleting", cmd.Application, "", withMessage("no more traffic; replicas stop", cmd.Message))
+	return nil
+}
+
+func (s *State) endRollout(c Command, cmd *EndRollout) *Refusal {
+	app, refusal := s.live(cmd.Application)
+	if refusal != nil || app.Rollout.Status != RolloutRunning || app.Wanted.Number != cmd.Version {
+		return refuse(CodeConflict, "application %q is not rolling out version %d", cmd.Application, cmd.Version)
+	}
+	app.Rollout.Status = cmd.Status
+	app.Rollout.Reason = cmd.Reason
+	app.Rollout.EndedAt = c.At
+	switch cmd.Status {
+	case RolloutSuccessful:
+		app.Serving = app.Wanted
+	case RolloutFailed:
+	case RolloutRunning:
+		return refuse(CodeInvalid, "a rollout cannot end as running")
+	default:
+		return refuse(CodeInvalid, "a rollout cannot end as %q", cmd.Status)
+	}
+	s.put(app)
+	s.event(c, "rollout-"+string(cmd.Status), cmd.Application, "", fmt.Sprintf("version %d: %s", cmd.Version, cmd.Reason))
+	return nil
+}
+
+func (s *State) forget(c Command, cmd *Forget) *Refusal {
+	app := s.Applications[cmd.Application]
+	if app == nil || !app.Deleting {
+		return refuse(CodeConflict, "application %q is not being deleted", cmd.Application)
+	}
+	delete(s.Applications, cmd.Application)
+	s.event(c, "deleted", cmd.Application, "", "nothing of it is left in Nomad or Consul")
+	return nil
+}
+
+// live returns a copy of the named application that apply may change.
+func (s *State) live(name string) (*Application, *Refusal) {
+	app := s.Applications[name]
+	if app == nil || app.Deleting {
+		return nil, refuse(CodeNotFound, "no application %q", name)
+	}
+	copied := *app
+	return &copied, nil
+}
+
+func (s *State) put(app *Application) {
+	app.ModifyIndex = s.Index
+	s.Applications[app.Name] = app
+}
+
+func (v *Version) scaled(deployment string, replicas int) *Version {
+	copied := *v
+	copied.Replicas = maps.Clone(v.Replicas)
+	copied.Replicas[deployment] = replicas
+	return &copied
+}
+
+func (s *State) event(c Command, kind, application, deployment, message string) {
+	s.Events = appendBounded(s.Events, Event{
+		Index: s.Index, At: c.At, By: c.By, Type: kind,
+		Application: application, Deployment: deployment, Message: message,
+	}, maxEvents)
+}
+
+func (s *State) receipt(id string) (Result, bool) {
+	if id == "" {
+		return Result{}, false
+	}
+	for _, r := range s.Recent {
+		if r.ID == id {
+			return r.Result, true
+		}
+	}
+	return Result{}, false
+}
+
+// appendBounded returns a copy of list with v at its end and at most limit
+// long: published States share the old array.
+func appendBounded[T any](list []T, v T, limit int) []T {
+	from := max(0, len(list)+1-limit)
+	return append(slices.Clone(list[from:]), v)
+}
+
+func refuse(code ErrorCode, format string, args ...any) *Refusal {
+	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+func modifyIndex(app *Application) uint64 {
+	if app == nil || app.Deleting {
+		return 0
+	}
+	return app.ModifyIndex
+}
+
+func lastChange(app *Application) string {
+	if app == nil || app.Wanted.By == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (version %d by %s)", app.Wanted.Number, app.Wanted.By)
+}
+
+func withMessage(what, message string) string {
+	if message == "" {
+		return what
+	}
+	return what + ": " + message
+}
+
+func names(spec *appspec.Application) string {
+	var list []string
+	for _, d := range spec.Deployments {
+		list = append(list, d.Name)
+	}
+	return fmt.Sprintf("%q", list)
+}

@@ -1,0 +1,128 @@
+package raftstate
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+)
+
+// CommandVersion is the version of Command's JSON that this code writes.
+const CommandVersion = 1
+
+// Command is one entry of the log. Time and ids come in with it, so that Apply
+// gives the same State on every server. Exactly one of the pointers is set.
+type Command struct {
+	V  int       `json:"v"`
+	ID string    `json:"id"` // unique to the request, the same when it is sent again
+	At time.Time `json:"at"`
+	By string    `json:"by,omitempty"`
+
+	InitCluster *InitCluster `json:"init_cluster,omitempty"`
+	Deploy      *Deploy      `json:"deploy,omitempty"`
+	Scale       *Scale       `json:"scale,omitempty"`
+	Delete      *Delete      `json:"delete,omitempty"`
+	EndRollout  *EndRollout  `json:"end_rollout,omitempty"`
+	Forget      *Forget      `json:"forget,omitempty"`
+}
+
+// InitCluster names a new cluster. A second one is refused.
+type InitCluster struct {
+	ClusterID string `json:"cluster_id"`
+}
+
+// Deploy makes these specs the wanted versions of their applications, all or
+// none of them.
+type Deploy struct {
+	Applications []DeployApplication `json:"applications"`
+	Message      string              `json:"message,omitempty"`
+}
+
+// DeployApplication is one application of a Deploy.
+type DeployApplication struct {
+	Spec       *appspec.Application `json:"spec"`
+	Hashes     map[string]string    `json:"hashes"`                // deployment -> appspec.VersionOf, computed by the proposer
+	CheckIndex *uint64              `json:"check_index,omitempty"` // refuse unless ModifyIndex is this; 0: must not exist
+}
+
+// Scale sets the number of replicas of one deployment.
+type Scale struct {
+	Application string `json:"application"`
+	Deployment  string `json:"deployment"`
+	Replicas    int    `json:"replicas"`
+	Message     string `json:"message,omitempty"`
+}
+
+// Delete begins the end of an application: no more traffic, then no more jobs.
+type Delete struct {
+	Application string `json:"application"`
+	Message     string `json:"message,omitempty"`
+}
+
+// EndRollout is the leader's finding on the rollout of one version. It is
+// ignored when that rollout is no longer the running one.
+type EndRollout struct {
+	Application string        `json:"application"`
+	Version     int           `json:"version"`
+	Status      RolloutStatus `json:"status"` // successful or failed
+	Reason      string        `json:"reason"`
+}
+
+// Forget ends a deletion: nothing of the application is left in Nomad or
+// Consul. It is ignored when the application is not being deleted.
+type Forget struct {
+	Application string `json:"application"`
+}
+
+// Result is what Apply says of one command.
+type Result struct {
+	Index uint64    `json:"index"`
+	Code  ErrorCode `json:"code,omitempty"` // "": applied
+	Error string    `json:"error,omitempty"`
+}
+
+// Err returns the refusal as an error, or nil.
+func (r Result) Err() error {
+	if r.Code == "" {
+		return nil
+	}
+	return &Refusal{Code: r.Code, Message: r.Error}
+}
+
+// ErrorCode says what kind of refusal a Result is.
+type ErrorCode string
+
+// The kinds of refusal.
+const (
+	CodeInvalid  ErrorCode = "invalid"
+	CodeNotFound ErrorCode = "not_found"
+	CodeConflict ErrorCode = "conflict"
+)
+
+// Refusal is a command that Apply did not accept. State is as it was.
+type Refusal struct {
+	Code    ErrorCode
+	Message string
+}
+
+func (e *Refusal) Error() string { return e.Message }
+
+// Encode writes c for the log.
+func Encode(c Command) ([]byte, error) {
+	c.V = CommandVersion
+	return json.Marshal(c)
+}
+
+// Decode reads what Encode wrote. An error is a fault of the log entry, not of
+// this server: every server finds the same.
+func Decode(data []byte) (Command, error) {
+	var c Command
+	if err := json.Unmarshal(data, &c); err != nil {
+		return Command{}, fmt.Errorf("decode command: %w", err)
+	}
+	if c.V != CommandVersion {
+		return Command{}, fmt.Errorf("decode command: version %d is not known here (this server writes %d)", c.V, CommandVersion)
+	}
+	return c, nil
+}

@@ -1,0 +1,104 @@
+// Package raftstate is what the cluster has decided: the State that every
+// server holds, the Commands that change it, and Apply, which is the only way
+// from one State to the next. It holds intent alone (specs, targets, who, why,
+// when), never loads or health.
+package raftstate
+
+import (
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+)
+
+// State is everything that the cluster has decided. A State is never changed
+// once it is published: Apply copies what it touches.
+type State struct {
+	Index        uint64                  `json:"index"`                // of the last command applied
+	ClusterID    string                  `json:"cluster_id,omitempty"` // made by the first leader; marks the Nomad jobs that are ours
+	Applications map[string]*Application `json:"applications,omitempty"`
+	Events       []Event                 `json:"events,omitempty"` // oldest first, at most maxEvents
+	Recent       []Receipt               `json:"recent,omitempty"` // oldest first, at most maxReceipts
+}
+
+// Application is what has been decided of one application.
+//
+// Serving takes the traffic and Wanted is the newest deployed version. They
+// are the same version when nothing is rolling out and from the start on a
+// first deploy, where requests wait in the proxies' queues for the first
+// replica. Otherwise Serving stays until every deployment of Wanted is
+// healthy, and for good when the rollout fails.
+type Application struct {
+	Name        string    `json:"name"`
+	Serving     *Version  `json:"serving"` // never nil
+	Wanted      *Version  `json:"wanted"`  // never nil
+	Rollout     Rollout   `json:"rollout"`
+	Deleting    bool      `json:"deleting,omitempty"`
+	History     []History `json:"history,omitempty"` // oldest first, at most maxHistory, without Wanted
+	CreateIndex uint64    `json:"create_index"`
+	ModifyIndex uint64    `json:"modify_index"`
+}
+
+// RollingOut says whether a version is on its way to take over from Serving.
+func (a *Application) RollingOut() bool {
+	return a.Rollout.Status == RolloutRunning && a.Wanted.Number != a.Serving.Number
+}
+
+// Version is one deployed version of an application.
+type Version struct {
+	Number   int                  `json:"number"` // 1, 2, 3 ... within the application
+	Spec     *appspec.Application `json:"spec"`
+	Hashes   map[string]string    `json:"hashes"`   // deployment -> deployment version, see appspec.VersionOf
+	Replicas map[string]int       `json:"replicas"` // deployment -> target count
+	By       string               `json:"by,omitempty"`
+	Message  string               `json:"message,omitempty"`
+	At       time.Time            `json:"at"`
+}
+
+// Rollout is the state of the newest version's way to traffic.
+type Rollout struct {
+	Status    RolloutStatus `json:"status"`
+	Reason    string        `json:"reason,omitempty"`
+	StartedAt time.Time     `json:"started_at"`
+	EndedAt   time.Time     `json:"ended_at,omitzero"`
+}
+
+// RolloutStatus is where a rollout stands.
+type RolloutStatus string
+
+// The states of a rollout.
+const (
+	RolloutRunning    RolloutStatus = "running"
+	RolloutSuccessful RolloutStatus = "successful"
+	RolloutFailed     RolloutStatus = "failed"
+)
+
+// History is a version that is no longer wanted, and how its rollout ended.
+type History struct {
+	Version *Version `json:"version"`
+	Rollout Rollout  `json:"rollout"`
+}
+
+// Event is one decision, for people to read.
+type Event struct {
+	Index       uint64    `json:"index"`
+	At          time.Time `json:"at"`
+	By          string    `json:"by,omitempty"`
+	Type        string    `json:"type"` // deployed | scaled | deleting | deleted | rollout-successful | rollout-failed
+	Application string    `json:"application,omitempty"`
+	Deployment  string    `json:"deployment,omitempty"`
+	Message     string    `json:"message"`
+}
+
+// Receipt remembers the outcome of a command, so that a client that lost the
+// answer can send the same command again and have it applied once.
+type Receipt struct {
+	ID     string `json:"id"`
+	Result Result `json:"result"`
+}
+
+// Bounds on what a State remembers.
+const (
+	maxEvents   = 256
+	maxReceipts = 512
+	maxHistory  = 20
+)

@@ -1,0 +1,113 @@
+package reconcile
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/routes"
+
+	"github.com/hashicorp/nomad/api"
+)
+
+// Plan is what is to be done now, in order. The next Diff sees what came of
+// it, so a step that fails is simply planned again.
+type Plan struct {
+	Steps []Step
+}
+
+// Step is one idempotent act. Exactly one of the pointers is set.
+type Step struct {
+	Reason string // why, for people and logs
+
+	Register   *Register
+	Scale      *Scale
+	Stop       *Stop
+	WriteRoute *WriteRoute
+	DropRoute  *DropRoute
+	Propose    *raftstate.Command // without ID, At and By, which the executor fills in
+}
+
+// Register makes or updates a Nomad job.
+type Register struct {
+	Job         *api.Job
+	ModifyIndex uint64 // of the job that it replaces; 0: there must be none
+}
+
+// Scale sets a job's count.
+type Scale struct {
+	JobID string
+	Group string
+	From  int
+	Count int
+}
+
+// Stop stops a job; its replicas drain.
+type Stop struct {
+	JobID       string
+	ModifyIndex uint64 // as seen when this was decided
+}
+
+// WriteRoute puts an application's route into the table.
+type WriteRoute struct {
+	Route       routes.Route
+	ModifyIndex uint64 // of the entry that it replaces; 0: there must be none
+}
+
+// DropRoute takes an application's route out of the table.
+type DropRoute struct {
+	Application string
+	ModifyIndex uint64
+}
+
+// String says the step in one line, with its reason.
+func (s Step) String() string {
+	var what string
+	switch {
+	case s.Register != nil:
+		verb := "register"
+		if s.Register.ModifyIndex != 0 {
+			verb = "update"
+		}
+		what = fmt.Sprintf("%s job %s, count %d", verb, *s.Register.Job.ID, count(s.Register.Job))
+	case s.Scale != nil:
+		what = fmt.Sprintf("scale job %s, count %d -> %d", s.Scale.JobID, s.Scale.From, s.Scale.Count)
+	case s.Stop != nil:
+		what = "stop job " + s.Stop.JobID
+	case s.WriteRoute != nil:
+		what = fmt.Sprintf("route %s -> application %s", s.WriteRoute.Route.RoutePrefix, s.WriteRoute.Route.Application)
+	case s.DropRoute != nil:
+		what = "drop the route of application " + s.DropRoute.Application
+	case s.Propose != nil:
+		what = "record " + proposal(s.Propose)
+	}
+	return what + ": " + s.Reason
+}
+
+// String says the plan, a step a line.
+func (p Plan) String() string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		b.WriteString(s.String())
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func count(job *api.Job) int {
+	if len(job.TaskGroups) == 0 || job.TaskGroups[0].Count == nil {
+		return 0
+	}
+	return *job.TaskGroups[0].Count
+}
+
+func proposal(c *raftstate.Command) string {
+	switch {
+	case c.EndRollout != nil:
+		return fmt.Sprintf("version %d of application %s as %s", c.EndRollout.Version, c.EndRollout.Application, c.EndRollout.Status)
+	case c.Forget != nil:
+		return fmt.Sprintf("application %s as deleted", c.Forget.Application)
+	default:
+		return "a command"
+	}
+}

@@ -1,0 +1,67 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/raftstate"
+)
+
+// ApplicationStatus is what there is to say of one application.
+type ApplicationStatus struct {
+	Name           string             `json:"name"`
+	RoutePrefix    string             `json:"route_prefix"`
+	Ingress        string             `json:"ingress"`
+	Status         Health             `json:"status"`
+	Reason         string             `json:"reason,omitempty"`
+	Version        int                `json:"version"`         // wanted
+	ServingVersion int                `json:"serving_version"` // takes traffic
+	Rollout        raftstate.Rollout  `json:"rollout"`
+	By             string             `json:"by,omitempty"`
+	Message        string             `json:"message,omitempty"`
+	DeployedAt     time.Time          `json:"deployed_at"`
+	ModifyIndex    uint64             `json:"modify_index"`
+	Deployments    []DeploymentStatus `json:"deployments"` // in the spec's order; a version on its way in follows the one that it replaces
+}
+
+// DeploymentStatus is what there is to say of one version of one deployment.
+type DeploymentStatus struct {
+	Name     string        `json:"name"`
+	Version  string        `json:"version"` // deployment version
+	JobID    string        `json:"job_id"`
+	Serving  bool          `json:"serving"` // takes traffic
+	Wanted   bool          `json:"wanted"`  // is of the newest version
+	Status   Health        `json:"status"`
+	Reason   string        `json:"reason,omitempty"`
+	Target   int           `json:"target_replicas"`
+	Healthy  int           `json:"healthy_replicas"` // pass their health check
+	Starting int           `json:"starting_replicas"`
+	Unplaced int           `json:"unplaced_replicas"`
+	Failed   int           `json:"failed_replicas"` // ended by themselves, of those that Nomad still lists
+	Replicas []ReplicaInfo `json:"replicas"`        // newest first, those that stopped as asked left out
+}
+
+// ReplicaInfo is what there is to say of one replica.
+type ReplicaInfo struct {
+	ID        string        `json:"id"` // allocation id
+	Status    ReplicaStatus `json:"status"`
+	Healthy   bool          `json:"healthy"`
+	Node      string        `json:"node"`
+	Address   string        `json:"address,omitempty"`
+	Restarts  int           `json:"restarts"`
+	Reason    string        `json:"reason,omitempty"`
+	CreatedAt time.Time     `json:"created_at"`
+}
+
+// Health is a one-word status, of an application or a deployment.
+type Health string
+
+// The words for health.
+const (
+	Deploying Health = "deploying" // not all there yet, and still on the way
+	Healthy   Health = "healthy"   // every replica that is wanted passes
+	Degraded  Health = "degraded"  // serves, with fewer replicas than wanted
+	Unhealthy Health = "unhealthy" // serves nothing
+	Failed    Health = "failed"    // the newest version did not get there; the old one, if any, serves
+	Deleting  Health = "deleting"
+	Unknown   Health = "unknown" // Nomad or Consul did not answer
+)

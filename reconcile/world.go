@@ -1,0 +1,67 @@
+// Package reconcile decides what to do next: Diff compares what the cluster
+// has decided (State) with what is there (World) and gives the Plan that
+// brings them together, each step with its reason. Summarise says the same
+// comparison to people. Nothing here has an effect or reads a clock.
+package reconcile
+
+import (
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// World is what was last seen in Nomad and Consul. A side that did not answer
+// is unknown, not empty: Diff takes nothing away on the strength of it.
+type World struct {
+	NomadKnown  bool
+	ConsulKnown bool
+	NomadError  string // why Nomad is not known
+	ConsulError string // why Consul is not known
+
+	Jobs       map[string]Job // by job id; every job that serve-nomad made, of this cluster or another
+	Replicas   []Replica      // of the jobs in Jobs
+	CoreMHz    map[string]int // node pool -> MHz of one core on its nodes
+	Endpoints  []routes.Endpoint
+	Routes     routes.Table      // as written in Consul KV
+	RouteIndex map[string]uint64 // application -> ModifyIndex of its KV entry, for check-and-set
+}
+
+// Job is a Nomad job that serve-nomad made.
+type Job struct {
+	ID          string
+	ClusterID   string // of the serve-nomad cluster that made it
+	Application string
+	Deployment  string
+	Version     string // deployment version
+	LiveHash    string // of what may change without a new version, see jobspec
+	CoreMHz     int    // MHz per core that it was rendered with
+	Count       int
+	Stopped     bool // asked to stop; its replicas may still be draining
+	ModifyIndex uint64
+	Unplaced    int    // replicas that Nomad has no room for
+	Blocked     string // why, in words: "2 of 3 nodes: out of memory"; "" when all are placed
+}
+
+// Replica is a Nomad allocation of one of our jobs.
+type Replica struct {
+	ID        string // allocation id
+	JobID     string
+	Node      string // node name
+	Status    ReplicaStatus
+	Restarts  int    // of its task, on this allocation
+	Reason    string // what Nomad last said about it: "Exit Code: 1", "Failed to pull image"
+	CreatedAt time.Time
+}
+
+// ReplicaStatus is where a replica is in its life, as Nomad sees it.
+type ReplicaStatus string
+
+// The states of a replica.
+const (
+	ReplicaPending  ReplicaStatus = "pending"  // placed; its task has not started
+	ReplicaRunning  ReplicaStatus = "running"  // its task runs; whether it serves is Consul's to say
+	ReplicaStopping ReplicaStatus = "stopping" // asked to stop; finishing what it began
+	ReplicaFailed   ReplicaStatus = "failed"   // ended by itself
+	ReplicaLost     ReplicaStatus = "lost"     // its node is gone
+	ReplicaStopped  ReplicaStatus = "stopped"  // ended because it was asked to
+)
