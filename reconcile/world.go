@@ -7,6 +7,7 @@ package reconcile
 import (
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -24,6 +25,13 @@ type World struct {
 	Endpoints  []routes.Endpoint
 	Routes     routes.Table      // as written in Consul KV
 	RouteIndex map[string]uint64 // application -> ModifyIndex of its KV entry, for check-and-set
+}
+
+// Observation is one whole look at Nomad.
+type Observation struct {
+	Jobs     map[string]Job // by job id
+	Replicas []Replica
+	CoreMHz  map[string]int // by node pool
 }
 
 // Job is a Nomad job that serve-nomad made.
@@ -65,3 +73,26 @@ const (
 	ReplicaLost     ReplicaStatus = "lost"     // its node is gone
 	ReplicaStopped  ReplicaStatus = "stopped"  // ended because it was asked to
 )
+
+// sight is a World with its replicas and endpoints sorted by job, so that a
+// pass over many jobs reads each once.
+type sight struct {
+	*World
+	replicas  map[string][]Replica                  // by job id
+	endpoints map[string]map[string]routes.Endpoint // by job id, by replica
+}
+
+func see(w *World) sight {
+	s := sight{World: w, replicas: map[string][]Replica{}, endpoints: map[string]map[string]routes.Endpoint{}}
+	for _, r := range w.Replicas {
+		s.replicas[r.JobID] = append(s.replicas[r.JobID], r)
+	}
+	for _, e := range w.Endpoints {
+		id := jobspec.JobID(e.Application, e.Deployment, e.Version)
+		if s.endpoints[id] == nil {
+			s.endpoints[id] = map[string]routes.Endpoint{}
+		}
+		s.endpoints[id][e.Replica] = e
+	}
+	return s
+}

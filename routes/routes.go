@@ -8,6 +8,7 @@ import "time"
 // to serve it, apart from where its replicas are, which Consul's catalog says.
 type Route struct {
 	Schema         int                   `json:"schema"` // Schema; a reader ignores entries of a schema it does not know
+	ClusterID      string                `json:"cluster_id"` // of the serve-nomad cluster that wrote it
 	Application    string                `json:"application"`
 	RoutePrefix    string                `json:"route_prefix"`
 	Ingress        string                `json:"ingress"`

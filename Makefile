@@ -1,0 +1,34 @@
+GO      ?= go
+LINT    := $(GO) tool -modfile=go.tools.mod golangci-lint
+AGENTS   = $(GO) run ./cmd/serve-nomad dev prepare
+
+.PHONY: help build test unit e2e lint fmt update bench
+
+help: ## what can be made
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+build: ## the binary, bin/serve-nomad
+	$(GO) build -trimpath -o bin/serve-nomad ./cmd/serve-nomad
+
+test: unit e2e ## everything: unit tests, then the whole on real Nomad and Consul agents
+
+unit: ## unit, golden and property tests; no agents needed
+	$(GO) vet ./...
+	$(GO) test -race -shuffle=on ./...
+
+e2e: ## tests on real agents; builds the pinned ones once when they are not on PATH
+	$(AGENTS)
+	$(GO) test -race -tags e2e -count=1 -timeout 30m -p 1 ./consulsd ./nomadjobs ./test/nomad-dev
+
+lint: ## formatting and static checks
+	$(LINT) fmt --diff
+	$(LINT) run
+
+fmt: ## format the code
+	$(LINT) fmt
+
+update: ## rewrite golden files; look at the diff before you commit it
+	$(GO) test ./appspec ./jobspec ./reconcile ./cmd/serve-nomad ./test/nomad-dev -update
+
+bench: ## benchmarks, as BENCHMARKS.md reports them
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./proxy ./reconcile ./raftstate

@@ -1,0 +1,269 @@
+// Package controller is the leader's loop: it looks at Nomad and Consul, asks
+// reconcile what to do, does it, and looks again. It holds no intent of its
+// own: that is in the replicated State, so a new leader simply goes on.
+package controller
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/nomad/api"
+
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// Raft is the replicated state, as the controller needs it.
+type Raft interface {
+	State() *raftstate.State
+	Changed() <-chan struct{} // closed at the next change of State
+	Propose(ctx context.Context, c raftstate.Command) (raftstate.Result, error)
+	VerifyLeader(ctx context.Context) error
+}
+
+// Jobs is Nomad, as the controller needs it.
+type Jobs interface {
+	Observe(ctx context.Context) (reconcile.Observation, error)
+	Wake(ctx context.Context) <-chan struct{} // ticks when something of ours may have changed
+	Register(ctx context.Context, job *api.Job, modifyIndex uint64) error
+	Scale(ctx context.Context, jobID, group string, count int, reason string) error
+	Stop(ctx context.Context, jobID string, modifyIndex uint64) error
+	Plan(ctx context.Context, job *api.Job) (problem string, err error)
+}
+
+// Discovery is Consul, as the controller needs it.
+type Discovery interface {
+	View() routes.View
+	Updates() <-chan struct{} // ticks when View changed
+	WriteRoute(ctx context.Context, r routes.Route, modifyIndex uint64) error
+	DropRoute(ctx context.Context, application string, modifyIndex uint64) error
+}
+
+// Config is what a Controller is made of.
+type Config struct {
+	Raft         Raft
+	Jobs         Jobs
+	Discovery    Discovery
+	Settings     reconcile.Settings
+	NewID        func() string        // a fresh unique id
+	Now          func() time.Time     // nil: time.Now
+	Conflict     func(err error) bool // whether err says that the world moved since it was seen
+	Logger       hclog.Logger         // nil: none
+	FullPass     time.Duration        // how long without a wake before it looks anyway; 0: 15 s
+	ObserveLimit time.Duration        // how long Nomad may take to answer; 0: 10 s
+}
+
+// Controller runs the loop while this server leads, and publishes what it
+// sees all the time.
+type Controller struct {
+	cfg  Config
+	log  hclog.Logger
+	view *viewer
+}
+
+// Pauses of the loop. After a pass it waits at least minPause, so that a burst
+// of events is one pass; after a fault at least retryPause, doubled up to
+// maxRetryPause.
+const (
+	minPause            = 50 * time.Millisecond
+	retryPause          = 500 * time.Millisecond
+	maxRetryPause       = 15 * time.Second
+	defaultFullPass     = 15 * time.Second
+	defaultObserveLimit = 10 * time.Second
+	stepLimit           = 15 * time.Second
+)
+
+// New returns a Controller. Run and Lead make it work.
+func New(cfg Config) *Controller {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.FullPass == 0 {
+		cfg.FullPass = defaultFullPass
+	}
+	if cfg.ObserveLimit == 0 {
+		cfg.ObserveLimit = defaultObserveLimit
+	}
+	if cfg.Conflict == nil {
+		cfg.Conflict = func(error) bool { return false }
+	}
+	return &Controller{cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State())}
+}
+
+// Run publishes a new View after each change of State, until ctx ends.
+func (c *Controller) Run(ctx context.Context) {
+	for {
+		changed := c.cfg.Raft.Changed()
+		c.view.publish(func(v *View) { v.State = c.cfg.Raft.State() })
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// Lead runs the loop until ctx ends, which is when this server no longer
+// leads. An error is one that keeps this server from leading at all.
+func (c *Controller) Lead(ctx context.Context) error {
+	c.log.Info("leading")
+	defer c.log.Info("no longer leading")
+	defer c.view.publish(func(v *View) { v.World = nil })
+
+	if err := c.initCluster(ctx); err != nil {
+		return err
+	}
+	wake := c.cfg.Jobs.Wake(ctx)
+	retry := retryPause
+	for {
+		changed := c.cfg.Raft.Changed()
+		pause, idle := minPause, c.cfg.FullPass
+		if err := c.pass(ctx); err != nil {
+			idle, retry = retry, min(2*retry, maxRetryPause)
+		} else {
+			retry = retryPause
+		}
+		if !sleep(ctx, pause) {
+			return nil
+		}
+		timer := time.NewTimer(idle)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-wake:
+		case <-c.cfg.Discovery.Updates():
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// initCluster gives a new cluster its id.
+func (c *Controller) initCluster(ctx context.Context) error {
+	if c.cfg.Raft.State().ClusterID != "" {
+		return nil
+	}
+	return c.propose(ctx, raftstate.Command{InitCluster: &raftstate.InitCluster{ClusterID: c.cfg.NewID()}})
+}
+
+// pass looks once and does what is due. An error means that something is to be
+// tried again soon.
+func (c *Controller) pass(ctx context.Context) error {
+	before := c.view.current().World
+	world, err := c.look(ctx, before)
+	if ctx.Err() != nil {
+		return nil
+	}
+	now := c.cfg.Now()
+	c.publish(before, world, now)
+
+	plan := reconcile.Diff(c.cfg.Raft.State(), world, now, c.cfg.Settings)
+	for _, step := range plan.Steps {
+		if stepErr := c.execute(ctx, step); stepErr != nil {
+			err = errors.Join(err, stepErr)
+		}
+	}
+	return err
+}
+
+// look returns the world as it is now. A side that does not answer keeps what
+// was last seen of it, and is marked as not known.
+func (c *Controller) look(ctx context.Context, before *reconcile.World) (*reconcile.World, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.ObserveLimit)
+	defer cancel()
+	world := &reconcile.World{NomadKnown: true, ConsulKnown: true}
+	seen, err := c.cfg.Jobs.Observe(ctx)
+	if err != nil {
+		world.NomadKnown, world.NomadError = false, err.Error()
+		if before != nil {
+			seen = reconcile.Observation{Jobs: before.Jobs, Replicas: before.Replicas, CoreMHz: before.CoreMHz}
+			if before.NomadError != world.NomadError {
+				c.log.Warn("nomad does not answer", "error", err)
+			}
+		}
+	}
+	world.Jobs, world.Replicas, world.CoreMHz = seen.Jobs, seen.Replicas, seen.CoreMHz
+	table := c.cfg.Discovery.View()
+	world.Routes, world.RouteIndex, world.Endpoints = table.Written(), table.Index, table.Endpoints
+	if !table.Known || table.Error != "" {
+		world.ConsulKnown, world.ConsulError = false, table.Error
+		if world.ConsulError == "" {
+			world.ConsulError = "consul has not answered yet"
+		}
+	}
+	return world, err
+}
+
+// execute does one step, if this server still leads.
+func (c *Controller) execute(ctx context.Context, step reconcile.Step) error {
+	ctx, cancel := context.WithTimeout(ctx, stepLimit)
+	defer cancel()
+	if err := c.cfg.Raft.VerifyLeader(ctx); err != nil {
+		return err
+	}
+	err := c.act(ctx, step)
+	switch {
+	case err == nil:
+		c.log.Info("step done", "step", step.String())
+	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+	case c.cfg.Conflict(err):
+		c.log.Debug("the world moved since it was seen; looking again", "step", step.String(), "error", err)
+	default:
+		c.log.Warn("step not done; it is tried again", "step", step.String(), "error", err)
+	}
+	return err
+}
+
+func (c *Controller) act(ctx context.Context, step reconcile.Step) error {
+	switch {
+	case step.Register != nil:
+		return c.cfg.Jobs.Register(ctx, step.Register.Job, step.Register.ModifyIndex)
+	case step.Scale != nil:
+		return c.cfg.Jobs.Scale(ctx, step.Scale.JobID, step.Scale.Group, step.Scale.Count, step.Reason)
+	case step.Stop != nil:
+		return c.cfg.Jobs.Stop(ctx, step.Stop.JobID, step.Stop.ModifyIndex)
+	case step.WriteRoute != nil:
+		return c.cfg.Discovery.WriteRoute(ctx, step.WriteRoute.Route, step.WriteRoute.ModifyIndex)
+	case step.DropRoute != nil:
+		return c.cfg.Discovery.DropRoute(ctx, step.DropRoute.Application, step.DropRoute.ModifyIndex)
+	case step.Propose != nil:
+		return c.propose(ctx, *step.Propose)
+	default:
+		return errors.New("a step with nothing to do")
+	}
+}
+
+// propose commits a command of the controller's own. A refusal is not an
+// error: the state moved on, and the next pass sees where to.
+func (c *Controller) propose(ctx context.Context, command raftstate.Command) error {
+	command.ID, command.At, command.By = c.cfg.NewID(), c.cfg.Now().UTC(), "controller"
+	result, err := c.cfg.Raft.Propose(ctx, command)
+	if err != nil {
+		return err
+	}
+	if refusal := result.Err(); refusal != nil {
+		c.log.Debug("command refused", "error", refusal)
+	}
+	return nil
+}
+
+// sleep waits, and says whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,43 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
+)
+
+// ErrWorldUnknown says that Nomad or Consul has not been seen, so that what a
+// deploy would do cannot be told.
+var ErrWorldUnknown = errors.New("nomad and consul have not been seen yet")
+
+// Preview returns the steps that a deploy would lead to, and what Nomad has no
+// room for at the moment.
+func (c *Controller) Preview(ctx context.Context, deploy raftstate.Command) (steps []reconcile.Step, warnings []string, err error) {
+	view := c.view.current()
+	if view.World == nil {
+		return nil, nil, ErrWorldUnknown
+	}
+	if !view.World.NomadKnown || !view.World.ConsulKnown {
+		return nil, nil, fmt.Errorf("%w: %s%s", ErrWorldUnknown, view.World.NomadError, view.World.ConsulError)
+	}
+	steps, err = reconcile.Preview(view.State, view.World, c.cfg.Now(), c.cfg.Settings, deploy)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range steps {
+		if s.Register == nil {
+			continue
+		}
+		problem, err := c.cfg.Jobs.Plan(ctx, s.Register.Job)
+		if err != nil {
+			return nil, nil, fmt.Errorf("plan job %s: %w", *s.Register.Job.ID, err)
+		}
+		if problem != "" {
+			warnings = append(warnings, fmt.Sprintf("no room now for all of job %s: %s", *s.Register.Job.ID, problem))
+		}
+	}
+	return steps, warnings, nil
+}

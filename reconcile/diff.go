@@ -1,0 +1,208 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+)
+
+// Diff returns what to do now to bring world to what state asks for. It adds
+// before it takes away, and takes away only what it has seen to be unneeded:
+// a job stops once the routing table in Consul no longer sends it traffic.
+func Diff(state *raftstate.State, world *World, now time.Time, settings Settings) Plan {
+	if state.ClusterID == "" {
+		return Plan{}
+	}
+	d := differ{state: state, world: see(world), now: now, settings: settings, needed: map[string]bool{}}
+	d.jobs = map[string][]Job{}
+	for _, id := range slices.Sorted(maps.Keys(world.Jobs)) {
+		if job := world.Jobs[id]; job.ClusterID == state.ClusterID {
+			d.jobs[job.Application] = append(d.jobs[job.Application], job)
+		}
+	}
+	for _, app := range applications(state) {
+		d.application(app)
+	}
+	d.leftovers()
+	return Plan{Steps: d.steps}
+}
+
+type differ struct {
+	state    *raftstate.State
+	world    sight
+	now      time.Time
+	settings Settings
+
+	jobs   map[string][]Job // this cluster's, by application, each list by id
+	needed map[string]bool  // job id
+	steps  []Step
+}
+
+func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
+
+func (d *differ) application(app *raftstate.Application) {
+	if app.Deleting {
+		d.deletion(app)
+		return
+	}
+	for _, n := range needs(app) {
+		d.needed[n.jobID()] = true
+		d.job(n)
+	}
+	settled := d.route(app)
+	d.rollout(app)
+	if settled {
+		d.stopUnneeded(app)
+	}
+}
+
+// job brings one job to what n asks for.
+func (d *differ) job(n need) {
+	if !d.world.NomadKnown {
+		return
+	}
+	job, exists := d.world.Jobs[n.jobID()]
+	coreMHz := d.world.CoreMHz[d.settings.Placement.NodePool]
+	if exists && job.CoreMHz != 0 {
+		// The figure stays as it was: another one would replace every
+		// replica only because a node came or went.
+		coreMHz = job.CoreMHz
+	}
+	input := n.render(d.state.ClusterID, coreMHz, d.settings)
+	switch {
+	case exists && job.ClusterID != d.state.ClusterID:
+		// Another cluster's, and two clusters that overwrite each other
+		// would never end. Summarise says so.
+	case coreMHz == 0:
+		// No node to learn a core's MHz from. Summarise says so.
+	case !exists:
+		d.add(Step{
+			Register: &Register{Job: jobspec.Render(input)},
+			Reason:   fmt.Sprintf("%s of application %s has no job of version %s", n.deployment.Name, n.app.Name, n.version),
+		})
+	case job.Stopped:
+		d.add(Step{
+			Register: &Register{Job: jobspec.Render(input), ModifyIndex: job.ModifyIndex},
+			Reason:   "it is needed and was stopped",
+		})
+	case job.LiveHash != jobspec.LiveHash(n.spec, n.deployment):
+		d.add(Step{
+			Register: &Register{Job: jobspec.Render(input), ModifyIndex: job.ModifyIndex},
+			Reason:   "limits changed; no replica restarts",
+		})
+	case job.Count != n.count:
+		d.add(Step{
+			Scale:  &Scale{JobID: job.ID, Group: n.deployment.Name, From: job.Count, Count: n.count},
+			Reason: fmt.Sprintf("%s of application %s is to have %d replicas", n.deployment.Name, n.app.Name, n.count),
+		})
+	}
+}
+
+// route brings the table's entry to what app asks for, and says whether it is
+// that already.
+func (d *differ) route(app *raftstate.Application) bool {
+	if !d.world.ConsulKnown {
+		return false
+	}
+	want := wantRoute(d.state.ClusterID, app)
+	have, exists := d.world.Routes[app.Name]
+	switch {
+	case exists && have.ClusterID != d.state.ClusterID:
+		return false
+	case exists && reflect.DeepEqual(have, want):
+		return true
+	}
+	reason := "the application has no route yet"
+	if exists {
+		reason = fmt.Sprintf("version %d takes the traffic, or its limits changed", app.Serving.Number)
+	}
+	d.add(Step{WriteRoute: &WriteRoute{Route: want, ModifyIndex: d.world.RouteIndex[app.Name]}, Reason: reason})
+	return false
+}
+
+// stopUnneeded stops app's jobs that no version asks for. The caller has seen
+// that the table does not name them.
+func (d *differ) stopUnneeded(app *raftstate.Application) {
+	for _, job := range d.jobs[app.Name] {
+		if !d.needed[job.ID] && !job.Stopped {
+			d.stop(job, fmt.Sprintf("version %d does not need it and no traffic goes there", app.Wanted.Number))
+		}
+	}
+}
+
+// deletion ends an application: its route first, so that no request finds a
+// stopping replica, then its jobs, then the memory of it.
+func (d *differ) deletion(app *raftstate.Application) {
+	route, routed := d.world.Routes[app.Name]
+	routed = routed && route.ClusterID == d.state.ClusterID
+	if !d.world.ConsulKnown || !d.world.NomadKnown {
+		return
+	}
+	if routed {
+		d.add(Step{
+			DropRoute: &DropRoute{Application: app.Name, ModifyIndex: d.world.RouteIndex[app.Name]},
+			Reason:    "the application is being deleted",
+		})
+		return
+	}
+	done := true
+	for _, job := range d.jobs[app.Name] {
+		if !job.Stopped {
+			done = false
+			d.stop(job, "the application is being deleted")
+		}
+		done = done && !d.alive(job.ID)
+	}
+	if done {
+		d.add(Step{
+			Propose: &raftstate.Command{Forget: &raftstate.Forget{Application: app.Name}},
+			Reason:  "its jobs have stopped and it has no route",
+		})
+	}
+}
+
+// leftovers takes away routes and jobs of ours that belong to no application:
+// what a leader that died half-way through a deletion left.
+func (d *differ) leftovers() {
+	if !d.world.ConsulKnown || !d.world.NomadKnown {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.world.Routes)) {
+		if d.state.Applications[name] == nil && d.world.Routes[name].ClusterID == d.state.ClusterID {
+			d.add(Step{
+				DropRoute: &DropRoute{Application: name, ModifyIndex: d.world.RouteIndex[name]},
+				Reason:    "there is no such application",
+			})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.jobs)) {
+		_, routed := d.world.Routes[name]
+		if d.state.Applications[name] != nil || routed {
+			continue
+		}
+		for _, job := range d.jobs[name] {
+			if !job.Stopped {
+				d.stop(job, fmt.Sprintf("there is no application %s", name))
+			}
+		}
+	}
+}
+
+func (d *differ) stop(job Job, reason string) {
+	d.add(Step{Stop: &Stop{JobID: job.ID, ModifyIndex: job.ModifyIndex}, Reason: reason})
+}
+
+// alive says whether a job still has a replica that has not ended.
+func (d *differ) alive(jobID string) bool {
+	return slices.ContainsFunc(d.world.replicas[jobID], func(r Replica) bool { return r.Status.live() })
+}
+
+// live says whether a replica in this state has a process, or will have one.
+func (s ReplicaStatus) live() bool {
+	return s == ReplicaPending || s == ReplicaRunning || s == ReplicaStopping
+}

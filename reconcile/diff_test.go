@@ -1,0 +1,247 @@
+package reconcile_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
+)
+
+// kinds names the steps of a plan by what they do.
+func kinds(p reconcile.Plan) string {
+	var list []string
+	for _, s := range p.Steps {
+		list = append(list, strings.Fields(s.String())[0])
+	}
+	return strings.Join(list, " ")
+}
+
+func TestDiff(t *testing.T) {
+	shop := application("shop", "a")
+	newer := application("shop", "a")
+	newer.Deployments[0].Task.Config["command"] = "v2"
+	limits := application("shop", "a")
+	limits.Deployments[0].MaxOngoingRequests = 9
+
+	t.Run("a first deploy makes a job and a route, then ends its rollout", func(t *testing.T) {
+		c := newCluster()
+		c.command(t, deploy(shop))
+		if got := kinds(c.pass(t)); got != "register route" {
+			t.Errorf("first pass: %s", got)
+		}
+		if got := kinds(c.pass(t)); got != "record" {
+			t.Errorf("second pass: %s", got)
+		}
+		if got := kinds(c.pass(t)); got != "" {
+			t.Errorf("third pass: %s", got)
+		}
+	})
+
+	t.Run("a new version starts, takes the traffic, and only then the old one stops", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(newer))
+		for i, want := range []string{"register", "record", "route", "stop", ""} {
+			if got := kinds(c.pass(t)); got != want {
+				t.Errorf("pass %d: got %q, want %q", i+1, got, want)
+			}
+		}
+	})
+
+	t.Run("limits change without a new job", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(limits))
+		if got := kinds(c.pass(t)); got != "update route record" {
+			t.Errorf("got %q", got)
+		}
+		if got := kinds(c.pass(t)); got != "" {
+			t.Errorf("then %q", got)
+		}
+	})
+
+	t.Run("a core's MHz stays as the job was made", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.world.CoreMHz["default"] = 3000
+		if got := kinds(c.pass(t)); got != "" {
+			t.Errorf("got %q", got)
+		}
+	})
+
+	t.Run("a job of another cluster is left alone and named", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		id := jobspec.JobID("shop", "a", appspec.VersionOf(shop, shop.Deployments[0]))
+		job := c.world.Jobs[id]
+		job.ClusterID = "another"
+		c.world.Jobs[id] = job
+		if got := kinds(c.pass(t)); got != "" {
+			t.Errorf("got %q", got)
+		}
+		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		if !strings.Contains(s.Deployments[0].Reason+s.Reason, "another serve-nomad cluster") && s.Status != reconcile.Healthy {
+			t.Errorf("status says %+v", s)
+		}
+	})
+
+	t.Run("a job stopped by hand comes back", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		for id, job := range c.world.Jobs {
+			job.Stopped, job.Count = true, 0
+			c.world.Jobs[id] = job
+		}
+		if got := kinds(c.pass(t)); got != "update" {
+			t.Errorf("got %q", got)
+		}
+	})
+
+	t.Run("without a node nothing is registered, and status says why", func(t *testing.T) {
+		c := newCluster()
+		c.world.CoreMHz = nil
+		c.command(t, deploy(shop))
+		if got := kinds(c.pass(t)); got != "route" {
+			t.Errorf("got %q", got)
+		}
+		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		if !strings.Contains(s.Reason, `no node of pool "default" is ready`) {
+			t.Errorf("reason: %q", s.Reason)
+		}
+	})
+
+	t.Run("a deletion takes the route first, then the jobs, then the memory", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, raftstate.Command{Delete: &raftstate.Delete{Application: "shop"}})
+		for i, want := range []string{"drop", "stop", "record", ""} {
+			if got := kinds(c.pass(t)); got != want {
+				t.Errorf("pass %d: got %q, want %q", i+1, got, want)
+			}
+		}
+		if len(c.state.Applications) != 0 {
+			t.Error("the application is still there")
+		}
+	})
+}
+
+func TestRolloutFailure(t *testing.T) {
+	shop := application("shop", "a")
+	broken := application("shop", "a")
+	broken.Deployments[0].Task.Config["command"] = "broken"
+	id := jobspec.JobID("shop", "a", appspec.VersionOf(broken, broken.Deployments[0]))
+
+	die := func(c *cluster, restarts int) {
+		c.world.Endpoints = slices.Clone(c.world.Endpoints)
+		for i := range c.world.Endpoints {
+			if c.world.Endpoints[i].Version == appspec.VersionOf(broken, broken.Deployments[0]) {
+				c.world.Endpoints[i].Passing = false
+			}
+		}
+		for i, r := range c.world.Replicas {
+			if r.JobID == id {
+				c.world.Replicas[i].Restarts = restarts
+				c.world.Replicas[i].Status = reconcile.ReplicaFailed
+				c.world.Replicas[i].Reason = "exit code 3"
+			}
+		}
+	}
+
+	t.Run("a version whose replicas die is undone and the old one serves on", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(broken))
+		c.pass(t)
+		die(c, 2)
+		if got := kinds(c.pass(t)); got != "record" {
+			t.Fatalf("got %q", got)
+		}
+		app := c.state.Applications["shop"]
+		if app.Rollout.Status != raftstate.RolloutFailed || !strings.Contains(app.Rollout.Reason, "exit code 3") {
+			t.Errorf("rollout: %+v", app.Rollout)
+		}
+		if app.Serving.Number != 1 {
+			t.Errorf("version %d serves", app.Serving.Number)
+		}
+		if got := kinds(c.pass(t)); got != "stop" {
+			t.Errorf("then %q", got)
+		}
+		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		if s.Status != reconcile.Failed || !strings.Contains(s.Reason, "version 1 serves") {
+			t.Errorf("status: %s, %s", s.Status, s.Reason)
+		}
+	})
+
+	t.Run("one death is not the end", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(broken))
+		c.pass(t)
+		die(c, 0)
+		if got := kinds(c.pass(t)); got != "" {
+			t.Errorf("got %q", got)
+		}
+	})
+
+	t.Run("deaths before this rollout do not count", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(broken))
+		c.pass(t)
+		die(c, 5)
+		for i := range c.world.Replicas {
+			c.world.Replicas[i].CreatedAt = c.now.Add(-time.Hour)
+		}
+		if got := kinds(c.pass(t)); got != "" {
+			t.Errorf("got %q", got)
+		}
+	})
+
+	t.Run("a rollout that gets nowhere fails at the deadline", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(broken))
+		c.pass(t)
+		die(c, 0)
+		c.now = c.now.Add(reconcile.DefaultProgressDeadline)
+		if got := kinds(c.pass(t)); got != "record" {
+			t.Errorf("got %q", got)
+		}
+		if r := c.state.Applications["shop"].Rollout; r.Status != raftstate.RolloutFailed || !strings.Contains(r.Reason, "10m") {
+			t.Errorf("rollout: %+v", r)
+		}
+	})
+}
+
+func TestPreview(t *testing.T) {
+	shop := application("shop", "a")
+	newer := application("shop", "a")
+	newer.Deployments[0].Task.Config["command"] = "v2"
+	c := settled(t, deploy(shop))
+
+	steps, err := reconcile.Preview(c.state, c.world, c.now, settings(), deploy(newer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(reconcile.Plan{Steps: steps}); got != "register record route stop" {
+		t.Errorf("got %q", got)
+	}
+	same, err := reconcile.Preview(c.state, c.world, c.now, settings(), deploy(shop))
+	if err != nil || len(same) != 0 {
+		t.Errorf("deploying the same again: %v, %v", same, err)
+	}
+	if len(c.world.Jobs) != 1 {
+		t.Error("a preview changed the world")
+	}
+}
+
+// settled returns a cluster after command, with nothing left to do.
+func settled(t *testing.T, command raftstate.Command) *cluster {
+	t.Helper()
+	c := newCluster()
+	if err := c.command(t, command).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if len(c.pass(t).Steps) == 0 {
+			return c
+		}
+	}
+	t.Fatalf("not settled:\n%s", c.diff())
+	return nil
+}

@@ -1,0 +1,201 @@
+package reconcile_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/nomad/api"
+	"pgregory.net/rapid"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// The laws hold for every sequence of commands, with the world lagging behind
+// as it likes: after each command some steps are simulated, not all.
+func TestLaws(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := newCluster()
+		for range rapid.IntRange(1, 12).Draw(t, "commands") {
+			c.command(t, drawCommand(t))
+			for range rapid.IntRange(0, 4).Draw(t, "passes") {
+				c.pass(t)
+			}
+		}
+		for range 20 {
+			if len(c.pass(t).Steps) == 0 {
+				break
+			}
+		}
+		if plan := c.diff(); len(plan.Steps) > 0 {
+			t.Fatalf("the plan never comes to an end:\n%s", plan)
+		}
+		c.settled(t)
+	})
+}
+
+// settled checks that the world is what the state asks for, no more, no less.
+func (c *cluster) settled(t *rapid.T) {
+	needed := map[string]int{}
+	for name, app := range c.state.Applications {
+		if app.Deleting {
+			t.Fatalf("application %s is still being deleted", name)
+		}
+		if app.Rollout.Status == raftstate.RolloutRunning {
+			t.Fatalf("application %s is still rolling out", name)
+		}
+		if c.world.Routes[name].RoutePrefix != app.Serving.Spec.RoutePrefix {
+			t.Fatalf("application %s has no route", name)
+		}
+		for _, d := range app.Serving.Spec.Deployments {
+			needed[jobspec.JobID(name, d.Name, app.Serving.Hashes[d.Name])] = app.Serving.Replicas[d.Name]
+		}
+	}
+	for id, job := range c.world.Jobs {
+		if count, ok := needed[id]; ok != !job.Stopped || ok && count != job.Count {
+			t.Fatalf("job %s: needed %v, wanted count %d, is %+v", id, ok, count, job)
+		}
+		delete(needed, id)
+	}
+	if len(needed) > 0 {
+		t.Fatalf("jobs are missing: %v", needed)
+	}
+	for name := range c.world.Routes {
+		if c.state.Applications[name] == nil {
+			t.Fatalf("the route of application %s is left over", name)
+		}
+	}
+}
+
+// Nothing is taken away on missing information.
+func TestUnknownWorldLosesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := newCluster()
+		for range rapid.IntRange(1, 8).Draw(t, "commands") {
+			c.command(t, drawCommand(t))
+			for range rapid.IntRange(0, 4).Draw(t, "passes") {
+				c.pass(t)
+			}
+		}
+		blind := *c.world
+		blind.NomadKnown = rapid.Bool().Draw(t, "nomad known")
+		blind.ConsulKnown = !blind.NomadKnown && rapid.Bool().Draw(t, "consul known")
+		if rapid.Bool().Draw(t, "forgotten") {
+			blind = reconcile.World{NomadKnown: blind.NomadKnown, ConsulKnown: blind.ConsulKnown}
+		}
+		for _, s := range reconcile.Diff(c.state, &blind, c.now, settings()).Steps {
+			if s.Stop != nil || s.DropRoute != nil || s.Propose != nil {
+				t.Fatalf("with Nomad known %v and Consul known %v: %s", blind.NomadKnown, blind.ConsulKnown, s)
+			}
+		}
+	})
+}
+
+// cluster is a simulated cluster: a pure State and World, no agents.
+type cluster struct {
+	state *raftstate.State
+	world *reconcile.World
+	now   time.Time
+	index uint64
+}
+
+const clusterID = "11111111-2222-3333-4444-555555555555"
+
+func settings() reconcile.Settings {
+	return reconcile.Settings{Placement: jobspec.Placement{NodePool: "default"}, HandleAddress: "127.0.0.1:8001"}
+}
+
+func newCluster() *cluster {
+	return &cluster{
+		state: &raftstate.State{ClusterID: clusterID},
+		world: &reconcile.World{
+			NomadKnown: true, ConsulKnown: true, CoreMHz: map[string]int{"default": 2000},
+			Jobs: map[string]reconcile.Job{}, Routes: routes.Table{}, RouteIndex: map[string]uint64{},
+		},
+		now:   time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		index: 1,
+	}
+}
+
+func (c *cluster) diff() reconcile.Plan {
+	return reconcile.Diff(c.state, c.world, c.now, settings())
+}
+
+func (c *cluster) command(t interface{ Helper() }, command raftstate.Command) raftstate.Result {
+	t.Helper()
+	c.index++
+	c.now = c.now.Add(time.Second)
+	command.At = c.now
+	next, result := c.state.Apply(c.index, command)
+	c.state = next
+	return result
+}
+
+// pass plans and executes once, and checks every stop against the table.
+func (c *cluster) pass(t interface {
+	Helper()
+	Fatalf(format string, args ...any)
+},
+) reconcile.Plan {
+	t.Helper()
+	plan := c.diff()
+	for _, s := range plan.Steps {
+		if s.Stop != nil {
+			job := c.world.Jobs[s.Stop.JobID]
+			route, routed := c.world.Routes[job.Application]
+			if routed && route.Deployments[job.Deployment].Version == job.Version {
+				t.Fatalf("a job is stopped that takes traffic: %s", s)
+			}
+		}
+		c.state, c.world = reconcile.Simulate(c.state, c.world, c.now, s)
+		c.index = max(c.index, c.state.Index)
+	}
+	return plan
+}
+
+func drawCommand(t *rapid.T) raftstate.Command {
+	app := rapid.SampledFrom([]string{"shop", "search"}).Draw(t, "application")
+	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	case 0:
+		return raftstate.Command{Delete: &raftstate.Delete{Application: app}}
+	case 1:
+		return raftstate.Command{Scale: &raftstate.Scale{Application: app, Deployment: "a", Replicas: rapid.IntRange(0, 3).Draw(t, "replicas")}}
+	default:
+		spec := application(app, rapid.SampledFrom([][]string{{"a"}, {"a", "b"}, {"b", "a", "c"}}).Draw(t, "deployments")...)
+		for _, d := range spec.Deployments {
+			d.NumReplicas = rapid.IntRange(0, 3).Draw(t, "num_replicas")
+			d.MaxOngoingRequests = rapid.IntRange(1, 2).Draw(t, "max_ongoing_requests")
+			d.Task.Config["command"] = fmt.Sprintf("v%d", rapid.IntRange(1, 3).Draw(t, "command"))
+		}
+		return deploy(spec)
+	}
+}
+
+func application(name string, deployments ...string) *appspec.Application {
+	app := &appspec.Application{Name: name, RoutePrefix: "/" + name, Ingress: deployments[0]}
+	for _, d := range deployments {
+		app.Deployments = append(app.Deployments, &appspec.Deployment{
+			Name: d, NumReplicas: 1, MaxOngoingRequests: 5, MaxQueuedRequests: -1,
+			Resources:   appspec.Resources{CPU: 0.5, MemoryMB: 64},
+			Task:        &api.Task{Driver: "raw_exec", Config: map[string]any{"command": "v1"}},
+			HealthCheck: appspec.HealthCheck{Path: "/healthz", Period: appspec.Duration(time.Second), Timeout: appspec.Duration(time.Second)},
+		})
+	}
+	return app
+}
+
+func deploy(specs ...*appspec.Application) raftstate.Command {
+	command := raftstate.Command{Deploy: &raftstate.Deploy{}}
+	for _, spec := range specs {
+		in := raftstate.DeployApplication{Spec: spec, Hashes: map[string]string{}}
+		for _, d := range spec.Deployments {
+			in.Hashes[d.Name] = appspec.VersionOf(spec, d)
+		}
+		command.Deploy.Applications = append(command.Deploy.Applications, in)
+	}
+	return command
+}

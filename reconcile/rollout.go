@@ -1,0 +1,88 @@
+package reconcile
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/raftstate"
+)
+
+// maxStartFailures is how often the replicas of a new version may die, with
+// none of them ever passing its check, before the version counts as broken.
+const maxStartFailures = 3
+
+// DefaultProgressDeadline is how long a rollout may take: models load slowly.
+const DefaultProgressDeadline = 10 * time.Minute
+
+// rollout ends the running rollout when it has come to its end.
+func (d *differ) rollout(app *raftstate.Application) {
+	if app.Rollout.Status != raftstate.RolloutRunning || !d.world.NomadKnown || !d.world.ConsulKnown {
+		return
+	}
+	status, reason := d.judge(app)
+	if status == raftstate.RolloutRunning {
+		return
+	}
+	d.add(Step{
+		Propose: &raftstate.Command{EndRollout: &raftstate.EndRollout{
+			Application: app.Name, Version: app.Wanted.Number, Status: status, Reason: reason,
+		}},
+		Reason: reason,
+	})
+}
+
+// judge says where the rollout of app's wanted version stands, and why.
+func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, string) {
+	replicas, waiting := 0, ""
+	for _, n := range needs(app) {
+		if !n.wanted {
+			continue
+		}
+		s := d.world.deployment(d.state.ClusterID, d.settings, n)
+		target := app.Wanted.Replicas[n.deployment.Name]
+		replicas += target
+		if s.Healthy < target && waiting == "" {
+			waiting = fmt.Sprintf("%s: %d of %d replicas pass", n.deployment.Name, s.Healthy, target)
+			if s.Reason != "" {
+				waiting += ", " + s.Reason
+			}
+		}
+		if failures, last := d.world.startFailures(n.jobID(), app.Rollout.StartedAt); s.Healthy == 0 && failures >= maxStartFailures {
+			return raftstate.RolloutFailed, fmt.Sprintf("%s: its replicas died %d times and none ever passed: %s", n.deployment.Name, failures, last)
+		}
+	}
+	deadline := d.settings.ProgressDeadline
+	if deadline == 0 {
+		deadline = DefaultProgressDeadline
+	}
+	switch {
+	case waiting == "":
+		return raftstate.RolloutSuccessful, fmt.Sprintf("all %d replicas pass their health checks", replicas)
+	case d.now.Sub(app.Rollout.StartedAt) >= deadline:
+		return raftstate.RolloutFailed, fmt.Sprintf("not healthy within %s: %s", deadline, waiting)
+	default:
+		return raftstate.RolloutRunning, waiting
+	}
+}
+
+// startFailures counts how often replicas of a job that were made since then
+// have died, and says what the last one died of.
+func (w sight) startFailures(jobID string, since time.Time) (failures int, last string) {
+	var at time.Time
+	for _, r := range w.replicas[jobID] {
+		if r.CreatedAt.Before(since) {
+			continue
+		}
+		failures += r.Restarts
+		if r.Status == ReplicaFailed {
+			failures++
+		}
+		if r.Reason != "" && !r.CreatedAt.Before(at) {
+			last, at = r.Reason, r.CreatedAt
+		}
+	}
+	if last == "" {
+		last = "Nomad does not say why"
+	}
+	return failures, last
+}

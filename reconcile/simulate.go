@@ -1,0 +1,123 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// maxPreviewPasses bounds Preview: a deploy is done in a handful of passes.
+const maxPreviewPasses = 16
+
+// Preview returns the steps that deploying would lead to, in order, when all
+// goes well: it applies the command to state and then plans and simulates
+// until nothing is left to do. Steps that are due anyway are left out. The
+// refusal, if any, is the one that the deploy would get.
+func Preview(state *raftstate.State, world *World, now time.Time, settings Settings, deploy raftstate.Command) ([]Step, error) {
+	due := map[string]bool{}
+	for _, s := range settle(state, world, now, settings) {
+		due[s.String()] = true
+	}
+	deploy.At = now
+	next, result := state.Apply(state.Index+1, deploy)
+	if err := result.Err(); err != nil {
+		return nil, err
+	}
+	var steps []Step
+	for _, s := range settle(next, world, now, settings) {
+		if !due[s.String()] {
+			steps = append(steps, s)
+		}
+	}
+	return steps, nil
+}
+
+// settle plans and simulates until there is nothing left to do.
+func settle(state *raftstate.State, world *World, now time.Time, settings Settings) []Step {
+	var all []Step
+	for range maxPreviewPasses {
+		plan := Diff(state, world, now, settings)
+		if len(plan.Steps) == 0 {
+			break
+		}
+		for _, s := range plan.Steps {
+			state, world = Simulate(state, world, now, s)
+		}
+		all = append(all, plan.Steps...)
+	}
+	return all
+}
+
+// Simulate returns what state and world would be after step, in a cluster
+// where everything works at once: registered replicas run and pass, stopped
+// ones are gone. Its arguments stay as they are.
+func Simulate(state *raftstate.State, world *World, now time.Time, step Step) (*raftstate.State, *World) {
+	if c := step.Propose; c != nil {
+		command := *c
+		command.At = now
+		next, _ := state.Apply(state.Index+1, command)
+		return next, world
+	}
+	w := *world
+	w.Jobs = clone(world.Jobs)
+	w.Routes = clone(world.Routes)
+	w.RouteIndex = clone(world.RouteIndex)
+	switch {
+	case step.Register != nil:
+		meta, replicas, _ := jobspec.Read(step.Register.Job)
+		id := *step.Register.Job.ID
+		w.Jobs[id] = Job{
+			ID: id, ClusterID: meta.ClusterID, Application: meta.Application, Deployment: meta.Deployment,
+			Version: meta.Version, LiveHash: meta.LiveHash, CoreMHz: meta.CoreMHz,
+			Count: replicas, ModifyIndex: step.Register.ModifyIndex + 1,
+		}
+		w.populate(id, now)
+	case step.Scale != nil:
+		job := w.Jobs[step.Scale.JobID]
+		job.Count = step.Scale.Count
+		w.Jobs[job.ID] = job
+		w.populate(job.ID, now)
+	case step.Stop != nil:
+		job := w.Jobs[step.Stop.JobID]
+		job.Stopped, job.Count = true, 0
+		w.Jobs[job.ID] = job
+		w.populate(job.ID, now)
+	case step.WriteRoute != nil:
+		name := step.WriteRoute.Route.Application
+		w.Routes[name] = step.WriteRoute.Route
+		w.RouteIndex[name]++
+	case step.DropRoute != nil:
+		delete(w.Routes, step.DropRoute.Application)
+		delete(w.RouteIndex, step.DropRoute.Application)
+	}
+	return state, &w
+}
+
+// populate gives a job as many healthy replicas as it counts.
+func (w *World) populate(jobID string, now time.Time) {
+	job := w.Jobs[jobID]
+	w.Replicas = slices.DeleteFunc(slices.Clone(w.Replicas), func(r Replica) bool { return r.JobID == jobID })
+	w.Endpoints = slices.DeleteFunc(slices.Clone(w.Endpoints), func(e routes.Endpoint) bool {
+		return e.Application == job.Application && e.Deployment == job.Deployment && e.Version == job.Version
+	})
+	for i := range job.Count {
+		id := fmt.Sprintf("%s-%s", jobID, strconv.Itoa(i))
+		w.Replicas = append(w.Replicas, Replica{ID: id, JobID: jobID, Status: ReplicaRunning, CreatedAt: now})
+		w.Endpoints = append(w.Endpoints, routes.Endpoint{
+			Replica: id, Application: job.Application, Deployment: job.Deployment, Version: job.Version, Passing: true,
+		})
+	}
+}
+
+func clone[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return maps.Clone(m)
+}

@@ -1,0 +1,191 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/serve-nomad/serve-nomad/raftstate"
+)
+
+// SummariseAll says how each application is, by name. A nil world is one that
+// is not known.
+func SummariseAll(state *raftstate.State, world *World, settings Settings) []ApplicationStatus {
+	list := []ApplicationStatus{}
+	seen := seeAny(world)
+	for _, app := range applications(state) {
+		list = append(list, summarise(state, seen, settings, app))
+	}
+	return list
+}
+
+// Summarise says how one application is, and whether there is one.
+func Summarise(state *raftstate.State, world *World, settings Settings, name string) (ApplicationStatus, bool) {
+	app := state.Applications[name]
+	if app == nil {
+		return ApplicationStatus{}, false
+	}
+	return summarise(state, seeAny(world), settings, app), true
+}
+
+// seeAny is see for a World that may be nil.
+func seeAny(world *World) sight {
+	if world == nil {
+		world = &World{NomadError: "this server does not lead and does not look at Nomad"}
+	}
+	return see(world)
+}
+
+func summarise(state *raftstate.State, world sight, settings Settings, app *raftstate.Application) ApplicationStatus {
+	s := ApplicationStatus{
+		Name: app.Name, RoutePrefix: app.Serving.Spec.RoutePrefix, Ingress: app.Serving.Spec.Ingress,
+		Version: app.Wanted.Number, ServingVersion: app.Serving.Number, Rollout: app.Rollout,
+		By: app.Wanted.By, Message: app.Wanted.Message, DeployedAt: app.Wanted.At, ModifyIndex: app.ModifyIndex,
+		Deployments: []DeploymentStatus{},
+	}
+	list := needs(app)
+	slices.SortStableFunc(list, func(a, b need) int {
+		return cmp.Compare(position(app, a.deployment.Name), position(app, b.deployment.Name))
+	})
+	for _, n := range list {
+		d := world.deployment(state.ClusterID, settings, n)
+		d.Status, d.Reason = deploymentHealth(world, app, n, d)
+		s.Deployments = append(s.Deployments, d)
+	}
+	s.Status, s.Reason = applicationHealth(state, world, app, s.Deployments)
+	return s
+}
+
+// position orders deployments as the newest spec does, those that it no longer
+// has at the end.
+func position(app *raftstate.Application, deployment string) int {
+	for i, d := range app.Wanted.Spec.Deployments {
+		if d.Name == deployment {
+			return i
+		}
+	}
+	return len(app.Wanted.Spec.Deployments)
+}
+
+// deployment counts what there is of one job. Its Reason says why replicas are
+// missing, "" when that cannot be told.
+func (w sight) deployment(clusterID string, settings Settings, n need) DeploymentStatus {
+	d := DeploymentStatus{
+		Name: n.deployment.Name, Version: n.version, JobID: n.jobID(),
+		Serving: n.serving, Wanted: n.wanted, Target: n.count, Replicas: []ReplicaInfo{},
+	}
+	endpoints := w.endpoints[d.JobID]
+	for _, r := range w.replicas[d.JobID] {
+		if r.Status == ReplicaStopped {
+			continue
+		}
+		e := endpoints[r.ID]
+		info := ReplicaInfo{
+			ID: r.ID, Status: r.Status, Healthy: e.Passing && r.Status == ReplicaRunning, Node: r.Node,
+			Address: e.Address, Restarts: r.Restarts, Reason: r.Reason, CreatedAt: r.CreatedAt,
+		}
+		d.Replicas = append(d.Replicas, info)
+		d.count(info)
+	}
+	slices.SortStableFunc(d.Replicas, func(a, b ReplicaInfo) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	job, exists := w.Jobs[d.JobID]
+	d.Unplaced = job.Unplaced
+	d.Reason = w.shortage(clusterID, settings, job, exists, d)
+	return d
+}
+
+func (d *DeploymentStatus) count(r ReplicaInfo) {
+	switch r.Status {
+	case ReplicaPending:
+		d.Starting++
+	case ReplicaRunning:
+		if r.Healthy {
+			d.Healthy++
+		} else {
+			d.Starting++
+		}
+	case ReplicaFailed, ReplicaLost:
+		d.Failed++
+	case ReplicaStopping, ReplicaStopped:
+	}
+}
+
+// shortage says why a job has fewer healthy replicas than it should.
+func (w sight) shortage(clusterID string, settings Settings, job Job, exists bool, d DeploymentStatus) string {
+	switch {
+	case !w.NomadKnown:
+		return w.NomadError
+	case exists && job.ClusterID != clusterID:
+		return fmt.Sprintf("Nomad job %s belongs to another serve-nomad cluster (%s): stop it there, or with nomad job stop", job.ID, job.ClusterID)
+	case !exists && w.CoreMHz[settings.Placement.NodePool] == 0:
+		return fmt.Sprintf("no node of pool %q is ready, so a core's MHz is not known", settings.Placement.NodePool)
+	case d.Healthy >= d.Target:
+		return ""
+	case job.Blocked != "":
+		return "no room: " + job.Blocked
+	}
+	for _, r := range d.Replicas {
+		if r.Reason != "" && !r.Healthy {
+			return fmt.Sprintf("replica %s: %s", short(r.ID), r.Reason)
+		}
+	}
+	if !w.ConsulKnown {
+		return w.ConsulError
+	}
+	return ""
+}
+
+func deploymentHealth(w sight, app *raftstate.Application, n need, d DeploymentStatus) (Health, string) {
+	switch {
+	case !w.NomadKnown || !w.ConsulKnown:
+		return Unknown, cmp.Or(w.NomadError, w.ConsulError)
+	case d.Healthy >= d.Target:
+		return Healthy, ""
+	case n.wanted && app.Rollout.Status == raftstate.RolloutRunning:
+		return Deploying, d.Reason
+	case n.wanted && app.Rollout.Status == raftstate.RolloutFailed && d.Healthy == 0:
+		return Failed, cmp.Or(d.Reason, app.Rollout.Reason)
+	case d.Healthy > 0:
+		return Degraded, d.Reason
+	default:
+		return Unhealthy, d.Reason
+	}
+}
+
+func applicationHealth(state *raftstate.State, w sight, app *raftstate.Application, list []DeploymentStatus) (Health, string) {
+	route, routed := w.Routes[app.Name]
+	switch {
+	case app.Deleting:
+		return Deleting, "its replicas are stopping"
+	case !w.NomadKnown || !w.ConsulKnown:
+		return Unknown, cmp.Or(w.NomadError, w.ConsulError)
+	case routed && route.ClusterID != state.ClusterID:
+		return Unhealthy, fmt.Sprintf("its route in Consul belongs to another serve-nomad cluster (%s)", route.ClusterID)
+	case app.Rollout.Status == raftstate.RolloutRunning:
+		return Deploying, firstReason(list)
+	case app.Rollout.Status == raftstate.RolloutFailed && app.Wanted.Number != app.Serving.Number:
+		return Failed, fmt.Sprintf("version %d: %s; version %d serves", app.Wanted.Number, app.Rollout.Reason, app.Serving.Number)
+	}
+	for _, h := range []Health{Failed, Unhealthy, Degraded} {
+		for _, d := range list {
+			if d.Status == h {
+				return h, d.Name + ": " + d.Reason
+			}
+		}
+	}
+	return Healthy, ""
+}
+
+func firstReason(list []DeploymentStatus) string {
+	for _, d := range list {
+		if d.Reason != "" {
+			return d.Name + ": " + d.Reason
+		}
+	}
+	return ""
+}
+
+// short shortens an allocation id as Nomad's own tools do.
+func short(id string) string {
+	return id[:min(8, len(id))]
+}
