@@ -1,0 +1,376 @@
+package controller_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/nomad/api"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/controller"
+	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+func TestLead(t *testing.T) {
+	t.Run("a deploy becomes jobs, a route and a successful rollout, and stays so", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, c := lead(t)
+			f.propose(t, deploy("v1"))
+			settle()
+			if got := f.rollout(); got != raftstate.RolloutSuccessful {
+				t.Errorf("rollout is %q", got)
+			}
+			calls := f.calls()
+			time.Sleep(time.Hour) // fake
+			if got := f.calls(); got != calls {
+				t.Errorf("%d more writes with nothing to do", got-calls)
+			}
+			if v := c.View(); v.World == nil || len(v.World.Replicas) != 2 {
+				t.Errorf("the view does not show the replicas: %+v", v.World)
+			}
+		})
+	})
+
+	t.Run("a Nomad that is away loses nothing, and is made up for when it is back", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, c := lead(t)
+			f.propose(t, deploy("v1"))
+			settle()
+			f.setDown(errors.New("connection refused"))
+			f.propose(t, deploy("v2"))
+			settle()
+			if w := c.View().World; w.NomadKnown || w.NomadError == "" || len(w.Replicas) != 2 {
+				t.Errorf("the view does not say that Nomad is away: %+v", w)
+			}
+			if got := len(f.world.Jobs); got != 1 {
+				t.Errorf("%d jobs while Nomad is away", got)
+			}
+			f.setDown(nil)
+			time.Sleep(time.Minute) // fake
+			if got := f.rollout(); got != raftstate.RolloutSuccessful {
+				t.Errorf("rollout is %q", got)
+			}
+		})
+	})
+
+	t.Run("who no longer leads does nothing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, _ := lead(t)
+			settle()
+			f.mu.Lock()
+			f.deposed = true
+			f.mu.Unlock()
+			calls := f.calls()
+			f.propose(t, deploy("v1"))
+			settle()
+			if got := f.calls(); got != calls {
+				t.Errorf("%d writes by a server that does not lead", got-calls)
+			}
+		})
+	})
+
+	t.Run("a step that fails is tried again", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, _ := lead(t)
+			f.mu.Lock()
+			f.failNext = 3
+			f.mu.Unlock()
+			f.propose(t, deploy("v1"))
+			time.Sleep(time.Minute) // fake
+			if got := f.rollout(); got != raftstate.RolloutSuccessful {
+				t.Errorf("rollout is %q", got)
+			}
+		})
+	})
+
+	t.Run("a waiter wakes with what it waited for", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, c := lead(t)
+			settle()
+			index := c.View().Index
+			woken := make(chan *controller.View, 1)
+			go func() { woken <- c.Wait(t.Context(), index) }()
+			synctest.Wait()
+			f.propose(t, deploy("v1"))
+			if v := <-woken; v.Index <= index || v.State.Applications["shop"] == nil {
+				t.Errorf("woken with %+v", v)
+			}
+		})
+	})
+}
+
+// TestCrashAnywhere stops the leader after each of its writes in turn and lets
+// another go on: the end must be the same.
+func TestCrashAnywhere(t *testing.T) {
+	for k := 1; k <= 12; k++ {
+		t.Run(fmt.Sprintf("after write %d", k), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				stop := f.start(t)
+				f.propose(t, deploy("v1"))
+				settle()
+				f.crashAfter(k, stop)
+				f.propose(t, deploy("v2"))
+				settle()
+				f.propose(t, raftstate.Command{ID: "d", Delete: &raftstate.Delete{Application: "shop"}})
+				settle()
+				f.start(t)
+				settle()
+				if n := len(f.State().Applications); n != 0 {
+					t.Errorf("%d applications left", n)
+				}
+				for id, job := range f.world.Jobs {
+					if !job.Stopped {
+						t.Errorf("job %s is left over", id)
+					}
+				}
+				if len(f.world.Routes) != 0 {
+					t.Errorf("routes are left over: %v", f.world.Routes)
+				}
+			})
+		})
+	}
+}
+
+// settle lets the loop come to rest on the bubble's fake clock.
+func settle() {
+	time.Sleep(20 * time.Second)
+	synctest.Wait()
+}
+
+// fake is Raft, Nomad and Consul in one, and says so: writes take effect at
+// once, by the same rules as a preview's.
+type fake struct {
+	mu       sync.Mutex
+	state    *raftstate.State
+	world    *reconcile.World
+	changed  chan struct{}
+	wake     chan struct{}
+	updates  chan struct{}
+	down     error
+	deposed  bool
+	failNext int
+	writes   int
+	crashAt  int
+	crash    func()
+	ids      int
+}
+
+func newFake() *fake {
+	return &fake{
+		state:   &raftstate.State{},
+		changed: make(chan struct{}), wake: make(chan struct{}, 1), updates: make(chan struct{}, 1),
+		world: &reconcile.World{
+			NomadKnown: true, ConsulKnown: true, CoreMHz: map[string]int{"default": 1000},
+			Jobs: map[string]reconcile.Job{}, Routes: routes.Table{}, RouteIndex: map[string]uint64{},
+		},
+	}
+}
+
+func lead(t *testing.T) (*fake, *controller.Controller) {
+	t.Helper()
+	f := newFake()
+	var c *controller.Controller
+	f.startWith(t, func(made *controller.Controller) { c = made })
+	settle()
+	return f, c
+}
+
+func (f *fake) start(t *testing.T) (stop func()) {
+	t.Helper()
+	return f.startWith(t, func(*controller.Controller) {})
+}
+
+func (f *fake) startWith(t *testing.T, made func(*controller.Controller)) (stop func()) {
+	t.Helper()
+	c := controller.New(controller.Config{
+		Raft: f, Jobs: f, Discovery: f,
+		Settings: reconcile.Settings{Placement: jobspec.Placement{NodePool: "default"}},
+		NewID:    f.newID,
+	})
+	made(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	go c.Run(ctx)
+	go func() {
+		if err := c.Lead(ctx); err != nil {
+			t.Errorf("lead: %v", err)
+		}
+	}()
+	return cancel
+}
+
+func (f *fake) newID() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ids++
+	return fmt.Sprintf("id-%d", f.ids)
+}
+
+func (f *fake) crashAfter(k int, stop func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.crashAt, f.crash = f.writes+k, stop
+}
+
+func (f *fake) setDown(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = err
+}
+
+func (f *fake) calls() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.writes
+}
+
+func (f *fake) rollout() raftstate.RolloutStatus {
+	return f.State().Applications["shop"].Rollout.Status
+}
+
+func (f *fake) propose(t *testing.T, c raftstate.Command) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c.At = time.Now()
+	f.apply(c)
+}
+
+func (f *fake) apply(c raftstate.Command) raftstate.Result {
+	next, result := f.state.Apply(f.state.Index+1, c)
+	f.state = next
+	close(f.changed)
+	f.changed = make(chan struct{})
+	return result
+}
+
+func (f *fake) State() *raftstate.State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
+}
+
+func (f *fake) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+func (f *fake) VerifyLeader(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.deposed {
+		return errors.New("deposed")
+	}
+	return nil
+}
+
+func (f *fake) Propose(_ context.Context, c raftstate.Command) (raftstate.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.count(); err != nil {
+		return raftstate.Result{}, err
+	}
+	return f.apply(c), nil
+}
+
+// count notes a write, and crashes the leader when it is that one's turn.
+func (f *fake) count() error {
+	if f.down != nil {
+		return f.down
+	}
+	if f.failNext > 0 {
+		f.failNext--
+		return errors.New("failed for the test")
+	}
+	f.writes++
+	if f.crash != nil && f.writes == f.crashAt {
+		f.crash()
+	}
+	return nil
+}
+
+func (f *fake) write(ctx context.Context, s reconcile.Step) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := f.count(); err != nil {
+		return err
+	}
+	_, f.world = reconcile.Simulate(f.state, f.world, time.Now(), s)
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case f.updates <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (f *fake) Observe(context.Context) (reconcile.Observation, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return reconcile.Observation{Jobs: f.world.Jobs, Replicas: f.world.Replicas, CoreMHz: f.world.CoreMHz}, f.down
+}
+
+func (f *fake) Wake(context.Context) <-chan struct{} { return f.wake }
+
+func (f *fake) Register(ctx context.Context, job *api.Job, index uint64) error {
+	return f.write(ctx, reconcile.Step{Register: &reconcile.Register{Job: job, ModifyIndex: index}})
+}
+
+func (f *fake) Scale(ctx context.Context, id, group string, count int, _ string) error {
+	return f.write(ctx, reconcile.Step{Scale: &reconcile.Scale{JobID: id, Group: group, Count: count}})
+}
+
+func (f *fake) Stop(ctx context.Context, id string, index uint64) error {
+	return f.write(ctx, reconcile.Step{Stop: &reconcile.Stop{JobID: id, ModifyIndex: index}})
+}
+
+func (f *fake) Plan(context.Context, *api.Job) (string, error) { return "", nil }
+
+func (f *fake) View() routes.View {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return routes.View{Known: true, Table: f.world.Routes, Index: f.world.RouteIndex, Endpoints: f.world.Endpoints}
+}
+
+func (f *fake) Updates() <-chan struct{} { return f.updates }
+
+func (f *fake) WriteRoute(ctx context.Context, r routes.Route, index uint64) error {
+	return f.write(ctx, reconcile.Step{WriteRoute: &reconcile.WriteRoute{Route: r, ModifyIndex: index}})
+}
+
+func (f *fake) DropRoute(ctx context.Context, application string, index uint64) error {
+	return f.write(ctx, reconcile.Step{DropRoute: &reconcile.DropRoute{Application: application, ModifyIndex: index}})
+}
+
+// deploy returns a command that deploys the shop, whose replicas run command.
+func deploy(command string) raftstate.Command {
+	spec := &appspec.Application{
+		Name: "shop", RoutePrefix: "/shop", Ingress: "till",
+		Deployments: []*appspec.Deployment{{
+			Name: "till", NumReplicas: 2, MaxOngoingRequests: 5, MaxQueuedRequests: -1,
+			Task: &api.Task{Driver: "raw_exec", Config: map[string]any{"command": command}},
+		}},
+	}
+	return raftstate.Command{
+		ID: command,
+		Deploy: &raftstate.Deploy{Applications: []raftstate.DeployApplication{{
+			Spec: spec, Hashes: map[string]string{"till": appspec.VersionOf(spec, spec.Deployments[0])},
+		}}},
+	}
+}
