@@ -21,6 +21,10 @@ type config struct {
 	DataDir  string `hcl:"data_dir,optional"`
 	LogLevel string `hcl:"log_level,optional"`
 
+	// AllowInsecureBind lets the control API and the Raft port listen beyond
+	// loopback, where anybody who reaches them may do anything.
+	AllowInsecureBind bool `hcl:"allow_insecure_bind,optional"`
+
 	HTTP   *httpConfig   `hcl:"http,block"`
 	Raft   *raftConfig   `hcl:"raft,block"`
 	Nomad  *nomadConfig  `hcl:"nomad,block"`
@@ -64,6 +68,7 @@ type consulConfig struct {
 // proxyConfig is the data plane on each node.
 type proxyConfig struct {
 	Address         string `hcl:"address,optional"`          // listen here for requests
+	Advertise       string `hcl:"advertise,optional"`        // base URL as people reach it; default: from address
 	HandleAddress   string `hcl:"handle_address,optional"`   // listen here for calls between deployments
 	HandleAdvertise string `hcl:"handle_advertise,optional"` // as replicas reach it; may hold Nomad's ${attr...}
 }
@@ -134,7 +139,17 @@ func (c *config) complete() error {
 			faults = append(faults, fmt.Errorf("%s = %q: want host:port, such as 127.0.0.1:8265", a.field, a.value))
 		}
 	}
+	for _, a := range []struct{ field, value string }{
+		{"http.address", c.HTTP.Address},
+		{"raft.address", c.Raft.Address},
+	} {
+		if !c.AllowInsecureBind && !loopback(a.value) {
+			faults = append(faults, fmt.Errorf("%s = %q is reachable from other machines and has no authentication: "+
+				"keep it on loopback, or set allow_insecure_bind = true where the network itself is trusted", a.field, a.value))
+		}
+	}
 	c.HTTP.Advertise = cmp.Or(c.HTTP.Advertise, c.HTTP.Address)
+	c.Proxy.Advertise = cmp.Or(c.Proxy.Advertise, "http://"+c.Proxy.Address)
 	c.Raft.Advertise = cmp.Or(c.Raft.Advertise, c.Raft.Address)
 	if host, port, err := net.SplitHostPort(c.Proxy.HandleAddress); err == nil && c.Proxy.HandleAdvertise == "" {
 		c.Proxy.HandleAdvertise = c.Proxy.HandleAddress
@@ -162,4 +177,14 @@ func (c *config) complete() error {
 		*d.into = v
 	}
 	return errors.Join(faults...)
+}
+
+// loopback says whether only this machine reaches address.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return true // reported as a fault of its own
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
