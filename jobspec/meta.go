@@ -1,0 +1,78 @@
+package jobspec
+
+import (
+	"strconv"
+
+	"github.com/hashicorp/nomad/api"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+)
+
+// The keys of the meta that a job, a service, or both carry. What a job says
+// of itself in its own meta cannot change while it lives: Nomad hands job meta
+// to the tasks, so it would replace every replica.
+const (
+	ClusterIDMeta          = "serve_cluster_id"           // job
+	ApplicationMeta        = "serve_application"          // job and service
+	DeploymentMeta         = "serve_deployment"           // job and service
+	VersionMeta            = "serve_version"              // job and service
+	CoreMHzMeta            = "serve_core_mhz"             // job
+	ReplicaMeta            = "serve_replica"              // service: the allocation id
+	MaxOngoingRequestsMeta = "serve_max_ongoing_requests" // service
+	LiveHashMeta           = "serve_live_hash"            // service
+)
+
+// Meta is what a job says of itself.
+type Meta struct {
+	ClusterID   string
+	Application string
+	Deployment  string
+	Version     string // deployment version
+	CoreMHz     int    // MHz per core that it was rendered with
+	LiveHash    string // see LiveHash; only Read finds it
+}
+
+// ReadMeta reads the meta of a job and says whether serve-nomad made the job.
+func ReadMeta(meta map[string]string) (Meta, bool) {
+	m := Meta{
+		ClusterID:   meta[ClusterIDMeta],
+		Application: meta[ApplicationMeta],
+		Deployment:  meta[DeploymentMeta],
+		Version:     meta[VersionMeta],
+	}
+	if mhz, err := strconv.Atoi(meta[CoreMHzMeta]); err == nil {
+		m.CoreMHz = mhz
+	}
+	ours := m.ClusterID != "" && m.Application != "" && m.Deployment != "" && m.Version != ""
+	return m, ours
+}
+
+// Read reads what a whole job says of itself and how many replicas it asks
+// for, and says whether serve-nomad made the job.
+func Read(job *api.Job) (m Meta, count int, ours bool) {
+	m, ours = ReadMeta(job.Meta)
+	if !ours {
+		return m, 0, false
+	}
+	for _, group := range job.TaskGroups {
+		if group.Name == nil || *group.Name != m.Deployment {
+			continue
+		}
+		if group.Count != nil {
+			count = *group.Count
+		}
+		for _, service := range group.Services {
+			if hash := service.Meta[LiveHashMeta]; hash != "" {
+				m.LiveHash = hash
+			}
+		}
+	}
+	return m, count, true
+}
+
+// LiveHash returns a hash of what a job holds that is not part of the
+// deployment version and not the count. A job whose hash differs is registered
+// again, which Nomad does in place: no replica restarts.
+func LiveHash(_ *appspec.Application, dep *appspec.Deployment) string {
+	return hash8(MaxOngoingRequestsMeta + "=" + strconv.Itoa(dep.MaxOngoingRequests))
+}
