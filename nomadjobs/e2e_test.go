@@ -5,9 +5,11 @@ package nomadjobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,10 +18,42 @@ import (
 	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/reconcile"
+	nomaddev "github.com/serve-nomad/serve-nomad/test/nomad-dev"
 )
 
-// These tests need a running Nomad agent with the raw_exec driver and a Consul
-// agent beside it: NOMAD_ADDR says where. They leave their jobs stopped.
+// These tests share one real Nomad agent with a Consul agent beside it. They
+// leave their jobs stopped.
+
+var agents struct {
+	sync.Once
+	cluster *nomaddev.Cluster
+	err     error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if agents.cluster != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := errors.Join(agents.cluster.Stop(ctx), os.RemoveAll(agents.cluster.Dir)); err != nil {
+			fmt.Fprintln(os.Stderr, "stop the agents:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func startAgents(ctx context.Context) (*nomaddev.Cluster, error) {
+	found, err := nomaddev.Find(ctx, nomaddev.Options{Progress: os.Stderr})
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "nomadjobs-e2e-") // not t.TempDir: it outlives the test, and Nomad needs a short path
+	if err != nil {
+		return nil, err
+	}
+	return nomaddev.StartCluster(ctx, nomaddev.ClusterOptions{Dir: dir, Agents: found, Dev: true})
+}
 
 const replicaScript = `
 import http.server, os, signal, sys, time
@@ -35,10 +69,11 @@ http.server.HTTPServer(("", int(os.environ["PORT"])), http.server.SimpleHTTPRequ
 
 func e2eClient(t *testing.T) *Client {
 	t.Helper()
-	if os.Getenv("NOMAD_ADDR") == "" {
-		t.Fatal("set NOMAD_ADDR to a Nomad agent of your own")
+	agents.Do(func() { agents.cluster, agents.err = startAgents(context.WithoutCancel(t.Context())) })
+	if agents.err != nil {
+		t.Fatal(agents.err)
 	}
-	c, err := New(Config{}, nil)
+	c, err := New(Config{Address: agents.cluster.Nomad.URL()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
