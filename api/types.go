@@ -90,8 +90,9 @@ type ServerInfo struct {
 	Version   string    `json:"version"`
 	Leader    bool      `json:"leader"`
 	ClusterID string    `json:"cluster_id"`
-	Nomad     string    `json:"nomad"`  // address
-	Consul    string    `json:"consul"` // address
+	Nomad     string    `json:"nomad"`           // address
+	Consul    string    `json:"consul"`          // address
+	Proxy     string    `json:"proxy,omitempty"` // where people reach the proxies, as a base URL; "": not configured
 	StartedAt time.Time `json:"started_at"`
 }
 
@@ -103,9 +104,37 @@ type Peer struct {
 	Voter   bool   `json:"voter"`
 }
 
+// AgentHealth is the answer of GET /v1/agent/health: this server is alive.
+type AgentHealth struct {
+	OK        bool `json:"ok"`
+	HasLeader bool `json:"has_leader"` // false: reads only, and only with ?stale
+}
+
+// VersionInfo is one version of an application, for
+// GET /v1/applications/{app}/history.
+type VersionInfo struct {
+	Version  int               `json:"version"`
+	Serving  bool              `json:"serving"` // takes traffic
+	Wanted   bool              `json:"wanted"`  // is the newest
+	Rollout  raftstate.Rollout `json:"rollout"`
+	By       string            `json:"by,omitempty"`
+	Message  string            `json:"message,omitempty"`
+	At       time.Time         `json:"at"`
+	Replicas map[string]int    `json:"replicas"` // deployment -> target count
+	Hashes   map[string]string `json:"hashes"`   // deployment -> deployment version
+}
+
+// EventBatch is one line of GET /v1/event/stream. An empty object is a
+// heartbeat.
+type EventBatch struct {
+	Index  uint64            `json:"index,omitempty"` // sent back as ?index=, the stream goes on behind this line
+	Events []raftstate.Event `json:"events,omitempty"`
+}
+
 // ErrorResponse is the body of every answer of 400 and above.
 type ErrorResponse struct {
-	Error  string          `json:"error"`
-	Code   string          `json:"code"` // invalid | not_found | conflict | no_leader | unavailable | internal
-	Faults []appspec.Fault `json:"faults,omitempty"`
+	Error     string          `json:"error"`
+	Code      Code            `json:"code"`
+	Faults    []appspec.Fault `json:"faults,omitempty"`
+	RequestID string          `json:"request_id,omitempty"` // of a write whose outcome is not known: send it again with this one
 }

@@ -22,6 +22,7 @@ type base struct {
 	stderr io.Writer
 	getenv func(string) string
 
+	environ  func() []string
 	terminal bool // stdout is one: lines may be drawn over
 	color    bool // stderr takes colours
 }
@@ -40,7 +41,7 @@ func newBase() (b *base, release func()) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return &base{
-		ctx: ctx, stdin: os.Stdin, stdout: &checkedWriter{w: os.Stdout}, stderr: os.Stderr, getenv: os.Getenv,
+		ctx: ctx, stdin: os.Stdin, stdout: &checkedWriter{w: os.Stdout}, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ,
 		terminal: isTerminal(os.Stdout), color: isTerminal(os.Stderr) && os.Getenv("NO_COLOR") == "",
 	}, stop
 }

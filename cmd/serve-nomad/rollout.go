@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/api"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
+)
+
+// outcome is how one application's rollout ended.
+type outcome struct {
+	name    string
+	status  reconcile.ApplicationStatus // the last that was seen
+	problem string                      // "": healthy
+	took    time.Duration
+}
+
+// rolloutFollower watches rollouts until they end, and shows how they go.
+type rolloutFollower struct {
+	c       *command
+	client  *api.Client
+	answer  api.DeployResponse
+	started time.Time
+	show    *progress
+	logged  map[string]bool // job id: its log was shown
+	away    bool            // the server does not answer, and that was said
+}
+
+func newRolloutFollower(c *command, client *api.Client, answer api.DeployResponse, started time.Time) *rolloutFollower {
+	return &rolloutFollower{
+		c: c, client: client, answer: answer, started: started, logged: map[string]bool{},
+		show: &progress{out: c.stdout, terminal: c.terminal, quiet: c.json, started: started, last: map[string]string{}},
+	}
+}
+
+// seen is one look at one application.
+type seen struct {
+	at     int // in answer.Applications
+	status reconcile.ApplicationStatus
+	err    error
+}
+
+// run returns when every rollout has ended, or ctx.
+func (f *rolloutFollower) run(ctx context.Context) []outcome {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	looks := make(chan seen)
+	outcomes := make([]outcome, len(f.answer.Applications))
+	open := map[int]bool{}
+	for i, d := range f.answer.Applications {
+		outcomes[i].name = d.Name
+		open[i] = true
+		go f.watch(ctx, i, looks)
+	}
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for len(open) > 0 {
+		select {
+		case <-ctx.Done():
+			f.show.close()
+			for i := range open {
+				outcomes[i].problem = f.unfinished(outcomes[i])
+				outcomes[i].took = time.Since(f.started)
+			}
+			return outcomes
+		case <-ticker.C:
+		case look := <-looks:
+			if f.take(ctx, look, &outcomes[look.at]) {
+				outcomes[look.at].took = time.Since(f.started)
+				delete(open, look.at)
+			}
+		}
+		f.show.draw(outcomes)
+	}
+	f.show.close()
+	return outcomes
+}
+
+// watch sends each new status of one application.
+func (f *rolloutFollower) watch(ctx context.Context, at int, looks chan<- seen) {
+	var query api.Query
+	for ctx.Err() == nil {
+		status, index, err := f.client.Application(ctx, f.answer.Applications[at].Name, query)
+		query.Index = index
+		select {
+		case looks <- seen{at, status, err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			query.Index = 0
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// take notes one look, and says whether it was the last one.
+func (f *rolloutFollower) take(ctx context.Context, look seen, o *outcome) bool {
+	deployed := f.answer.Applications[look.at]
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case api.CodeNotFound.Is(look.err):
+		o.problem = fmt.Sprintf("application %q was deleted", o.name)
+		return true
+	case look.err != nil:
+		if !f.away {
+			f.show.note(fmt.Sprintf("%s; the deploy goes on without this command, which tries again", look.err))
+		}
+		f.away = true
+		return false
+	}
+	f.away = false
+	if look.status.ModifyIndex < deployed.ModifyIndex {
+		return false // from before the deploy
+	}
+	o.status = look.status
+	f.explain(ctx, look.status)
+	return ended(deployed, o)
+}
+
+// ended says whether the rollout is over, and notes the problem if it is one.
+func ended(deployed api.Deployed, o *outcome) bool {
+	s := o.status
+	switch {
+	case s.Status == reconcile.Deleting:
+		o.problem = fmt.Sprintf("application %q is being deleted", s.Name)
+	case s.Version != deployed.Version:
+		o.problem = fmt.Sprintf("application %q: version %d, deployed by %s, has taken the place of version %d", s.Name, s.Version, orSomebody(s.By), deployed.Version)
+	case s.Rollout.Status == raftstate.RolloutFailed:
+		serving := "nothing of it serves: there is no earlier version"
+		if s.ServingVersion != s.Version {
+			serving = fmt.Sprintf("version %d still serves", s.ServingVersion)
+		}
+		o.problem = fmt.Sprintf("application %q: version %d failed: %s; %s", s.Name, s.Version, s.Rollout.Reason, serving)
+	case s.Rollout.Status == raftstate.RolloutSuccessful && s.Status != reconcile.Deploying:
+	default:
+		return false
+	}
+	return true
+}
+
+func orSomebody(by string) string {
+	if by == "" {
+		return "somebody"
+	}
+	return by
+}
+
+func (f *rolloutFollower) unfinished(o outcome) string {
+	why := ""
+	if o.status.Reason != "" {
+		why = " (" + o.status.Reason + ")"
+	}
+	return fmt.Sprintf("application %q is not healthy yet after %s%s; the deploy goes on at the server: serve-nomad status %s",
+		o.name, brief(time.Since(f.started)), why, o.name)
+}
+
+// explain shows, once for each job, the log of a replica that keeps failing.
+func (f *rolloutFollower) explain(ctx context.Context, s reconcile.ApplicationStatus) {
+	for _, d := range s.Deployments {
+		r, failing := failingReplica(d)
+		if !failing || f.logged[d.JobID] {
+			continue
+		}
+		f.logged[d.JobID] = true
+		lines := []string{fmt.Sprintf("%s/%s: replica %s on node %s does not stay up: %s", s.Name, d.Name, short(r.ID), r.Node, r.Reason)}
+		lines = append(lines, f.logTail(ctx, s.Name, d.Name, r.ID)...)
+		f.show.note(lines...)
+	}
+}
+
+func failingReplica(d reconcile.DeploymentStatus) (reconcile.ReplicaInfo, bool) {
+	if !d.Wanted {
+		return reconcile.ReplicaInfo{}, false
+	}
+	for _, r := range d.Replicas {
+		if !r.Healthy && (r.Status == reconcile.ReplicaFailed || r.Restarts > 0) {
+			return r, true
+		}
+	}
+	return reconcile.ReplicaInfo{}, false
+}
+
+// logTailLines is how much of a failing replica's log is shown, of each of its
+// outputs.
+const logTailLines = 10
+
+// logTail returns the last lines that a replica wrote, standard error first.
+func (f *rolloutFollower) logTail(ctx context.Context, application, deployment, replica string) []string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var lines []string
+	for _, stream := range []string{"stderr", "stdout"} {
+		text, err := f.readLog(ctx, api.LogQuery{
+			Application: application, Deployment: deployment, Replica: replica, Stream: stream, Tail: logTailLines,
+		})
+		if err != nil {
+			lines = append(lines, "  its "+stream+" cannot be read: "+err.Error())
+			continue
+		}
+		text = strings.TrimRight(text, "\n ")
+		if text == "" {
+			continue
+		}
+		all := strings.Split(text, "\n")
+		for _, line := range all[max(0, len(all)-logTailLines):] {
+			lines = append(lines, "  "+stream+" | "+line)
+		}
+	}
+	return lines
+}
+
+// maxLogShown bounds what is read for the last lines of a log.
+const maxLogShown = 64 << 10
+
+func (f *rolloutFollower) readLog(ctx context.Context, query api.LogQuery) (string, error) {
+	log, err := f.client.Logs(ctx, query)
+	if err != nil {
+		return "", err
+	}
+	data, err := io.ReadAll(io.LimitReader(log, maxLogShown))
+	return string(data), errors.Join(err, log.Close())
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/cli"
+
+	"github.com/serve-nomad/serve-nomad/api"
+	"github.com/serve-nomad/serve-nomad/reconcile"
+)
+
+type statusCommand struct {
+	*command
+	verbose bool
+	stale   bool
+}
+
+func newStatusCommand(b *base) cli.Command {
+	c := &statusCommand{command: newCommand(b, "status", helpText{
+		synopsis: "Show applications and how they are",
+		args:     "[application]",
+		about: "Without an argument, lists the applications. With one, shows its deployments\n" +
+			"and replicas, where they run, and why any of them are missing.",
+		examples: "$ serve-nomad status\n$ serve-nomad status search\n$ serve-nomad status -json search | jq .status",
+	})}
+	c.maxArgs, c.args, c.run = 1, c.predictApplications(), c.status
+	c.flags.BoolVar(&c.verbose, "verbose", false, "Show whole ids.")
+	c.flags.BoolVar(&c.stale, "stale", false, "Let the server answer from what it knows itself, also when no server leads.")
+	return c
+}
+
+func (c *statusCommand) status(ctx context.Context, args []string) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	query := api.Query{Stale: c.stale}
+	if len(args) == 0 {
+		list, _, err := client.Applications(ctx, query)
+		if err != nil {
+			return err
+		}
+		c.showAll(list)
+		return nil
+	}
+	app, _, err := client.Application(ctx, args[0], query)
+	if err != nil {
+		return err
+	}
+	c.showOne(app, time.Now())
+	return nil
+}
+
+func (c *statusCommand) showAll(list []reconcile.ApplicationStatus) {
+	if c.json {
+		c.printJSON(list)
+		return
+	}
+	if len(list) == 0 {
+		c.printf("No applications. Deploy one: serve-nomad deploy <file.hcl>\n")
+		return
+	}
+	var rows [][]string
+	for _, a := range list {
+		healthy, target := servingReplicas(a)
+		rows = append(rows, []string{
+			a.Name, string(a.Status), a.RoutePrefix, versionCell(a),
+			strconv.Itoa(countDeployments(a)), fmt.Sprintf("%d/%d", healthy, target), a.Reason,
+		})
+	}
+	c.printf("%s", table([]string{"Name", "Status", "Route", "Version", "Deployments", "Healthy", "Reason"}, rows))
+}
+
+// servingReplicas counts the replicas that take traffic.
+func servingReplicas(a reconcile.ApplicationStatus) (healthy, target int) {
+	for _, d := range a.Deployments {
+		if d.Serving {
+			healthy, target = healthy+d.Healthy, target+d.Target
+		}
+	}
+	return healthy, target
+}
+
+func countDeployments(a reconcile.ApplicationStatus) int {
+	names := map[string]bool{}
+	for _, d := range a.Deployments {
+		names[d.Name] = true
+	}
+	return len(names)
+}
+
+func versionCell(a reconcile.ApplicationStatus) string {
+	if a.Version == a.ServingVersion {
+		return strconv.Itoa(a.Version)
+	}
+	return fmt.Sprintf("%d (%d serves)", a.Version, a.ServingVersion)
+}
+
+func (c *statusCommand) showOne(a reconcile.ApplicationStatus, now time.Time) {
+	if c.json {
+		c.printJSON(a)
+		return
+	}
+	rollout := string(a.Rollout.Status)
+	if a.Rollout.Reason != "" {
+		rollout += ": " + a.Rollout.Reason
+	}
+	deployed := ago(now, a.DeployedAt)
+	if a.By != "" {
+		deployed += " by " + a.By
+	}
+	c.printf("%s", pairs([][2]string{
+		{"Name", a.Name},
+		{"Status", string(a.Status)},
+		{"Reason", a.Reason},
+		{"Route", a.RoutePrefix},
+		{"Ingress", a.Ingress},
+		{"Version", versionCell(a)},
+		{"Rollout", rollout},
+		{"Deployed", deployed},
+		{"Message", a.Message},
+		{"Modify Index", strconv.FormatUint(a.ModifyIndex, 10)},
+	}))
+	c.printf("\nDeployments\n%s", deploymentTable(a))
+	if replicas := c.replicaTable(a, now); replicas != "" {
+		c.printf("\nReplicas\n%s", replicas)
+	}
+}
+
+func deploymentTable(a reconcile.ApplicationStatus) string {
+	var rows [][]string
+	for _, d := range a.Deployments {
+		rows = append(rows, []string{
+			d.Name, d.Version, string(d.Status), trafficCell(d), strconv.Itoa(d.Target), strconv.Itoa(d.Healthy),
+			strconv.Itoa(d.Starting), strconv.Itoa(d.Unplaced), strconv.Itoa(d.Failed), d.Reason,
+		})
+	}
+	return table([]string{"Deployment", "Version", "Status", "Traffic", "Target", "Healthy", "Starting", "Unplaced", "Failed", "Reason"}, rows)
+}
+
+func trafficCell(d reconcile.DeploymentStatus) string {
+	if d.Serving {
+		return "yes"
+	}
+	return "not yet"
+}
+
+func (c *statusCommand) replicaTable(a reconcile.ApplicationStatus, now time.Time) string {
+	var rows [][]string
+	for _, d := range a.Deployments {
+		for _, r := range d.Replicas {
+			id, health := r.ID, "no"
+			if !c.verbose {
+				id = short(id)
+			}
+			if r.Healthy {
+				health = "yes"
+			}
+			rows = append(rows, []string{
+				id, d.Name, d.Version, string(r.Status), health, r.Node, r.Address,
+				strconv.Itoa(r.Restarts), ago(now, r.CreatedAt), r.Reason,
+			})
+		}
+	}
+	if len(rows) == 0 {
+		return ""
+	}
+	return table([]string{"ID", "Deployment", "Version", "Status", "Healthy", "Node", "Address", "Restarts", "Created", "Reason"}, rows)
+}
+
+// counts says in words how far a deployment is: "2/4 healthy, 1 starting".
+func counts(d reconcile.DeploymentStatus) string {
+	parts := []string{fmt.Sprintf("%d/%d healthy", d.Healthy, d.Target)}
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{d.Starting, "starting"}, {d.Unplaced, "unplaced"}, {d.Failed, "failed"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
