@@ -1,9 +1,10 @@
 package raftstate
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
@@ -71,15 +72,43 @@ func (s *State) deploy(c Command, cmd *Deploy) *Refusal {
 	if len(cmd.Applications) == 0 {
 		return refuse(CodeInvalid, "nothing to deploy")
 	}
+	seen := map[string]bool{}
 	for _, in := range cmd.Applications {
-		if in.Spec == nil || in.Spec.Name == "" {
-			return refuse(CodeInvalid, "an application needs a spec with a name")
+		if refusal := in.sound(); refusal != nil {
+			return refusal
 		}
+		if seen[in.Spec.Name] {
+			return refuse(CodeInvalid, "application %q is there twice", in.Spec.Name)
+		}
+		seen[in.Spec.Name] = true
 		if refusal := s.deployOne(c, cmd, in); refusal != nil {
 			return refusal
 		}
 	}
 	return s.routeClash()
+}
+
+// sound refuses what Apply itself could stumble over. Whether a spec makes
+// sense was the proposer's to check.
+func (in DeployApplication) sound() *Refusal {
+	if in.Spec == nil || in.Spec.Name == "" {
+		return refuse(CodeInvalid, "an application needs a spec with a name")
+	}
+	seen := map[string]bool{}
+	for _, d := range in.Spec.Deployments {
+		switch {
+		case d == nil || d.Name == "":
+			return refuse(CodeInvalid, "application %q: a deployment needs a name", in.Spec.Name)
+		case seen[d.Name]:
+			return refuse(CodeInvalid, "application %q: deployment %q is there twice", in.Spec.Name, d.Name)
+		case d.NumReplicas < 0:
+			return refuse(CodeInvalid, "application %q: deployment %q: replicas cannot be %d", in.Spec.Name, d.Name, d.NumReplicas)
+		case in.Hashes[d.Name] == "":
+			return refuse(CodeInvalid, "application %q: deployment %q has no version", in.Spec.Name, d.Name)
+		}
+		seen[d.Name] = true
+	}
+	return nil
 }
 
 func (s *State) deployOne(c Command, cmd *Deploy, in DeployApplication) *Refusal {
@@ -96,9 +125,6 @@ func (s *State) deployOne(c Command, cmd *Deploy, in DeployApplication) *Refusal
 		By: c.By, Message: cmd.Message, At: c.At,
 	}
 	for _, d := range in.Spec.Deployments {
-		if in.Hashes[d.Name] == "" {
-			return refuse(CodeInvalid, "application %q: deployment %q has no version", name, d.Name)
-		}
 		v.Replicas[d.Name] = d.NumReplicas
 	}
 	app := &Application{
@@ -126,7 +152,16 @@ func (s *State) deployOne(c Command, cmd *Deploy, in DeployApplication) *Refusal
 func (a *Application) unchangedBy(v *Version) bool {
 	return a != nil && !a.Deleting && a.Rollout.Status != RolloutFailed &&
 		maps.Equal(a.Wanted.Hashes, v.Hashes) && maps.Equal(a.Wanted.Replicas, v.Replicas) &&
-		reflect.DeepEqual(a.Wanted.Spec, v.Spec)
+		sameSpec(a.Wanted.Spec, v.Spec)
+}
+
+// sameSpec compares specs as they are written down: a server that restored a
+// snapshot has nil where one that replayed the log has an empty list, and both
+// must decide alike.
+func sameSpec(a, b *appspec.Application) bool {
+	asJSON, errA := json.Marshal(a)
+	bsJSON, errB := json.Marshal(b)
+	return errA == nil && errB == nil && bytes.Equal(asJSON, bsJSON)
 }
 
 // sameReplicas says whether going from a to b starts and stops no replica
@@ -169,7 +204,7 @@ func (s *State) scale(c Command, cmd *Scale) *Refusal {
 		return refuse(CodeInvalid, "replicas cannot be %d", cmd.Replicas)
 	}
 	was := app.Wanted.Replicas[cmd.Deployment]
-	same := app.Serving == app.Wanted
+	same := app.Serving.Number == app.Wanted.Number // not the pointers: a restored snapshot may have two
 	app.Wanted = app.Wanted.scaled(cmd.Deployment, cmd.Replicas)
 	switch {
 	case same:
@@ -243,7 +278,8 @@ func (s *State) put(app *Application) {
 
 func (v *Version) scaled(deployment string, replicas int) *Version {
 	copied := *v
-	copied.Replicas = maps.Clone(v.Replicas)
+	copied.Replicas = map[string]int{}
+	maps.Copy(copied.Replicas, v.Replicas)
 	copied.Replicas[deployment] = replicas
 	return &copied
 }
