@@ -161,7 +161,7 @@ func (c *Controller) pass(ctx context.Context) error {
 	before := c.view.current().World
 	world, err := c.look(ctx, before)
 	if ctx.Err() != nil {
-		return nil
+		return ctx.Err()
 	}
 	now := c.cfg.Now()
 	c.publish(before, world, now)

@@ -124,6 +124,47 @@ func TestDiff(t *testing.T) {
 	})
 }
 
+func TestSummarise(t *testing.T) {
+	shop := application("shop", "a")
+	health := func(c *cluster) reconcile.Health {
+		s, ok := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		if !ok {
+			return ""
+		}
+		return s.Status
+	}
+
+	t.Run("a version is on its way until its route is written", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		newer := application("shop", "a")
+		newer.Deployments[0].Task.Config["command"] = "v2"
+		c.command(t, deploy(newer))
+		for i, want := range []reconcile.Health{reconcile.Deploying, reconcile.Deploying, reconcile.Deploying, reconcile.Healthy} {
+			if got := health(c); got != want {
+				t.Errorf("after %d passes: %s, want %s", i, got, want)
+			}
+			c.pass(t)
+		}
+	})
+
+	t.Run("a deletion shows the replicas that are left", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, raftstate.Command{Delete: &raftstate.Delete{Application: "shop"}})
+		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		if s.Status != reconcile.Deleting || len(s.Deployments) != 1 || len(s.Deployments[0].Replicas) != 1 {
+			t.Errorf("status: %+v", s)
+		}
+	})
+
+	t.Run("a server that does not lead does not know", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		s, _ := reconcile.Summarise(c.state, nil, settings(), "shop")
+		if s.Status != reconcile.Unknown || s.Reason == "" {
+			t.Errorf("status: %s, %q", s.Status, s.Reason)
+		}
+	})
+}
+
 func TestRolloutFailure(t *testing.T) {
 	shop := application("shop", "a")
 	broken := application("shop", "a")

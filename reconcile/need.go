@@ -46,6 +46,21 @@ func needs(app *raftstate.Application) []need {
 	if app.RollingOut() {
 		list = append(list, versionNeeds(app, app.Wanted)...)
 	}
+	return merge(list)
+}
+
+// remains returns the jobs that an application which is being deleted may
+// still have, each with no replica wanted.
+func remains(app *raftstate.Application) []need {
+	list := merge(append(versionNeeds(app, app.Serving), versionNeeds(app, app.Wanted)...))
+	for i := range list {
+		list[i].count = 0
+	}
+	return list
+}
+
+// merge makes one of the needs that are for the same job.
+func merge(list []need) []need {
 	var merged []need
 	for _, n := range list {
 		i := slices.IndexFunc(merged, func(m need) bool { return m.jobID() == n.jobID() })

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hashicorp/nomad/api"
+
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/routes"
-
-	"github.com/hashicorp/nomad/api"
 )
 
 // Plan is what is to be done now, in order. The next Diff sees what came of

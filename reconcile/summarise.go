@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -44,6 +45,9 @@ func summarise(state *raftstate.State, world sight, settings Settings, app *raft
 		Deployments: []DeploymentStatus{},
 	}
 	list := needs(app)
+	if app.Deleting {
+		list = remains(app)
+	}
 	slices.SortStableFunc(list, func(a, b need) int {
 		return cmp.Compare(position(app, a.deployment.Name), position(app, b.deployment.Name))
 	})
@@ -139,6 +143,8 @@ func deploymentHealth(w sight, app *raftstate.Application, n need, d DeploymentS
 	switch {
 	case !w.NomadKnown || !w.ConsulKnown:
 		return Unknown, cmp.Or(w.NomadError, w.ConsulError)
+	case app.Deleting:
+		return Deleting, ""
 	case d.Healthy >= d.Target:
 		return Healthy, ""
 	case n.wanted && app.Rollout.Status == raftstate.RolloutRunning:
@@ -163,6 +169,8 @@ func applicationHealth(state *raftstate.State, w sight, app *raftstate.Applicati
 		return Unhealthy, fmt.Sprintf("its route in Consul belongs to another serve-nomad cluster (%s)", route.ClusterID)
 	case app.Rollout.Status == raftstate.RolloutRunning:
 		return Deploying, firstReason(list)
+	case app.Rollout.Status == raftstate.RolloutSuccessful && !reflect.DeepEqual(route, wantRoute(state.ClusterID, app)):
+		return Deploying, "its route is being written"
 	case app.Rollout.Status == raftstate.RolloutFailed && app.Wanted.Number != app.Serving.Number:
 		return Failed, fmt.Sprintf("version %d: %s; version %d serves", app.Wanted.Number, app.Rollout.Reason, app.Serving.Number)
 	}

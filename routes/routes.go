@@ -7,7 +7,7 @@ import "time"
 // Route is one application's entry in the table: everything that a proxy needs
 // to serve it, apart from where its replicas are, which Consul's catalog says.
 type Route struct {
-	Schema         int                   `json:"schema"` // Schema; a reader ignores entries of a schema it does not know
+	Schema         int                   `json:"schema"`     // Schema; a reader ignores entries of a schema it does not know
 	ClusterID      string                `json:"cluster_id"` // of the serve-nomad cluster that wrote it
 	Application    string                `json:"application"`
 	RoutePrefix    string                `json:"route_prefix"`

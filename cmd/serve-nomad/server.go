@@ -115,7 +115,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		Cluster: cluster{s.node, s.controller}, Planner: s.controller, Logs: logSource{s.nomad},
 		Settings: settings, Logger: s.log, NewID: uuid.NewString,
 		Info: api.ServerInfo{
-			ID: s.node.ID(), Name: s.cfg.Name, Version: versionLine(), StartedAt: time.Now().UTC(),
+			ID: s.node.ID(), Name: s.cfg.Name, Version: buildVersion(), StartedAt: time.Now().UTC(),
 			Nomad: s.nomad.Address(), Consul: consul.Address(), Proxy: s.cfg.Proxy.Advertise,
 		},
 	})
@@ -157,7 +157,7 @@ func (s *server) run(ctx context.Context) error {
 		}
 	})
 	s.log.Info("serving", "api", s.cfg.HTTP.Address, "raft", s.cfg.Raft.Address,
-		"nomad", s.nomad.Address(), "version", versionLine())
+		"nomad", s.nomad.Address(), "version", buildVersion())
 	<-ctx.Done()
 
 	s.log.Info("stopping")
