@@ -56,7 +56,7 @@ func (d *differ) application(app *raftstate.Application) {
 	}
 	settled := d.route(app)
 	d.rollout(app)
-	if settled {
+	if settled && d.world.NomadKnown {
 		d.stopUnneeded(app)
 	}
 }

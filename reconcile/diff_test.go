@@ -63,6 +63,18 @@ func TestDiff(t *testing.T) {
 		}
 	})
 
+	t.Run("what is not needed stays while Nomad does not answer", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(newer))
+		for range 3 {
+			c.pass(t)
+		}
+		c.world.NomadKnown = false
+		if got := kinds(c.pass(t)); got != "" {
+			t.Errorf("got %q", got)
+		}
+	})
+
 	t.Run("a core's MHz stays as the job was made", func(t *testing.T) {
 		c := settled(t, deploy(shop))
 		c.world.CoreMHz["default"] = 3000
