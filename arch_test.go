@@ -40,6 +40,9 @@ var layers = map[string][]string{
 	"cmd/serve-nomad": {"*"},
 	"test/nomad-dev":  {"*"},
 	"examples/hcl":    {"*"},
+
+	// A replica of an example: a program of its own.
+	"examples/hcl/echo": {},
 }
 
 // pure packages hold no effects, so they import nothing that can have one.
