@@ -1,0 +1,272 @@
+package appspec
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
+)
+
+// What a field is when it is absent. The counts and autoscaling are Ray
+// Serve's; the shares of a node are small, so that an example runs anywhere.
+const (
+	defaultRoutePrefix     = "/"
+	defaultReplicas        = 1
+	defaultOngoing         = 5
+	defaultQueued          = -1
+	defaultCPU             = 0.1
+	defaultMemoryMB        = 128
+	defaultCheckPath       = "/healthz"
+	defaultCheckPeriod     = Duration(2 * time.Second)
+	defaultCheckTimeout    = Duration(time.Second)
+	defaultShutdownTimeout = Duration(20 * time.Second)
+	defaultIdleTimeout     = Duration(60 * time.Second)
+)
+
+func (p *parser) application(sc *scope, block *hcl.Block) {
+	app := &Application{Name: block.Labels[0], RoutePrefix: defaultRoutePrefix, Deployments: []*Deployment{}}
+	path, first := p.unique(applicationPath(app.Name), "application", block)
+	if first {
+		p.file.Applications = append(p.file.Applications, app)
+	}
+	d := p.decode(sc, path, block, fieldNames{
+		attributes: []string{"route_prefix", "ingress", "request_timeout"},
+		blocks:     []string{"rollout"},
+		labelled:   []string{"deployment"},
+	})
+	p.put(d.path, block.LabelRanges[0])
+	d.text("route_prefix", &app.RoutePrefix)
+	d.duration("request_timeout", &app.RequestTimeout)
+	if attr, ok := d.content.Attributes["ingress"]; ok {
+		app.Ingress = d.reference("ingress", attr.Expr)
+	}
+	if rollout := d.block("rollout"); rollout != nil {
+		app.Rollout = p.rollout(sc, d.path+".rollout", rollout)
+	}
+	for _, inner := range d.content.Blocks.OfType("deployment") {
+		path, first := p.unique(d.path+".deployment."+clip(inner.Labels[0]), "deployment", inner)
+		if deployment := p.deployment(sc, path, inner); first {
+			app.Deployments = append(app.Deployments, deployment)
+		}
+	}
+}
+
+// unique refuses a second block of the same name. It is read all the same, for
+// its own faults, but under a path of its own and without becoming a part of
+// the spec.
+func (p *parser) unique(path, what string, block *hcl.Block) (own string, first bool) {
+	if _, taken := p.ranges[path]; !taken {
+		return path, true
+	}
+	p.add(errorAt(block.LabelRanges[0], "Invalid "+what, "%s", alreadyThere(what, block.Labels[0])))
+	return fmt.Sprintf("%s again at %s", path, block.DefRange), false
+}
+
+func (p *parser) deployment(sc *scope, path string, block *hcl.Block) *Deployment {
+	out := &Deployment{
+		Name:                    block.Labels[0],
+		NumReplicas:             defaultReplicas,
+		MaxOngoingRequests:      defaultOngoing,
+		MaxQueuedRequests:       defaultQueued,
+		Resources:               Resources{CPU: defaultCPU, MemoryMB: defaultMemoryMB},
+		HealthCheck:             HealthCheck{Path: defaultCheckPath, Period: defaultCheckPeriod, Timeout: defaultCheckTimeout},
+		GracefulShutdownTimeout: defaultShutdownTimeout,
+	}
+	d := p.decode(sc, path, block, fieldNames{
+		attributes: []string{
+			"handles", "num_replicas", "max_ongoing_requests", "max_queued_requests",
+			"worker_group", "graceful_shutdown_timeout", "user_config",
+		},
+		blocks: []string{"resources", "task", "health_check", "autoscaling"},
+	})
+	p.put(d.path, block.LabelRanges[0])
+	d.whole("num_replicas", &out.NumReplicas)
+	d.whole("max_ongoing_requests", &out.MaxOngoingRequests)
+	d.whole("max_queued_requests", &out.MaxQueuedRequests)
+	d.text("worker_group", &out.WorkerGroup)
+	d.duration("graceful_shutdown_timeout", &out.GracefulShutdownTimeout)
+	out.Handles = d.handles()
+	out.UserConfig = d.userConfig()
+	if inner := d.block("resources"); inner != nil {
+		p.resources(sc, d.path+".resources", inner, &out.Resources)
+	}
+	if inner := d.block("health_check"); inner != nil {
+		p.healthCheck(sc, d.path+".health_check", inner, &out.HealthCheck)
+	}
+	if inner := d.block("autoscaling"); inner != nil {
+		out.Autoscaling = p.autoscaling(sc, d.path+".autoscaling", inner)
+		d.countWith(out)
+	}
+	if inner := d.block("task"); inner != nil {
+		out.Task = p.task(sc, d.path+".task", inner)
+	} else if hasBlock(block.Body, "task") { // with a label, which has been refused
+		d.spoil(d.path + ".task")
+	}
+	return out
+}
+
+func hasBlock(body hcl.Body, kind string) bool {
+	syntax, ok := body.(*hclsyntax.Body)
+	return ok && slices.ContainsFunc(syntax.Blocks, func(b *hclsyntax.Block) bool { return b.Type == kind })
+}
+
+// countWith sets the initial count of a deployment that is autoscaled.
+func (d *decoder) countWith(out *Deployment) {
+	if attr, both := d.content.Attributes["num_replicas"]; both {
+		d.add(errorAt(attr.NameRange, "Both num_replicas and autoscaling", "Give one of them; initial_replicas in the autoscaling block sets how many there are at first."))
+	}
+	out.NumReplicas = out.Autoscaling.MinReplicas
+	if out.Autoscaling.InitialReplicas != nil {
+		out.NumReplicas = *out.Autoscaling.InitialReplicas
+	}
+}
+
+func (d *decoder) handles() []string {
+	attr, there := d.content.Attributes["handles"]
+	if !there {
+		return nil
+	}
+	list, ok := unwrapped(attr.Expr).(*hclsyntax.TupleConsExpr)
+	if !ok {
+		d.wrong("handles", "A list of references is needed, such as [deployment.embedder].")
+		return nil
+	}
+	var names []string
+	for i, expr := range list.Exprs {
+		at := fmt.Sprintf("handles[%d]", i)
+		d.put(d.path+"."+at, expr.Range())
+		names = append(names, d.reference(at, expr))
+	}
+	return names
+}
+
+func (d *decoder) userConfig() json.RawMessage {
+	v, ok := d.value("user_config")
+	if !ok {
+		return nil
+	}
+	if !v.Type().IsObjectType() && !v.Type().IsMapType() {
+		d.wrong("user_config", "An object is needed, such as { threshold = 0.5 }; this is %s.", kindOf(v))
+		return nil
+	}
+	raw, err := ctyjson.Marshal(v, v.Type())
+	if err != nil {
+		d.wrong("user_config", "It cannot be written as JSON: %s.", err)
+		return nil
+	}
+	return raw
+}
+
+func (p *parser) resources(sc *scope, path string, block *hcl.Block, to *Resources) {
+	d := p.decode(sc, path, block, fieldNames{attributes: []string{"cpu", "memory", "gpu"}})
+	d.decimal("cpu", &to.CPU)
+	d.memory("memory", &to.MemoryMB)
+	d.decimal("gpu", &to.GPU)
+}
+
+func (p *parser) healthCheck(sc *scope, path string, block *hcl.Block, to *HealthCheck) {
+	d := p.decode(sc, path, block, fieldNames{attributes: []string{"path", "period", "timeout"}})
+	d.text("path", &to.Path)
+	d.duration("period", &to.Period)
+	d.duration("timeout", &to.Timeout)
+}
+
+func (p *parser) autoscaling(sc *scope, path string, block *hcl.Block) *Autoscaling {
+	d := p.decode(sc, path, block, fieldNames{attributes: []string{
+		"min_replicas", "max_replicas", "initial_replicas", "target_ongoing_requests",
+		"upscale_delay", "downscale_delay", "downscale_to_zero_delay", "upscaling_factor",
+		"downscaling_factor", "look_back_period", "metrics_interval", "aggregation",
+	}})
+	a := &Autoscaling{
+		MinReplicas: 1, MaxReplicas: 1, TargetOngoingRequests: 2,
+		UpscaleDelay: Duration(30 * time.Second), DownscaleDelay: Duration(600 * time.Second),
+		UpscalingFactor: 1, DownscalingFactor: 1,
+		LookBackPeriod: Duration(30 * time.Second), MetricsInterval: Duration(time.Second),
+		Aggregation: "mean",
+	}
+	d.whole("min_replicas", &a.MinReplicas)
+	d.whole("max_replicas", &a.MaxReplicas)
+	if _, there := d.content.Attributes["initial_replicas"]; there {
+		initial := a.MinReplicas
+		d.whole("initial_replicas", &initial)
+		a.InitialReplicas = &initial
+	}
+	d.decimal("target_ongoing_requests", &a.TargetOngoingRequests)
+	d.duration("upscale_delay", &a.UpscaleDelay)
+	d.duration("downscale_delay", &a.DownscaleDelay)
+	a.DownscaleToZeroDelay = a.DownscaleDelay
+	d.duration("downscale_to_zero_delay", &a.DownscaleToZeroDelay)
+	d.decimal("upscaling_factor", &a.UpscalingFactor)
+	d.decimal("downscaling_factor", &a.DownscalingFactor)
+	d.duration("look_back_period", &a.LookBackPeriod)
+	d.duration("metrics_interval", &a.MetricsInterval)
+	d.text("aggregation", &a.Aggregation)
+	return a
+}
+
+func (p *parser) rollout(sc *scope, path string, block *hcl.Block) *Rollout {
+	d := p.decode(sc, path, block, fieldNames{attributes: []string{"strategy", "max_surge", "steps", "interval", "auto_rollback"}})
+	r := &Rollout{}
+	d.text("strategy", &r.Strategy)
+	d.whole("max_surge", &r.MaxSurge)
+	d.duration("interval", &r.Interval)
+	r.AutoRollback = d.truth("auto_rollback")
+	if v, ok := d.value("steps"); ok {
+		r.Steps = d.wholes("steps", v)
+	}
+	return r
+}
+
+func (d *decoder) wholes(name string, v cty.Value) []int {
+	var out []int
+	if v.Type().IsTupleType() || v.Type().IsListType() {
+		for it := v.ElementIterator(); it.Next(); {
+			_, element := it.Element()
+			if element.IsNull() || element.Type() != cty.Number {
+				break
+			}
+			n, _ := element.AsBigFloat().Int64()
+			out = append(out, int(n))
+		}
+		if len(out) == v.LengthInt() {
+			return out
+		}
+	}
+	d.wrong(name, "A list of whole numbers is needed, such as [10, 50, 100].")
+	return nil
+}
+
+func (p *parser) workerGroup(sc *scope, block *hcl.Block) {
+	g := &WorkerGroup{Name: block.Labels[0], IdleTimeout: defaultIdleTimeout, Target: "none", MaxNodes: 1}
+	g.NodePool = g.Name
+	path, first := p.unique(workerGroupPath(g.Name), "worker group", block)
+	if first {
+		p.file.WorkerGroups = append(p.file.WorkerGroups, g)
+	}
+	d := p.decode(sc, path, block, fieldNames{
+		attributes: []string{"node_pool", "min_nodes", "max_nodes", "idle_timeout"},
+		blocks:     []string{"node"},
+		labelled:   []string{"target"},
+	})
+	d.text("node_pool", &g.NodePool)
+	d.whole("min_nodes", &g.MinNodes)
+	d.whole("max_nodes", &g.MaxNodes)
+	d.duration("idle_timeout", &g.IdleTimeout)
+	if node := d.block("node"); node != nil {
+		p.resources(sc, d.path+".node", node, &g.Node)
+	} else {
+		d.spoil(d.path + ".node")
+		d.add(errorAt(block.DefRange, "Missing node block", "Worker group %s needs a node block, the shape of one node: its cpu, memory and gpu.", quote(g.Name)))
+	}
+	if target := d.block("target"); target != nil {
+		g.Target = target.Labels[0]
+		p.put(d.path+".target", target.LabelRanges[0])
+		_, diags := target.Body.Content(&hcl.BodySchema{})
+		p.add(diags...)
+	}
+}

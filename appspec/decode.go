@@ -1,0 +1,265 @@
+package appspec
+
+import (
+	"fmt"
+	"math"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+)
+
+// decoder reads the attributes and blocks of one block of ours. A path is
+// where it stands in the spec, as in Fault.
+type decoder struct {
+	*parser
+	scope   *scope
+	path    string
+	at      hcl.Range
+	content *hcl.BodyContent
+}
+
+// fieldNames is what a block may hold.
+type fieldNames struct {
+	attributes []string
+	blocks     []string
+	labelled   []string // blocks with one label
+}
+
+func (p *parser) decode(sc *scope, path string, block *hcl.Block, names fieldNames) *decoder {
+	schema := &hcl.BodySchema{}
+	for _, name := range names.attributes {
+		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: name})
+	}
+	for _, name := range names.blocks {
+		schema.Blocks = append(schema.Blocks, hcl.BlockHeaderSchema{Type: name})
+	}
+	for _, name := range names.labelled {
+		schema.Blocks = append(schema.Blocks, hcl.BlockHeaderSchema{Type: name, LabelNames: []string{"name"}})
+	}
+	content, diags := block.Body.Content(schema)
+	p.add(diags...)
+	p.put(path, block.DefRange)
+	for name, attr := range content.Attributes {
+		p.put(path+"."+name, attr.Expr.Range())
+	}
+	return &decoder{parser: p, scope: sc, path: path, at: block.DefRange, content: content}
+}
+
+// block returns the only block of a type, or nil.
+func (d *decoder) block(name string) *hcl.Block {
+	blocks := d.content.Blocks.OfType(name)
+	if len(blocks) == 0 {
+		return nil
+	}
+	for _, second := range blocks[1:] {
+		d.add(errorAt(second.DefRange, "Block given twice", "There is a %s block already, at line %d; one is allowed.", name, blocks[0].DefRange.Start.Line))
+	}
+	return blocks[0]
+}
+
+// value evaluates an attribute, if it is there and not null.
+func (d *decoder) value(name string) (cty.Value, bool) {
+	attr, there := d.content.Attributes[name]
+	if !there {
+		return cty.NilVal, false
+	}
+	v, ok := d.evaluate(attr.Expr, d.scope.ctx)
+	if !ok {
+		d.spoil(d.path + "." + name)
+		return cty.NilVal, false
+	}
+	return v, !v.IsNull()
+}
+
+// wrong says what an attribute needs.
+func (d *decoder) wrong(name, format string, args ...any) {
+	d.spoil(d.path + "." + name)
+	d.add(errorAt(d.content.Attributes[name].Expr.Range(), "Invalid "+name, format, args...))
+}
+
+func (d *decoder) text(name string, to *string) {
+	v, ok := d.value(name)
+	if !ok {
+		return
+	}
+	if v.Type() != cty.String {
+		d.wrong(name, "A text in quotes is needed; this is %s.", kindOf(v))
+		return
+	}
+	*to = v.AsString()
+}
+
+func (d *decoder) number(name string) (*big.Float, bool) {
+	v, ok := d.value(name)
+	if !ok {
+		return nil, false
+	}
+	if isLongString(v) {
+		d.wrong(name, "A number is needed.")
+		return nil, false
+	}
+	n, err := convert.Convert(v, cty.Number)
+	if err != nil || n.IsNull() || tooLarge(n.AsBigFloat()) {
+		d.wrong(name, "A number is needed; this is %s.", kindOf(v))
+		return nil, false
+	}
+	return n.AsBigFloat(), true
+}
+
+func (d *decoder) whole(name string, to *int) {
+	x, ok := d.number(name)
+	if !ok {
+		return
+	}
+	n, accuracy := x.Int64()
+	if accuracy != big.Exact || int64(int(n)) != n {
+		d.wrong(name, "A whole number is needed; this is %s.", x.Text('g', 10))
+		return
+	}
+	*to = int(n)
+}
+
+func (d *decoder) decimal(name string, to *float64) {
+	if x, ok := d.number(name); ok {
+		*to, _ = x.Float64()
+	}
+}
+
+func (d *decoder) truth(name string) *bool {
+	v, ok := d.value(name)
+	if !ok {
+		return nil
+	}
+	if v.Type() != cty.Bool {
+		d.wrong(name, "true or false is needed; this is %s.", kindOf(v))
+		return nil
+	}
+	return new(v.True())
+}
+
+func (d *decoder) duration(name string, to *Duration) {
+	v, ok := d.value(name)
+	if !ok {
+		return
+	}
+	if v.Type() != cty.String {
+		d.wrong(name, "A duration is a text with a unit, such as \"30s\" or \"1m30s\"; this is %s.", kindOf(v))
+		return
+	}
+	parsed, err := time.ParseDuration(v.AsString())
+	if err != nil {
+		d.wrong(name, "%s is no duration; write a number and its unit, such as \"30s\", \"500ms\" or \"1h\".", quote(v.AsString()))
+		return
+	}
+	*to = Duration(parsed)
+}
+
+// memory takes "1GiB" and the like, or a number of MiB.
+func (d *decoder) memory(name string, to *int) {
+	v, ok := d.value(name)
+	if !ok {
+		return
+	}
+	if v.Type() == cty.Number {
+		d.whole(name, to)
+		return
+	}
+	if v.Type() != cty.String {
+		d.wrong(name, "A text with a unit, such as \"512MiB\", or a number of MiB is needed; this is %s.", kindOf(v))
+		return
+	}
+	mb, problem := parseMemory(v.AsString())
+	if problem != "" {
+		d.wrong(name, "%s", problem)
+		return
+	}
+	*to = mb
+}
+
+// parseMemory reads a size and rounds it up to whole MiB.
+func parseMemory(s string) (mb int, problem string) {
+	problem = fmt.Sprintf("%s is no amount of memory; write a number and its unit, such as \"512MiB\" or \"1.5GiB\" (KiB, MiB, GiB, TiB, or KB, MB, GB, TB), or a number of MiB.", quote(s))
+	digits := strings.TrimLeft(s, "0123456789.")
+	number, unit := s[:len(s)-len(digits)], strings.TrimSpace(digits)
+	bytes := map[string]float64{
+		"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
+		"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
+	}[strings.ToUpper(unit)]
+	if bytes == 0 || len(number) > 20 {
+		return 0, problem
+	}
+	var x float64
+	if _, err := fmt.Sscanf(number, "%g", &x); err != nil || strings.Count(number, ".") > 1 {
+		return 0, problem
+	}
+	mib := math.Ceil(x * bytes / (1 << 20))
+	if mib > maxMemoryMB {
+		return 0, fmt.Sprintf("%s is too much; at most %s can be asked for.", quote(s), memoryText(maxMemoryMB))
+	}
+	return int(mib), ""
+}
+
+// reference reads deployment.<name>, which is a name and not a value. It is ""
+// when it is none, which has been said then.
+func (d *decoder) reference(name string, expr hcl.Expression) string {
+	expr = unwrapped(expr)
+	traversal, diags := hcl.AbsTraversalForExpr(expr)
+	if !diags.HasErrors() && len(traversal) == 2 && traversal.RootName() == "deployment" {
+		if step, ok := traversal[1].(hcl.TraverseAttr); ok {
+			return step.Name
+		}
+	}
+	d.spoil(d.path + "." + name)
+	hint := "deployment.<name>"
+	if text, ok := literalText(expr); ok && nameProblem(text) == "" {
+		hint = "deployment." + text
+	} else if len(traversal) == 1 && nameProblem(traversal.RootName()) == "" {
+		hint = "deployment." + traversal.RootName()
+	}
+	d.add(errorAt(expr.Range(), "Invalid reference", "A deployment is referred to as %s, without quotes.", hint))
+	return ""
+}
+
+func unwrapped(expr hcl.Expression) hcl.Expression {
+	for {
+		parens, ok := expr.(*hclsyntax.ParenthesesExpr)
+		if !ok {
+			return expr
+		}
+		expr = parens.Expression
+	}
+}
+
+func literalText(expr hcl.Expression) (string, bool) {
+	template, ok := expr.(*hclsyntax.TemplateExpr)
+	if !ok || !template.IsStringLiteral() {
+		return "", false
+	}
+	v, diags := template.Value(nil)
+	if diags.HasErrors() {
+		return "", false
+	}
+	return v.AsString(), true
+}
+
+func kindOf(v cty.Value) string {
+	switch t := v.Type(); {
+	case v.IsNull():
+		return "null"
+	case t == cty.String:
+		return "the text " + quote(v.AsString())
+	case t == cty.Number:
+		return "the number " + v.AsBigFloat().Text('g', 10)
+	case t == cty.Bool:
+		return fmt.Sprint(v.True())
+	case t.IsObjectType() || t.IsMapType():
+		return "an object"
+	default:
+		return "a list"
+	}
+}

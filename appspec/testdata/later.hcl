@@ -1,0 +1,36 @@
+application "later" {
+  ingress = deployment.a
+
+  deployment "a" {
+    worker_group = "gpu"
+    autoscaling {
+      min_replicas   = 2
+      max_replicas   = 8
+      downscale_delay = "5m"
+    }
+    resources {
+      gpu = 0.25
+    }
+    task {
+      driver = "exec"
+    }
+  }
+
+  rollout {
+    strategy      = "canary"
+    steps         = [10, 50, 100]
+    auto_rollback = true
+  }
+}
+
+worker_group "gpu" {
+  min_nodes    = 1
+  max_nodes    = 8
+  idle_timeout = "60s"
+  node {
+    cpu    = 8
+    memory = "24GiB"
+    gpu    = 1
+  }
+  target "process" {}
+}

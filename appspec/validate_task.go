@@ -1,0 +1,146 @@
+package appspec
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ours is what serve-nomad sets in a task, or has no use for in a replica,
+// with what to write instead.
+func ours(field string) (instead string, found bool) {
+	instead, found = map[string]string{
+		"name":             "The task is named as its deployment.",
+		"resources":        "The deployment's own resources block sets them.",
+		"kill_timeout":     "The deployment's graceful_shutdown_timeout sets it.",
+		"shutdown_delay":   "serve-nomad sets it, so that a replica gets no new request when it stops.",
+		"service":          "serve-nomad registers each replica in Consul itself; the deployment's health_check block says how it is checked.",
+		"lifecycle":        "A replica has one task, which runs as long as the replica.",
+		"scaling":          "The deployment's num_replicas and resources set it.",
+		"dispatch_payload": "A deployment's job is a service, which is not dispatched.",
+		"csi_plugin":       "A replica serves requests; run a CSI plugin as a Nomad job of its own.",
+	}[field]
+	return instead, found
+}
+
+const needsDriver = "A task needs a driver, such as driver = \"docker\"."
+
+func (v *validator) task(path string, d *Deployment) {
+	task := d.Task
+	if task == nil {
+		v.addf(path, "A deployment needs a task block: what to run, as in a Nomad job.")
+		return
+	}
+	if task.Driver == "" {
+		v.addf(path+".driver", needsDriver)
+	}
+	set := map[string]bool{
+		"name":             task.Name != "" && task.Name != d.Name,
+		"resources":        task.Resources != nil,
+		"kill_timeout":     task.KillTimeout != nil,
+		"shutdown_delay":   task.ShutdownDelay != 0,
+		"service":          len(task.Services) > 0,
+		"lifecycle":        task.Lifecycle != nil,
+		"scaling":          len(task.ScalingPolicies) > 0,
+		"dispatch_payload": task.DispatchPayload != nil,
+		"csi_plugin":       task.CSIPluginConfig != nil,
+	}
+	for _, field := range slices.Sorted(maps.Keys(set)) {
+		if set[field] {
+			instead, _ := ours(field)
+			v.addf(path+"."+field, "%s is not for the task block. %s", field, instead)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(task.Env)) {
+		if problem := envProblem(name, d.Resources.GPU); problem != "" {
+			v.addf(join(path+".env", clip(name)), "%s", problem)
+		}
+	}
+}
+
+// envProblem says why a task may not set an environment variable.
+func envProblem(name string, gpu float64) string {
+	switch {
+	case name == "PORT" || strings.HasPrefix(name, "SERVE_"):
+		return "serve-nomad itself sets " + clip(name) + " for each replica; leave it out."
+	case name == "CUDA_VISIBLE_DEVICES" && gpu > 0:
+		return "Nomad sets CUDA_VISIBLE_DEVICES to the GPUs that the replica is given; leave it out."
+	default:
+		return ""
+	}
+}
+
+func (v *validator) autoscaling(path string, a *Autoscaling) {
+	v.unsupported(path, "The autoscaling block")
+	v.within(path+".min_replicas", a.MinReplicas, 0, maxReplicas)
+	v.within(path+".max_replicas", a.MaxReplicas, 1, maxReplicas)
+	if a.MaxReplicas >= 1 && a.MinReplicas > a.MaxReplicas {
+		v.addf(path+".min_replicas", "min_replicas is %d, above max_replicas, which is %d.", a.MinReplicas, a.MaxReplicas)
+	} else if n := a.InitialReplicas; n != nil && (*n < a.MinReplicas || *n > a.MaxReplicas) {
+		v.addf(path+".initial_replicas", "A number from min_replicas (%d) to max_replicas (%d) is needed; this is %d.", a.MinReplicas, a.MaxReplicas, *n)
+	}
+	numbers := map[string]float64{
+		"target_ongoing_requests": a.TargetOngoingRequests,
+		"upscaling_factor":        a.UpscalingFactor,
+		"downscaling_factor":      a.DownscalingFactor,
+	}
+	for _, field := range slices.Sorted(maps.Keys(numbers)) {
+		if x := numbers[field]; math.IsNaN(x) || x <= 0 || x > maxRequests {
+			v.addf(path+"."+field, "A number above 0, up to %d, is needed; this is %g.", maxRequests, x)
+		}
+	}
+	v.duration(path+".upscale_delay", a.UpscaleDelay, 0)
+	v.duration(path+".downscale_delay", a.DownscaleDelay, 0)
+	v.duration(path+".downscale_to_zero_delay", a.DownscaleToZeroDelay, 0)
+	v.duration(path+".look_back_period", a.LookBackPeriod, 0)
+	v.duration(path+".metrics_interval", a.MetricsInterval, 100*time.Millisecond)
+	if !slices.Contains([]string{"mean", "max", "min"}, a.Aggregation) {
+		v.addf(path+".aggregation", "One of \"mean\", \"max\" and \"min\" is needed; this is %s.", quote(a.Aggregation))
+	}
+}
+
+func (v *validator) rollout(path string, r *Rollout) {
+	v.unsupported(path, "The rollout block")
+	if !slices.Contains([]string{"", "rolling", "blue_green", "canary"}, r.Strategy) {
+		v.addf(path+".strategy", "One of \"rolling\", \"blue_green\" and \"canary\" is needed; this is %s.", quote(r.Strategy))
+	}
+	v.within(path+".max_surge", r.MaxSurge, 0, maxReplicas)
+	v.duration(path+".interval", r.Interval, 0)
+	if len(r.Steps) > 100 {
+		v.addf(path+".steps", "At most 100 steps are allowed; these are %d.", len(r.Steps))
+		return
+	}
+	last := 0
+	for _, step := range r.Steps {
+		if step <= last || step > 100 {
+			v.addf(path+".steps", "Steps are percents of the traffic, growing, from 1 to 100.")
+			return
+		}
+		last = step
+	}
+}
+
+func (v *validator) workerGroup(g *WorkerGroup) {
+	if g == nil {
+		v.addf("worker_group", "There is no worker group.")
+		return
+	}
+	path := workerGroupPath(g.Name)
+	v.unsupported(path, "The worker_group block")
+	v.name(path, "worker group", g.Name)
+	if problem := nodePoolProblem(g.NodePool); problem != "" {
+		v.addf(path+".node_pool", "%s", problem)
+	}
+	v.within(path+".min_nodes", g.MinNodes, 0, maxReplicas)
+	v.within(path+".max_nodes", g.MaxNodes, 1, maxReplicas)
+	if g.MaxNodes >= 1 && g.MinNodes > g.MaxNodes {
+		v.addf(path+".min_nodes", "min_nodes is %d, above max_nodes, which is %d.", g.MinNodes, g.MaxNodes)
+	}
+	v.duration(path+".idle_timeout", g.IdleTimeout, 0)
+	v.resources(path+".node", g.Node)
+	if !slices.Contains([]string{"process", "plugin", "exec", "none"}, g.Target) {
+		v.addf(path+".target", "One of \"process\", \"plugin\", \"exec\" and \"none\" is needed; this is %s.", quote(g.Target))
+	}
+}
