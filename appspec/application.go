@@ -54,6 +54,9 @@ func (p *parser) application(sc *scope, block *hcl.Block) {
 			app.Deployments = append(app.Deployments, deployment)
 		}
 	}
+	if _, set := d.content.Attributes["ingress"]; !set && len(app.Deployments) == 1 {
+		app.Ingress = app.Deployments[0].Name // there is no other
+	}
 }
 
 // unique refuses a second block of the same name. It is read all the same, for

@@ -380,3 +380,27 @@ func TestTextForTerminals(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestIngressOfOneDeployment(t *testing.T) {
+	const deployment = `
+  deployment %q {
+    task {
+      driver = "raw_exec"
+    }
+  }
+`
+	parse := func(names ...string) (*appspec.File, appspec.Diagnostics) {
+		body := `application "shop" {`
+		for _, name := range names {
+			body += fmt.Sprintf(deployment, name)
+		}
+		return appspec.Parse(appspec.Source{Files: []appspec.SourceFile{{Name: "shop.hcl", Body: []byte(body + "}\n")}}})
+	}
+	file, diags := parse("till")
+	if diags.HasErrors() || file.Applications[0].Ingress != "till" {
+		t.Errorf("the only deployment is not the ingress: %v", diags)
+	}
+	if _, diags = parse("till", "store"); !diags.HasErrors() {
+		t.Error("of two deployments one is taken by chance")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -85,6 +86,10 @@ func (c *Client) fault(what string, err error) error {
 	if !errors.As(err, &answer) || !answer.HasStatusCode() {
 		if errors.Is(err, context.Canceled) {
 			return fmt.Errorf("%s: %w", what, err)
+		}
+		var call *url.Error
+		if errors.As(err, &call) {
+			err = call.Err // the call and its address are named already
 		}
 		return fmt.Errorf("%s: %w from %s (set NOMAD_ADDR, or the server's nomad address, to a Nomad agent): %w",
 			what, ErrUnreachable, c.address, err)

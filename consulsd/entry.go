@@ -1,0 +1,154 @@
+package consulsd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// Bounds on one entry of the routing table.
+const (
+	maxEntry       = 512 << 10 // bytes: what Consul KV takes by default
+	maxName        = 63
+	maxPrefix      = 1024
+	maxDeployments = 1000
+)
+
+// decodeEntry reads the entry of an application, and refuses whatever a proxy
+// could not serve by.
+func decodeEntry(application string, value []byte) (routes.Route, error) {
+	if len(value) > maxEntry {
+		return routes.Route{}, fmt.Errorf("%d bytes long, over %d", len(value), maxEntry)
+	}
+	var head struct {
+		Schema int `json:"schema"`
+	}
+	if err := json.Unmarshal(value, &head); err != nil {
+		return routes.Route{}, fmt.Errorf("not a route in JSON: %w", err)
+	}
+	if head.Schema != routes.Schema {
+		return routes.Route{}, fmt.Errorf("of schema %d, and only %d is known here", head.Schema, routes.Schema)
+	}
+	var route routes.Route
+	if err := json.Unmarshal(value, &route); err != nil {
+		return routes.Route{}, fmt.Errorf("not a route in JSON: %w", err)
+	}
+	return route, checkRoute(application, route)
+}
+
+// encodeEntry writes what decodeEntry reads, and refuses what it would refuse.
+func encodeEntry(route routes.Route) ([]byte, error) {
+	if err := checkRoute(route.Application, route); err != nil {
+		return nil, err
+	}
+	if route.Schema != routes.Schema {
+		return nil, fmt.Errorf("of schema %d, and only %d is known here", route.Schema, routes.Schema)
+	}
+	value, err := json.Marshal(route)
+	if err != nil {
+		return nil, err
+	}
+	if len(value) > maxEntry {
+		return nil, fmt.Errorf("%d bytes long as JSON, and Consul KV takes %d: use fewer deployments, or more applications", len(value), maxEntry)
+	}
+	return value, nil
+}
+
+// checkRoute says what makes route one that cannot be served by.
+func checkRoute(application string, route routes.Route) error {
+	switch {
+	case !isName(application):
+		return fmt.Errorf("application name %q is not 1 to %d of a-z, 0-9 and '-', starting with a letter", clip(application), maxName)
+	case route.Application != application:
+		return fmt.Errorf("it names application %q", clip(route.Application))
+	case route.RequestTimeout < 0:
+		return fmt.Errorf("request timeout %s is negative", route.RequestTimeout)
+	case len(route.Deployments) > maxDeployments:
+		return fmt.Errorf("%d deployments, over %d", len(route.Deployments), maxDeployments)
+	}
+	if err := checkPrefix(route.RoutePrefix); err != nil {
+		return err
+	}
+	if _, ok := route.Deployments[route.Ingress]; !ok {
+		return fmt.Errorf("its ingress %q is none of its deployments", clip(route.Ingress))
+	}
+	for _, name := range slices.Sorted(maps.Keys(route.Deployments)) {
+		if err := checkDeployment(name, route.Deployments[name]); err != nil {
+			return fmt.Errorf("deployment %q: %w", clip(name), err)
+		}
+	}
+	return nil
+}
+
+func checkDeployment(name string, d routes.Deployment) error {
+	switch {
+	case !isName(name):
+		return fmt.Errorf("its name is not 1 to %d of a-z, 0-9 and '-', starting with a letter", maxName)
+	case !isName(d.Service):
+		return fmt.Errorf("service %q is not a service name", clip(d.Service))
+	case len(d.Version) > maxName || strings.ContainsFunc(d.Version, func(r rune) bool { return !isNameRune(r) }):
+		return fmt.Errorf("version %q is not a version", clip(d.Version))
+	case d.MaxOngoingRequests < 1:
+		return fmt.Errorf("max_ongoing_requests is %d, below 1", d.MaxOngoingRequests)
+	case d.MaxQueuedRequests < -1:
+		return fmt.Errorf("max_queued_requests is %d, below -1", d.MaxQueuedRequests)
+	}
+	return nil
+}
+
+// checkPrefix says what keeps a route prefix from being one path, spelt in one
+// way, that is not one of the proxy's own.
+func checkPrefix(prefix string) error {
+	if prefix == "/" {
+		return nil
+	}
+	if len(prefix) > maxPrefix {
+		return fmt.Errorf("route prefix of %d bytes, over %d", len(prefix), maxPrefix)
+	}
+	if !strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/") {
+		return fmt.Errorf("route prefix %q does not start with '/', or ends with one", clip(prefix))
+	}
+	for i, segment := range strings.Split(prefix[1:], "/") {
+		switch {
+		case segment == "" || segment == "." || segment == "..":
+			return fmt.Errorf("route prefix %q has the segment %q", clip(prefix), segment)
+		case i == 0 && segment == "-":
+			return fmt.Errorf("route prefix %q: what is below /- is the proxy's own", clip(prefix))
+		case strings.ContainsFunc(segment, func(r rune) bool { return !isPathRune(r) }):
+			return fmt.Errorf("route prefix %q has a character that a path must escape", clip(prefix))
+		}
+	}
+	return nil
+}
+
+// isPathRune says whether r stands for itself in a path segment (RFC 3986, pchar).
+func isPathRune(r rune) bool {
+	return isNameRune(r) || (r >= 'A' && r <= 'Z') || strings.ContainsRune("._~!$&'()*+,;=:@", r)
+}
+
+func isNameRune(r rune) bool {
+	return (r >= 'a' && r <= 'z') || (r >= '0' && r <= '9') || r == '-'
+}
+
+// isName says whether s is a name as DNS and the spec know them.
+func isName(s string) bool {
+	return s != "" && len(s) <= maxName && s[0] >= 'a' && s[0] <= 'z' &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !isNameRune(r) })
+}
+
+// clip keeps what a stranger wrote from filling a log line.
+func clip(s string) string {
+	const shown = 80
+	if len(s) <= shown {
+		return s
+	}
+	return s[:shown] + "..."
+}
+
+// errNoIndex is an answer without the index that each of Consul's carries.
+var errNoIndex = errors.New("the answer carries no X-Consul-Index, so that it is not one of Consul's")

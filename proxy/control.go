@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What X-Serve-Error says: which of the proxy's own reasons a response has.
+const (
+	codeBadPath     = "bad-path"
+	codeBadBody     = "bad-body"
+	codeNoRoute     = "no-route"
+	codeNotReady    = "not-ready"
+	codeGone        = "gone"
+	codeQueueFull   = "queue-full"
+	codeTimeout     = "timeout"
+	codeUnreachable = "no-replica-reached"
+	codeReplicaDied = "replica-died"
+	codeBadResponse = "bad-response"
+	codeMethod      = "method"
+)
+
+// errorHeader carries the reason of a response that is the proxy's own.
+const errorHeader = "X-Serve-Error"
+
+// errorBody is the body of such a response.
+type errorBody struct {
+	Status    int    `json:"-"`
+	Code      string `json:"code"`
+	Message   string `json:"error"`
+	RequestID string `json:"request_id,omitempty"`
+}
+
+func writeError(w http.ResponseWriter, e errorBody) {
+	h := w.Header()
+	h.Set(errorHeader, e.Code)
+	if e.RequestID != "" {
+		h.Set("X-Request-Id", e.RequestID)
+	}
+	writeJSON(w, e.Status, e)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(b)+1))
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // the client left, or reads it
+}
+
+func setRetryAfter(h http.Header, d time.Duration) {
+	h.Set("Retry-After", strconv.Itoa(max(1, int((d+time.Second-1)/time.Second))))
+}
+
+// Status is what the proxy knows and does at the moment.
+type Status struct {
+	Ready       bool               `json:"ready"`
+	Reason      string             `json:"reason,omitempty"` // why it is not ready
+	Discovery   string             `json:"discovery_error,omitempty"`
+	Draining    bool               `json:"draining"`
+	Lingering   int                `json:"lingering"` // tunnels, and requests whose client left before the replica finished
+	Deployments []DeploymentStatus `json:"deployments"`
+}
+
+// DeploymentStatus is one deployment as the proxy sees it.
+type DeploymentStatus struct {
+	Application        string          `json:"application"`
+	Deployment         string          `json:"deployment"`
+	Version            string          `json:"version"`
+	MaxOngoingRequests int             `json:"max_ongoing_requests"`
+	MaxQueuedRequests  int             `json:"max_queued_requests"`
+	Ongoing            int             `json:"ongoing"`
+	Queued             int             `json:"queued"`
+	Replicas           []ReplicaStatus `json:"replicas"`
+}
+
+// ReplicaStatus is one replica as the proxy sees it.
+type ReplicaStatus struct {
+	Replica string `json:"replica"`
+	Address string `json:"address"`
+	Ongoing int    `json:"ongoing"`
+	Passing bool   `json:"passing"`
+	Suspect bool   `json:"suspect,omitempty"` // it could not be reached a moment ago
+	Leaving bool   `json:"leaving,omitempty"` // it gets no new requests, and has not finished its last
+}
+
+// Status returns a snapshot.
+func (p *Proxy) Status() Status {
+	reason := p.notReady()
+	s := Status{
+		Ready: reason == "", Reason: reason, Draining: p.draining.Load(),
+		Lingering: p.busy.count(), Deployments: []DeploymentStatus{},
+	}
+	p.mu.Lock()
+	s.Discovery = p.viewError
+	gates := p.sortedGates()
+	p.mu.Unlock()
+	for _, g := range gates {
+		s.Deployments = append(s.Deployments, g.status())
+	}
+	return s
+}
+
+// notReady says why the proxy should get no requests; "": it should.
+func (p *Proxy) notReady() string {
+	switch {
+	case p.draining.Load():
+		return "this proxy is draining"
+	case p.routing.Load() == nil:
+		return "this proxy has not seen the routing table yet"
+	}
+	return ""
+}
+
+// serveControl answers what is asked of the proxy itself, below /-/.
+func (p *Proxy) serveControl(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		writeError(w, errorBody{Status: http.StatusMethodNotAllowed, Code: codeMethod, Message: "only GET and HEAD"})
+		return
+	}
+	switch r.URL.Path {
+	case "/-/healthz":
+		p.serveHealth(w)
+	case "/-/routes":
+		p.serveRoutes(w)
+	case "/-/status":
+		writeJSON(w, http.StatusOK, p.Status())
+	default:
+		writeError(w, errorBody{
+			Status: http.StatusNotFound, Code: codeNoRoute,
+			Message: "below /-/ there are healthz, routes and status",
+		})
+	}
+}
+
+func (p *Proxy) serveHealth(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	text := "success\n"
+	if reason := p.notReady(); reason != "" {
+		text = reason + "\n"
+		h.Set(errorHeader, codeNotReady)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_, _ = fmt.Fprint(w, text) // the client left, or reads it
+}
+
+func (p *Proxy) serveRoutes(w http.ResponseWriter) {
+	prefixes := map[string]string{}
+	status := http.StatusServiceUnavailable
+	if table := p.routing.Load(); table != nil {
+		status = http.StatusOK
+		for prefix, a := range table.byPrefix {
+			prefixes[prefix] = a.route.Application
+		}
+	}
+	writeJSON(w, status, prefixes)
+}
+
+func isControl(decoded string) bool {
+	return strings.HasPrefix(decoded, "/-/") || decoded == "/-"
+}

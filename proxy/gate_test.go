@@ -1,0 +1,601 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+func deployment(ongoing, queued int) routes.Deployment {
+	return routes.Deployment{Version: "v1", MaxOngoingRequests: ongoing, MaxQueuedRequests: queued}
+}
+
+func endpoints(ids ...string) []routes.Endpoint {
+	var es []routes.Endpoint
+	for _, id := range ids {
+		es = append(es, endpoint(id, id+":1"))
+	}
+	return es
+}
+
+func openGate(ongoing, queued int, ids ...string) *gate {
+	g := newGate("app", "main")
+	g.configure(deployment(ongoing, queued), endpoints(ids...))
+	return g
+}
+
+// waiting is an acquire that a test has under way.
+type waiting struct {
+	cancel context.CancelFunc
+	ticket *ticket
+	done   chan struct{}
+	slot   *slot
+	err    error
+}
+
+func enqueue(g *gate, t *ticket) *waiting {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &waiting{cancel: cancel, ticket: t, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		w.slot, w.err = g.acquire(ctx, t)
+	}()
+	synctest.Wait()
+	return w
+}
+
+func (w *waiting) ended() bool {
+	synctest.Wait()
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func mustAcquire(t *testing.T, g *gate) *slot {
+	t.Helper()
+	w := enqueue(g, g.ticket(time.Time{}))
+	if !w.ended() || w.err != nil {
+		t.Fatalf("no slot at once: ended %v, error %v", w.ended(), w.err)
+	}
+	w.cancel()
+	return w.slot
+}
+
+func TestGate(t *testing.T) {
+	t.Parallel()
+	scenario := func(name string, f func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, f)
+		})
+	}
+
+	scenario("spreads over the replicas with the fewest requests", func(t *testing.T) {
+		g := openGate(2, -1, "a", "b", "c")
+		var got []string
+		for range 6 {
+			got = append(got, mustAcquire(t, g).replica.id)
+		}
+		slices.Sort(got[:3])
+		slices.Sort(got[3:])
+		if diff := cmp.Diff([]string{"a", "b", "c", "a", "b", "c"}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+
+	scenario("breaks ties at random", func(t *testing.T) {
+		seen := map[string]bool{}
+		for range 200 {
+			seen[mustAcquire(t, openGate(1, -1, "a", "b", "c")).replica.id] = true
+		}
+		if len(seen) != 3 {
+			t.Errorf("only ever chose %v", seen)
+		}
+	})
+
+	scenario("serves in order of arrival", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		held := mustAcquire(t, g)
+		var ws []*waiting
+		for range 10 {
+			ws = append(ws, enqueue(g, g.ticket(time.Time{})))
+		}
+		for i, w := range ws {
+			if w.ended() {
+				t.Fatalf("waiter %d was served before its turn", i)
+			}
+			held.release()
+			if !w.ended() || w.err != nil {
+				t.Fatalf("waiter %d was not served in its turn: %v", i, w.err)
+			}
+			held = w.slot
+		}
+	})
+
+	scenario("refuses past the queue's limit and says when to come back", func(t *testing.T) {
+		g := openGate(1, 2, "a")
+		held := mustAcquire(t, g)
+		for range 5 { // one a second is finished
+			time.Sleep(time.Second)
+			held.release()
+			held = mustAcquire(t, g)
+		}
+		first, second := enqueue(g, g.ticket(time.Time{})), enqueue(g, g.ticket(time.Time{}))
+		third := enqueue(g, g.ticket(time.Time{}))
+		var full *queueFullError
+		if !errors.As(third.err, &full) {
+			t.Fatalf("the third got %v", third.err)
+		}
+		if full.retryAfter < 3*time.Second || full.retryAfter > 5*time.Second {
+			t.Errorf("Retry-After %v for three requests at one a second", full.retryAfter)
+		}
+		if first.ended() || second.ended() {
+			t.Error("a waiter within the limit was refused")
+		}
+		first.cancel()
+		second.cancel()
+	})
+
+	scenario("keeps no queue when its limit is zero", func(t *testing.T) {
+		g := openGate(1, 0, "a")
+		mustAcquire(t, g)
+		var full *queueFullError
+		if w := enqueue(g, g.ticket(time.Time{})); !errors.As(w.err, &full) {
+			t.Errorf("got %v", w.err)
+		}
+	})
+
+	scenario("has requests wait while there is no replica", func(t *testing.T) {
+		g := openGate(2, -1)
+		w := enqueue(g, g.ticket(time.Time{}))
+		if w.ended() {
+			t.Fatalf("did not wait: %v", w.err)
+		}
+		g.configure(deployment(2, -1), endpoints("a"))
+		if !w.ended() || w.slot == nil || w.slot.address != "a:1" {
+			t.Errorf("was not served: %v", w.err)
+		}
+	})
+
+	scenario("ends a wait at the deadline", func(t *testing.T) {
+		g := openGate(2, -1)
+		w := enqueue(g, g.ticket(time.Now().Add(3*time.Second)))
+		time.Sleep(3*time.Second - time.Nanosecond)
+		if w.ended() {
+			t.Fatal("ended too early")
+		}
+		time.Sleep(time.Nanosecond)
+		if !w.ended() || !errors.Is(w.err, errDeadline) {
+			t.Errorf("got %v", w.err)
+		}
+		if got := g.status().Queued; got != 0 {
+			t.Errorf("%d still queued", got)
+		}
+	})
+
+	scenario("a cancelled waiter leaves at once", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		held := mustAcquire(t, g)
+		first, second := enqueue(g, g.ticket(time.Time{})), enqueue(g, g.ticket(time.Time{}))
+		first.cancel()
+		if !first.ended() || !errors.Is(first.err, context.Canceled) {
+			t.Fatalf("got %v", first.err)
+		}
+		held.release()
+		if !second.ended() || second.slot == nil {
+			t.Error("the second was not served")
+		}
+	})
+
+	scenario("a waiter that was cancelled as it got its slot passes it on", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		held := mustAcquire(t, g)
+		w := &waiter{seq: g.seq.Add(1), ready: make(chan grant, 1)}
+		g.queue.insert(w)
+		second := enqueue(g, g.ticket(time.Time{}))
+		held.release() // granted to w, which has not looked yet
+		if second.ended() {
+			t.Fatal("one slot was given twice")
+		}
+		g.abandon(w)
+		if !second.ended() || second.slot == nil {
+			t.Error("the slot was lost")
+		}
+	})
+
+	scenario("counts a replica's requests while its endpoint is away", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		held := mustAcquire(t, g)
+		g.configure(deployment(1, -1), nil)
+		g.configure(deployment(1, -1), endpoints("a"))
+		w := enqueue(g, g.ticket(time.Time{}))
+		if w.ended() {
+			t.Fatal("the replica got two requests")
+		}
+		held.release()
+		if !w.ended() {
+			t.Error("the slot was lost")
+		}
+	})
+
+	scenario("counts a replica's requests over a change of version and back", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		held := mustAcquire(t, g)
+		v2 := deployment(1, -1)
+		v2.Version = "v2"
+		b := endpoint("b", "b:1")
+		b.Version = "v2"
+		g.configure(v2, append(endpoints("a"), b))
+		if got := mustAcquire(t, g).replica.id; got != "b" {
+			t.Fatalf("the new version's request went to %s", got)
+		}
+		g.configure(deployment(1, -1), append(endpoints("a"), b))
+		w := enqueue(g, g.ticket(time.Time{}))
+		if w.ended() {
+			t.Fatal("a request went to a busy or an outdated replica")
+		}
+		held.release()
+		if !w.ended() || w.slot.replica.id != "a" {
+			t.Error("the slot was lost")
+		}
+	})
+
+	scenario("counts a replica's requests while its application is away", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		held := mustAcquire(t, g)
+		if g.close() {
+			t.Fatal("the gate could be forgotten with a request under way")
+		}
+		g.configure(deployment(1, -1), endpoints("a"))
+		w := enqueue(g, g.ticket(time.Time{}))
+		if w.ended() {
+			t.Error("the replica got two requests")
+		}
+		w.cancel()
+		synctest.Wait()
+		held.release()
+		if !g.close() {
+			t.Error("the gate cannot be forgotten with nothing under way")
+		}
+	})
+
+	scenario("after the limit is lowered sends nothing until below it", func(t *testing.T) {
+		g := openGate(3, -1, "a")
+		held := []*slot{mustAcquire(t, g), mustAcquire(t, g), mustAcquire(t, g)}
+		g.configure(deployment(1, -1), endpoints("a"))
+		w := enqueue(g, g.ticket(time.Time{}))
+		held[0].release()
+		held[1].release()
+		if w.ended() {
+			t.Fatal("sent at the limit")
+		}
+		held[2].release()
+		if !w.ended() {
+			t.Error("not sent below the limit")
+		}
+	})
+
+	scenario("after the limit is raised serves those who wait", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		mustAcquire(t, g)
+		w := enqueue(g, g.ticket(time.Time{}))
+		g.configure(deployment(2, -1), endpoints("a"))
+		if !w.ended() {
+			t.Error("not served")
+		}
+	})
+
+	scenario("sends nothing to a replica that does not pass or is of another version", func(t *testing.T) {
+		g := newGate("app", "main")
+		bad := endpoint("a", "a:1")
+		bad.Passing = false
+		old := endpoint("b", "b:1")
+		old.Version = "v0"
+		g.configure(deployment(5, -1), []routes.Endpoint{bad, old, {Replica: "c", Version: "v1", Passing: true}})
+		w := enqueue(g, g.ticket(time.Time{}))
+		if w.ended() {
+			t.Errorf("sent to %v", w.slot)
+		}
+		w.cancel()
+	})
+
+	scenario("sends everyone away when the deployment is gone", func(t *testing.T) {
+		g := openGate(1, -1)
+		w := enqueue(g, g.ticket(time.Time{}))
+		g.close()
+		if !w.ended() || !errors.Is(w.err, errGone) {
+			t.Errorf("got %v", w.err)
+		}
+		if w := enqueue(g, g.ticket(time.Time{})); !errors.Is(w.err, errGone) {
+			t.Errorf("afterwards got %v", w.err)
+		}
+	})
+
+	scenario("leaves a replica alone that could not be reached, longer each time", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		for _, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 8 * time.Second} {
+			s := mustAcquire(t, g)
+			if got := s.unreachable(); got != want {
+				t.Errorf("avoided for %v, want %v", got, want)
+			}
+			w := enqueue(g, g.ticket(time.Time{}))
+			time.Sleep(want - time.Nanosecond)
+			if w.ended() {
+				t.Fatal("sent to a suspect")
+			}
+			time.Sleep(time.Nanosecond)
+			if !w.ended() {
+				t.Fatal("stranded after the suspicion ended")
+			}
+			w.slot.release()
+		}
+		s := mustAcquire(t, g)
+		s.reached()
+		if got := s.unreachable(); got != time.Second {
+			t.Errorf("after it was reached avoided for %v", got)
+		}
+	})
+
+	scenario("a request that comes back keeps its place", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		first := enqueue(g, g.ticket(time.Time{}))
+		second := enqueue(g, g.ticket(time.Time{}))
+		first.slot.unreachable()
+		if second.ended() {
+			t.Fatal("sent to a suspect")
+		}
+		again := enqueue(g, first.ticket)
+		time.Sleep(time.Second)
+		if !again.ended() || second.ended() {
+			t.Error("the request that came back lost its place")
+		}
+		again.slot.release()
+		if !second.ended() {
+			t.Error("stranded")
+		}
+	})
+
+	scenario("a request that comes back is not refused by a full queue", func(t *testing.T) {
+		g := openGate(1, 1, "a")
+		first := enqueue(g, g.ticket(time.Time{}))
+		second := enqueue(g, g.ticket(time.Time{}))
+		first.slot.unreachable()
+		again := enqueue(g, first.ticket)
+		if again.ended() {
+			t.Errorf("got %v", again.err)
+		}
+		again.cancel()
+		second.cancel()
+	})
+
+	scenario("avoids the replica that failed a request, unless it is the only one", func(t *testing.T) {
+		g := openGate(2, -1, "a", "b")
+		for range 2 {
+			k := g.ticket(time.Time{})
+			k.avoid = "a"
+			if w := enqueue(g, k); w.slot.replica.id != "b" {
+				t.Error("did not avoid the replica")
+			}
+		}
+		k := g.ticket(time.Time{})
+		k.avoid = "a"
+		if w := enqueue(g, k); !w.ended() || w.slot.replica.id != "a" {
+			t.Error("waited although a replica was free")
+		}
+	})
+}
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(1000, 0)
+	var d drainRate
+	if got := d.retryAfter(start, 10); got != unknownRetryAfter {
+		t.Errorf("with nothing finished: %v", got)
+	}
+	for i := range 100 { // ten a second
+		d.add(start.Add(time.Duration(i) * 100 * time.Millisecond))
+	}
+	end := start.Add(9900 * time.Millisecond)
+	for length, want := range map[int]time.Duration{1: time.Second, 10: time.Second, 55: 6 * time.Second, 100000: time.Minute} {
+		if got := d.retryAfter(end, length); got != want {
+			t.Errorf("for %d at ten a second: %v, want %v", length, got, want)
+		}
+	}
+	if got := d.retryAfter(end.Add(time.Minute), 10); got != unknownRetryAfter {
+		t.Errorf("a minute later: %v", got)
+	}
+}
+
+// TestGateLaws drives a gate at random and holds it, after every step, to what
+// it promises.
+func TestGateLaws(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		// rapid ends a run by a panic, which has to leave the bubble first.
+		var ended any
+		synctest.Test(t, func(*testing.T) {
+			defer func() { ended = recover() }()
+			m := &gateModel{g: openGate(2, -1), limit: 2, held: map[string]int{}}
+			defer m.end()
+			for range rapid.IntRange(1, 60).Draw(rt, "steps") {
+				m.step(rt)
+				m.check(rt)
+			}
+		})
+		if ended != nil {
+			panic(ended)
+		}
+	})
+}
+
+// gateModel is what the test knows of a gate.
+type gateModel struct {
+	g       *gate
+	limit   int
+	closed  bool
+	alive   []string // passing, of the version in force
+	held    map[string]int
+	slots   []*slot
+	waiters []*waiting // in order of arrival
+}
+
+func (m *gateModel) step(rt *rapid.T) {
+	switch rapid.IntRange(0, 6).Draw(rt, "step") {
+	case 0, 1:
+		m.waiters = append(m.waiters, enqueue(m.g, m.g.ticket(time.Time{})))
+	case 2:
+		m.withSlot(rt, func(s *slot) { s.release() })
+	case 3:
+		if len(m.waiters) > 0 {
+			i := rapid.IntRange(0, len(m.waiters)-1).Draw(rt, "cancelled")
+			m.waiters[i].cancel()
+			synctest.Wait()
+		}
+	case 4:
+		m.limit = rapid.IntRange(1, 3).Draw(rt, "limit")
+		m.reconfigure(rt)
+	case 5:
+		m.withSlot(rt, func(s *slot) { s.unreachable() })
+		time.Sleep(time.Duration(rapid.IntRange(0, 9).Draw(rt, "seconds")) * time.Second)
+		synctest.Wait()
+	case 6:
+		if rapid.IntRange(0, 3).Draw(rt, "close") == 0 {
+			m.g.close()
+			m.closed, m.alive = true, nil
+			synctest.Wait()
+			return
+		}
+		m.reconfigure(rt)
+	}
+}
+
+func (m *gateModel) withSlot(rt *rapid.T, f func(*slot)) {
+	if len(m.slots) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(m.slots)-1).Draw(rt, "slot")
+	s := m.slots[i]
+	m.slots = slices.Delete(m.slots, i, i+1)
+	m.held[s.replica.id]--
+	f(s)
+	synctest.Wait()
+}
+
+func (m *gateModel) reconfigure(rt *rapid.T) {
+	var es []routes.Endpoint
+	m.alive, m.closed = nil, false
+	version := rapid.SampledFrom([]string{"v1", "v2"}).Draw(rt, "version")
+	for i := range 4 {
+		e := endpoint(fmt.Sprintf("r%d", i), fmt.Sprintf("10.0.0.%d:1", i))
+		e.Version = []string{"v1", "v2"}[i%2]
+		e.Passing = rapid.Bool().Draw(rt, "passing")
+		if rapid.Bool().Draw(rt, "listed") {
+			es = append(es, e)
+			if e.Passing && e.Version == version {
+				m.alive = append(m.alive, e.Replica)
+			}
+		}
+	}
+	m.g.configure(routes.Deployment{Version: version, MaxOngoingRequests: m.limit, MaxQueuedRequests: -1}, es)
+	synctest.Wait()
+}
+
+func (m *gateModel) check(rt *rapid.T) {
+	before := map[string]int{}
+	for id, n := range m.held {
+		before[id] = n
+	}
+	var still []*waiting
+	for _, w := range m.waiters {
+		switch {
+		case !w.ended():
+			still = append(still, w)
+		case w.slot != nil:
+			if len(still) > 0 {
+				rt.Fatalf("a request overtook one that waits")
+			}
+			m.slots = append(m.slots, w.slot)
+			m.held[w.slot.replica.id]++
+			if n := m.held[w.slot.replica.id]; n > m.limit {
+				rt.Fatalf("replica %s has %d requests, the limit is %d", w.slot.replica.id, n, m.limit)
+			}
+			if !slices.Contains(m.alive, w.slot.replica.id) {
+				rt.Fatalf("sent to %s, of which %v are alive", w.slot.replica.id, m.alive)
+			}
+		}
+	}
+	m.waiters = still
+	if len(still) == 0 {
+		return
+	}
+	if m.closed {
+		rt.Fatalf("%d requests wait for a deployment that is gone", len(still))
+	}
+	now := time.Now()
+	for _, id := range m.alive {
+		r := m.g.replicas[id]
+		if m.held[id] < m.limit && !r.suspectUntil.After(now) {
+			rt.Fatalf("%d requests wait although %s has %d of %d", len(still), id, m.held[id], m.limit)
+		}
+	}
+	for _, r := range m.g.status().Replicas {
+		if r.Ongoing != m.held[r.Replica] {
+			rt.Fatalf("the gate counts %d at %s, there are %d", r.Ongoing, r.Replica, m.held[r.Replica])
+		}
+	}
+}
+
+func (m *gateModel) end() {
+	m.g.close()
+	for _, w := range m.waiters {
+		w.cancel()
+	}
+	synctest.Wait()
+}
+
+func BenchmarkGate(b *testing.B) {
+	for _, replicas := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("free slot among %d replicas", replicas), func(b *testing.B) {
+			var ids []string
+			for i := range replicas {
+				ids = append(ids, fmt.Sprintf("r%02d", i))
+			}
+			g := openGate(5, -1, ids...)
+			b.ReportAllocs()
+			for b.Loop() {
+				s, err := g.acquire(b.Context(), g.ticket(time.Time{}))
+				if err != nil {
+					b.Fatal(err)
+				}
+				s.release()
+			}
+		})
+	}
+	b.Run("contended, with a queue", func(b *testing.B) {
+		g := openGate(1, -1, "a", "b")
+		b.ReportAllocs()
+		b.SetParallelism(8)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				s, err := g.acquire(context.Background(), g.ticket(time.Time{}))
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				s.release()
+			}
+		})
+	})
+}

@@ -1,0 +1,273 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// discovery is a Discovery that a test sets.
+type discovery struct {
+	mu      sync.Mutex
+	view    routes.View
+	updates chan struct{}
+}
+
+func newDiscovery(v routes.View) *discovery {
+	return &discovery{view: v, updates: make(chan struct{}, 1)}
+}
+
+func (d *discovery) View() routes.View {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.view
+}
+
+func (d *discovery) Updates() <-chan struct{} { return d.updates }
+
+func (d *discovery) set(v routes.View) {
+	d.mu.Lock()
+	d.view = v
+	d.mu.Unlock()
+	select {
+	case d.updates <- struct{}{}:
+	default:
+	}
+}
+
+// app is a view of one application "app" at /app with one deployment "main".
+type app struct {
+	ongoing, queued int
+	timeout         time.Duration
+	addresses       []string
+}
+
+func (a app) view() routes.View {
+	v := routes.View{
+		Known: true,
+		Table: routes.Table{"app": {
+			Schema: routes.Schema, Application: "app", RoutePrefix: "/app", Ingress: "main", RequestTimeout: a.timeout,
+			Deployments: map[string]routes.Deployment{"main": {
+				Service: "serve-app-main", Version: "v1",
+				MaxOngoingRequests: a.ongoing, MaxQueuedRequests: a.queued,
+			}},
+		}},
+	}
+	for i, address := range a.addresses {
+		v.Endpoints = append(v.Endpoints, endpoint(fmt.Sprintf("r%d", i), address))
+	}
+	return v
+}
+
+func endpoint(id, address string) routes.Endpoint {
+	return routes.Endpoint{Replica: id, Application: "app", Deployment: "main", Version: "v1", Address: address, Passing: true}
+}
+
+// rig is a proxy that listens.
+type rig struct {
+	*Proxy
+	discovery *discovery
+	url       string // of the public port
+	handleURL string
+	addr      string // of the public port
+	client    *http.Client
+}
+
+func start(t testing.TB, v routes.View, configure ...func(*Config)) *rig {
+	t.Helper()
+	d := newDiscovery(v)
+	config := Config{Discovery: d}
+	for _, f := range configure {
+		f(&config)
+	}
+	p := New(config, hclog.NewNullLogger())
+	p.apply(v)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { p.Run(ctx) })
+	r := &rig{Proxy: p, discovery: d, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1000, DisableCompression: true}}}
+	serve := func(s *http.Server) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() { _ = s.Serve(l) })
+		t.Cleanup(func() { _ = s.Close() })
+		return l.Addr().String()
+	}
+	r.addr = serve(p.Server(""))
+	r.url = "http://" + r.addr
+	r.handleURL = "http://" + serve(p.HandleServer(""))
+	t.Cleanup(func() {
+		r.client.CloseIdleConnections()
+		cancel()
+		short, stop := context.WithTimeout(context.Background(), 5*time.Second)
+		defer stop()
+		if err := p.Drain(short); err != nil {
+			t.Errorf("drain at the end of the test: %v", err)
+		}
+		wg.Wait()
+	})
+	return r
+}
+
+// replicaServer starts an HTTP server that a test uses as a replica.
+func replicaServer(t testing.TB, h http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// rawReplica starts a TCP server that hands each connection to serve.
+func rawReplica(t testing.TB, serve func(nc net.Conn, br *bufio.Reader)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	wg.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open[nc] = true
+			mu.Unlock()
+			wg.Go(func() {
+				defer nc.Close()
+				serve(nc, bufio.NewReader(nc))
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for nc := range open {
+			nc.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return l.Addr().String()
+}
+
+// readRequest reads one request with its body and fails the connection otherwise.
+func readRequest(br *bufio.Reader) (*http.Request, string, bool) {
+	r, err := http.ReadRequest(br)
+	if err != nil {
+		return nil, "", false
+	}
+	b, err := io.ReadAll(r.Body)
+	return r, string(b), err == nil
+}
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("not in time: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// load returns what the proxy says of the deployment app/main.
+func (r *rig) load() (ongoing, queued int) {
+	for _, d := range r.Status().Deployments {
+		if d.Application == "app" && d.Deployment == "main" {
+			return d.Ongoing, d.Queued
+		}
+	}
+	return 0, 0
+}
+
+func (r *rig) waitIdle(t testing.TB) {
+	t.Helper()
+	eventually(t, "every slot is free", func() bool {
+		ongoing, queued := r.load()
+		return ongoing == 0 && queued == 0
+	})
+}
+
+func get(t testing.TB, c *http.Client, url string) (*http.Response, string) {
+	t.Helper()
+	return do(t, c, http.MethodGet, url, nil)
+}
+
+func do(t testing.TB, c *http.Client, method, url string, body io.Reader) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return send(t, c, req)
+}
+
+func send(t testing.TB, c *http.Client, req *http.Request) (*http.Response, string) {
+	t.Helper()
+	res, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("read the body: %v", err)
+	}
+	return res, string(b)
+}
+
+// rawRequest writes bytes to addr and reads one response.
+func rawRequest(t testing.TB, addr, request string) (*http.Response, string) {
+	t.Helper()
+	nc := dial(t, addr)
+	if _, err := io.WriteString(nc, strings.ReplaceAll(request, "\n", "\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+	if err != nil {
+		t.Fatalf("read the response to %q: %v", request, err)
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	return res, string(b)
+}
+
+func dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return nc.(*net.TCPConn)
+}

@@ -1,0 +1,204 @@
+package proxy
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// hop says whether a header is about one connection and never forwarded.
+func hop(key string) bool {
+	switch key {
+	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+		"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
+		return true
+	}
+	return false
+}
+
+// ours says whether a request header is written by the proxy itself, or is not
+// believed when a client sends it.
+func ours(key string) bool {
+	switch key {
+	case "Host", "Content-Length", "Expect", "Forwarded", "X-Real-Ip", "X-Request-Id",
+		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix",
+		"X-Forwarded-Port", "X-Forwarded-Server":
+		return true
+	}
+	return strings.HasPrefix(key, "X-Serve-")
+}
+
+// imitates says whether a header with an underscore becomes one of ours in a
+// server that, as CGI does, takes '-' and '_' for the same.
+func imitates(key string) bool {
+	if strings.IndexByte(key, '_') < 0 {
+		return false
+	}
+	key = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(key, "_", "-"))
+	return ours(key) || hop(key)
+}
+
+// connectionNames returns the headers that Connection says are about this
+// connection alone.
+func connectionNames(h http.Header) []string {
+	values := h["Connection"]
+	if len(values) == 0 {
+		return nil
+	}
+	var names []string
+	for _, value := range values {
+		for token := range strings.SplitSeq(value, ",") {
+			if token = textproto.TrimString(token); token != "" {
+				names = append(names, textproto.CanonicalMIMEHeaderKey(token))
+			}
+		}
+	}
+	return names
+}
+
+// hasToken says whether a comma-separated header has the token.
+func hasToken(values []string, token string) bool {
+	for _, value := range values {
+		for t := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(textproto.TrimString(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// upgrade returns the protocol that the sender of h wants to change to, or "".
+// h2c is not one of them: the replica's answers would no longer be HTTP/1.1
+// requests that are counted one by one.
+func upgrade(h http.Header) string {
+	if !hasToken(h["Connection"], "Upgrade") {
+		return ""
+	}
+	protocol := h.Get("Upgrade")
+	for i := range len(protocol) {
+		if b := protocol[i]; b <= ' ' || b >= 0x7f || b == ',' {
+			return ""
+		}
+	}
+	if strings.EqualFold(protocol, "h2c") {
+		return ""
+	}
+	return protocol
+}
+
+// head is what the replica is sent ahead of the body.
+type head struct {
+	request *http.Request
+	target  string // path and query
+	prefix  string // what was taken off the path; "": nothing
+	id      string // the request's id
+	upgrade string
+	body    bool
+}
+
+// write puts the request's head on w. The headers have been checked for stray
+// bytes by the server that read them.
+func (h *head) write(w *bufio.Writer) {
+	r := h.request
+	names := connectionNames(r.Header)
+	lines(w, r.Method, " ", h.target, " HTTP/1.1\r\nHost: ", r.Host, "\r\n")
+	for key, values := range r.Header {
+		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) {
+			continue
+		}
+		for _, v := range values {
+			lines(w, key, ": ", v, "\r\n")
+		}
+	}
+	h.writeOwn(w)
+	h.writeFraming(w)
+	lines(w, "\r\n")
+}
+
+func (h *head) writeOwn(w *bufio.Writer) {
+	r := h.request
+	client, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		client = r.RemoteAddr
+	}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	lines(w, "X-Forwarded-For: ", client, "\r\nX-Forwarded-Host: ", r.Host,
+		"\r\nX-Forwarded-Proto: ", scheme, "\r\nX-Request-Id: ", h.id, "\r\n")
+	if h.prefix != "" {
+		lines(w, "X-Forwarded-Prefix: ", h.prefix, "\r\n")
+	}
+	if hasToken(r.Header["Te"], "trailers") {
+		lines(w, "Te: trailers\r\n")
+	}
+	if h.upgrade != "" {
+		lines(w, "Connection: Upgrade\r\nUpgrade: ", h.upgrade, "\r\n")
+	}
+}
+
+func (h *head) writeFraming(w *bufio.Writer) {
+	r := h.request
+	switch {
+	case !h.body:
+		if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
+			lines(w, "Content-Length: 0\r\n")
+		}
+		return
+	case r.ContentLength >= 0:
+		lines(w, "Content-Length: ", strconv.FormatInt(r.ContentLength, 10), "\r\n")
+	default:
+		lines(w, "Transfer-Encoding: chunked\r\n")
+		if len(r.Trailer) > 0 {
+			keys := make([]string, 0, len(r.Trailer))
+			for key := range r.Trailer {
+				keys = append(keys, key)
+			}
+			lines(w, "Trailer: ", strings.Join(keys, ", "), "\r\n")
+		}
+	}
+	if expectsContinue(r) {
+		lines(w, "Expect: 100-continue\r\n")
+	}
+}
+
+func expectsContinue(r *http.Request) bool {
+	return hasToken(r.Header["Expect"], "100-continue")
+}
+
+// copyResponseHeader copies what concerns the client of a response's header,
+// and names the request's id.
+func copyResponseHeader(dst, src http.Header, id string) {
+	names := connectionNames(src)
+	for key, values := range src {
+		if hop(key) || slices.Contains(names, key) {
+			continue
+		}
+		dst[key] = values
+	}
+	dst["X-Request-Id"] = []string{id}
+}
+
+// clean says whether a trailer's value can be written as it is. The server checks
+// headers itself, but not trailers.
+func clean(value string) bool {
+	for i := range len(value) {
+		if b := value[i]; (b < ' ' && b != '\t') || b == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// lines writes to a bufio.Writer, which keeps the first error until Flush.
+func lines(w *bufio.Writer, parts ...string) {
+	for _, s := range parts {
+		_, _ = w.WriteString(s)
+	}
+}

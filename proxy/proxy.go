@@ -1,0 +1,168 @@
+// Package proxy is the data plane: it takes requests over HTTP, finds the
+// deployment that each belongs to, lets as many through to each replica as the
+// replica may have, queues the rest, and passes request and response on as they
+// come.
+//
+// A request's way: Handler and HandleHandler find the deployment (target.go)
+// from the routing table (table.go); the deployment's gate (gate.go) gives it a
+// slot on a replica, now or when it is its turn; a transit (transit.go) sends it
+// over a connection of its own client (exchange.go, pump.go, respond.go,
+// tunnel.go), again elsewhere where that is safe; and the slot goes back when
+// the replica has finished, also when nobody waits for it any more (linger.go).
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// Discovery is where the proxy learns the routes and the replicas from.
+type Discovery interface {
+	// View returns what is known now. Its maps and slices are not changed any
+	// more.
+	View() routes.View
+	// Updates returns a channel that brings something after each change of
+	// the view; several changes may come as one.
+	Updates() <-chan struct{}
+}
+
+// Config is what a proxy can be told. Zero values stand for the defaults.
+type Config struct {
+	Discovery Discovery
+
+	DialTimeout       time.Duration // to connect to a replica; default 3s
+	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s
+	ContinueTimeout   time.Duration // for which a replica is asked before a body that the client holds back; default 1s
+	Linger            time.Duration // for which a replica is waited for whose client has left; request_timeout if longer; default 60s
+	ClientStall       time.Duration // for which a client may read nothing of a response; default 60s
+	MaxResponseHeader int64         // bytes; default 1 MiB
+}
+
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		field    *time.Duration
+		standard time.Duration
+	}{
+		{&c.DialTimeout, 3 * time.Second},
+		{&c.IdleTimeout, 4 * time.Second},
+		{&c.ContinueTimeout, time.Second},
+		{&c.Linger, time.Minute},
+		{&c.ClientStall, time.Minute},
+	} {
+		if *d.field <= 0 {
+			*d.field = d.standard
+		}
+	}
+	if c.MaxResponseHeader <= 0 {
+		c.MaxResponseHeader = 1 << 20
+	}
+	return c
+}
+
+// Proxy forwards requests to replicas.
+type Proxy struct {
+	config   Config
+	log      hclog.Logger
+	routing  atomic.Pointer[table] // nil: no table has been seen
+	draining atomic.Bool
+	buffers  buffers
+	busy     busy
+
+	mu        sync.Mutex
+	gates     map[deploymentKey]*gate // also of deployments that are gone and still have requests
+	viewError string
+	public    []*http.Server
+	handle    []*http.Server
+}
+
+// New returns a proxy that knows no routes yet: Run reads them.
+func New(config Config, log hclog.Logger) *Proxy {
+	return &Proxy{config: config.withDefaults(), log: log, gates: map[deploymentKey]*gate{}}
+}
+
+// Run follows the discovery until ctx ends. Connections to replicas that are
+// idle then are closed; requests under way are not touched.
+func (p *Proxy) Run(ctx context.Context) {
+	ticker := time.NewTicker(p.config.IdleTimeout)
+	defer ticker.Stop()
+	defer func() { p.sweep(time.Now().Add(time.Second)) }()
+	updates := p.config.Discovery.Updates()
+	p.apply(p.config.Discovery.View())
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, open := <-updates:
+			if !open {
+				updates = nil
+			}
+			p.apply(p.config.Discovery.View())
+		case now := <-ticker.C:
+			p.sweep(now.Add(-p.config.IdleTimeout))
+		}
+	}
+}
+
+// sweep closes the connections that have been idle since before cutoff, and
+// forgets deployments that are gone and have finished.
+func (p *Proxy) sweep(cutoff time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	table := p.routing.Load()
+	for key, g := range p.gates {
+		g.sweep(cutoff)
+		if table != nil && table.gates[key] == nil && g.close() {
+			delete(p.gates, key)
+		}
+	}
+}
+
+// clientConnKey is the context key of the connection that a request came on.
+type clientConnKey struct{}
+
+// Server returns a server for the public port, to be started by the caller. It
+// has the limits that a port needs that anybody may connect to; Drain ends it.
+func (p *Proxy) Server(addr string) *http.Server {
+	s := p.server(addr, p.Handler())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.public = append(p.public, s)
+	return s
+}
+
+// HandleServer returns a server for the port of the handles, to be started by
+// the caller; Drain ends it, after the public ones.
+func (p *Proxy) HandleServer(addr string) *http.Server {
+	s := p.server(addr, p.HandleHandler())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handle = append(p.handle, s)
+	return s
+}
+
+func (p *Proxy) server(addr string, h http.Handler) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Addr:              addr,
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		Protocols:         protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+		ErrorLog:          p.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
+			return context.WithValue(ctx, clientConnKey{}, nc)
+		},
+	}
+}

@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const copyBufferSize = 32 << 10
+
+// buffers are the copy buffers of bodies and tunnels. A request that waits for
+// a slot holds none.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) get() *[]byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return p
+	}
+	p := make([]byte, copyBufferSize)
+	return &p
+}
+
+func (b *buffers) put(p *[]byte) { b.pool.Put(p) }
+
+// pump writes one request's body to the replica, in a goroutine of its own, so
+// that an answer that comes before the body's end is not missed.
+type pump struct {
+	conn    *conn
+	request *http.Request
+	buffers *buffers
+	proceed chan struct{} // closed when the replica wants the body; nil: at once
+	stopped chan struct{} // closed by the exchange: nobody wants the body any more
+	done    chan struct{} // closed at the end; the fields below are settled then
+	patient time.Duration // how long to wait for proceed
+
+	whole  atomic.Bool // the client's body has been read to its end
+	broken error       // the client's body could not be read
+	failed error       // the replica could not be written to
+}
+
+func (p *pump) run() {
+	defer close(p.done)
+	if !p.waitToProceed() {
+		return
+	}
+	buf := p.buffers.get()
+	defer p.buffers.put(buf)
+	for {
+		n, err := p.request.Body.Read(*buf)
+		ended := errors.Is(err, io.EOF)
+		if ended {
+			p.whole.Store(true)
+		}
+		if n > 0 {
+			p.failed = p.write((*buf)[:n], ended)
+		}
+		switch {
+		case p.failed != nil:
+			return
+		case ended:
+			p.failed = p.finish()
+			return
+		case err != nil:
+			p.breakOff(err)
+			return
+		}
+	}
+}
+
+// waitToProceed waits until the replica says that it wants the body, or has
+// said nothing for a while, which means the same.
+func (p *pump) waitToProceed() bool {
+	if p.proceed == nil {
+		return true
+	}
+	timer := time.NewTimer(p.patient)
+	defer timer.Stop()
+	select {
+	case <-p.stopped:
+		return false
+	case <-p.proceed:
+	case <-timer.C:
+	}
+	return true
+}
+
+// write sends one piece at once, or leaves it to finish when it is the last.
+func (p *pump) write(b []byte, last bool) error {
+	w := p.conn.bw
+	if p.request.ContentLength < 0 {
+		writeChunk(w, b)
+	} else {
+		_, _ = w.Write(b) // the error stays in w
+	}
+	if last {
+		return nil
+	}
+	return w.Flush()
+}
+
+func writeChunk(w *bufio.Writer, b []byte) {
+	lines(w, strconv.FormatInt(int64(len(b)), 16), "\r\n")
+	_, _ = w.Write(b) // the error stays in w
+	lines(w, "\r\n")
+}
+
+func (p *pump) finish() error {
+	if p.request.ContentLength < 0 {
+		lines(p.conn.bw, "0\r\n")
+		for key, values := range p.request.Trailer {
+			if hop(key) || ours(key) || imitates(key) {
+				continue
+			}
+			for _, v := range values {
+				if clean(v) {
+					lines(p.conn.bw, key, ": ", v, "\r\n")
+				}
+			}
+		}
+		lines(p.conn.bw, "\r\n")
+	}
+	return p.conn.bw.Flush()
+}
+
+// breakOff ends a body that the client did not send in full: the replica must
+// not take what it has for the whole, and whoever waits for its answer is woken.
+func (p *pump) breakOff(err error) {
+	select {
+	case <-p.stopped: // it is the exchange that cut it
+	default:
+		p.broken = err
+		p.conn.wakeReader()
+	}
+}
+
+// finished says whether the pump has ended, without waiting.
+func (p *pump) finished() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// stop ends the pump wherever it is and waits until it no longer touches the
+// request's body. cut makes a read of the body return.
+func (p *pump) stop(cut func()) {
+	if p.finished() {
+		return
+	}
+	close(p.stopped)
+	// An error means that the connection is dead, and so is the writer.
+	_ = p.conn.nc.SetWriteDeadline(time.Now())
+	cut()
+	<-p.done
+}

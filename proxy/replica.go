@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+)
+
+// Suspicion grows with each dial that fails in a row, from suspectFirst to
+// suspectMost: Consul needs a moment to learn of a replica that died.
+const (
+	suspectFirst = time.Second
+	suspectMost  = 8 * time.Second
+)
+
+// replica is one replica as its gate sees it. The gate's mutex guards all of
+// it, but for the pool, which guards itself.
+type replica struct {
+	id           string
+	address      string
+	ongoing      int // slots taken; outlives the endpoint
+	passing      bool
+	known        bool // Consul lists it, with the version that takes traffic
+	suspectUntil time.Time
+	failures     int // dials that failed in a row
+	pool         pool
+}
+
+// suspect keeps new requests away from r for a while, and returns for how long.
+func (r *replica) suspect(now time.Time) time.Duration {
+	d := suspectMost
+	if r.failures < 3 {
+		d = suspectFirst << r.failures
+	}
+	r.failures++
+	r.suspectUntil = now.Add(d)
+	return d
+}
+
+func (r *replica) trust() {
+	r.failures, r.suspectUntil = 0, time.Time{}
+}
+
+// pool is the idle connections to one replica, the one used last on top.
+type pool struct {
+	mu     sync.Mutex
+	closed bool
+	idle   []*conn
+}
+
+// take returns an idle connection that is still good, or nil.
+func (p *pool) take(now time.Time, maxIdle time.Duration) *conn {
+	for {
+		c := p.pop()
+		if c == nil {
+			return nil
+		}
+		if now.Sub(c.idleSince) < maxIdle && !c.stale() {
+			return c
+		}
+		c.close()
+	}
+}
+
+func (p *pool) pop() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	c := p.idle[n-1]
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	return c
+}
+
+// put keeps c for the next request, unless the replica is gone.
+func (p *pool) put(c *conn, now time.Time) {
+	c.idleSince = now
+	p.mu.Lock()
+	closed := p.closed
+	if !closed {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	if closed {
+		c.close()
+	}
+}
+
+// sweep closes the connections that have been idle since before cutoff.
+func (p *pool) sweep(cutoff time.Time) {
+	p.mu.Lock()
+	n := 0
+	for n < len(p.idle) && p.idle[n].idleSince.Before(cutoff) {
+		n++
+	}
+	old := append([]*conn(nil), p.idle[:n]...)
+	rest := copy(p.idle, p.idle[n:])
+	clear(p.idle[rest:])
+	p.idle = p.idle[:rest]
+	p.mu.Unlock()
+	closeAll(old)
+}
+
+// setOpen closes the pool with all that is in it, or opens it again.
+func (p *pool) setOpen(open bool) {
+	p.mu.Lock()
+	p.closed = !open
+	old := p.idle
+	if open {
+		old = nil
+	} else {
+		p.idle = nil
+	}
+	p.mu.Unlock()
+	closeAll(old)
+}
+
+// flush closes what is idle now; the pool stays open.
+func (p *pool) flush() {
+	p.mu.Lock()
+	old := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	closeAll(old)
+}
+
+func closeAll(conns []*conn) {
+	for _, c := range conns {
+		c.close()
+	}
+}

@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// pumpGrace is how long a complete response waits for the last bytes of its
+// request to be written, so that the connection to the replica can be kept.
+const pumpGrace = 50 * time.Millisecond
+
+// stallCheck is how old a write deadline towards the client may get.
+const stallCheck = time.Second
+
+// respond passes the response on. When it cannot be passed on in full, it
+// aborts the client's connection, so that a part is never taken for the whole.
+func (x *exchange) respond(res *http.Response) {
+	h := x.w.Header()
+	copyResponseHeader(h, res.Header, x.head.id)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // the server would guess one
+	}
+	if x.pump != nil && !x.pump.whole.Load() && x.r.ProtoMajor == 1 {
+		// What is left of the request must not be read as the next one.
+		h.Set("Connection", "close")
+	}
+	announced := len(res.Trailer)
+	if announced > 0 {
+		h.Set("Trailer", strings.Join(trailerNames(res.Trailer), ", "))
+	}
+	x.begun = true
+	x.w.WriteHeader(res.StatusCode)
+
+	p := &passer{exchange: x, live: res.ContentLength < 0}
+	readErr, writeErr := p.pass(res.Body)
+	switch {
+	case writeErr != nil:
+		x.stopPump()
+		x.linger(res.Body)
+		panic(http.ErrAbortHandler)
+	case readErr != nil:
+		x.brokeOff(readErr)
+		panic(http.ErrAbortHandler)
+	}
+	x.passTrailers(res.Trailer, announced)
+	x.finish(res)
+	p.relax()
+}
+
+func trailerNames(t http.Header) []string {
+	names := make([]string, 0, len(t))
+	for key := range t {
+		names = append(names, key)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (x *exchange) passTrailers(t http.Header, announced int) {
+	if len(t) == 0 {
+		return
+	}
+	// Trailers need a chunked body, and that a header that has been sent. An
+	// error shows again when the handler returns.
+	_ = x.control.Flush()
+	h := x.w.Header()
+	for key, values := range t {
+		if len(t) != announced {
+			key = http.TrailerPrefix + key
+		}
+		h[key] = values
+	}
+}
+
+// passer copies a response's body to the client.
+type passer struct {
+	*exchange
+	live  bool      // the length is unknown: what comes is passed on at once
+	until time.Time // write deadline towards the client; zero: none set
+}
+
+// pass copies until the end or until one side fails.
+func (p *passer) pass(body io.Reader) (readErr, writeErr error) {
+	if p.live && p.conn.br.Buffered() == 0 {
+		// The client of a stream wants to know that it has begun. Where more
+		// is there already, the header goes with it.
+		if err := p.flush(); err != nil {
+			return nil, err
+		}
+	}
+	buf := p.proxy.buffers.get()
+	defer p.proxy.buffers.put(buf)
+	for {
+		n, err := body.Read(*buf)
+		if n > 0 {
+			if err := p.write((*buf)[:n], err == nil); err != nil {
+				return nil, err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		if err != nil {
+			return err, nil
+		}
+	}
+}
+
+func (p *passer) write(b []byte, more bool) error {
+	if len(b) > connBufferSize/2 || !p.until.IsZero() {
+		p.hurry()
+	}
+	if _, err := p.w.Write(b); err != nil {
+		return err
+	}
+	if p.live && more {
+		return p.flush()
+	}
+	return nil
+}
+
+func (p *passer) flush() error {
+	p.hurry()
+	return p.control.Flush()
+}
+
+// hurry bounds how long a write to the client may take: a client that does not
+// read must not keep a replica's slot for ever. Without it the request's own
+// deadline would not reach a write either.
+func (p *passer) hurry() {
+	now := time.Now()
+	stall := p.proxy.config.ClientStall
+	if p.until.Sub(now) > stall-stallCheck {
+		return
+	}
+	p.until = now.Add(stall)
+	deadline := p.until
+	if !p.deadline.IsZero() && p.deadline.Before(deadline) {
+		deadline = p.deadline
+	}
+	// An error means that the connection is dead, which the write will say.
+	_ = p.control.SetWriteDeadline(deadline)
+}
+
+// relax takes the write deadline away before the connection's next request.
+func (p *passer) relax() {
+	if !p.until.IsZero() {
+		_ = p.control.SetWriteDeadline(time.Time{}) // as in hurry
+	}
+}
+
+// brokeOff ends an exchange whose response stopped on its way.
+func (x *exchange) brokeOff(err error) {
+	x.stopPump()
+	if timedOut(err) && !x.conn.patienceOver() {
+		x.linger(nil)
+		return
+	}
+	x.unwatch()
+	x.conn.close()
+	x.release()
+}
+
+// finish ends an exchange whose response has come in full: the replica has
+// finished. The connection is kept if nothing is left on it.
+func (x *exchange) finish(res *http.Response) {
+	sent := x.settlePump()
+	if x.unwatch() && sent && !res.Close && x.keep() {
+		x.slot.replica.pool.put(x.conn, time.Now())
+	} else {
+		x.conn.close()
+	}
+	x.release()
+}
+
+// settlePump ends the pump, and says whether the whole request has been sent.
+func (x *exchange) settlePump() bool {
+	if x.pump == nil {
+		return true
+	}
+	if x.pump.whole.Load() && !x.pump.finished() {
+		timer := time.NewTimer(pumpGrace)
+		defer timer.Stop()
+		select {
+		case <-x.pump.done:
+		case <-timer.C:
+		}
+	}
+	if !x.pump.finished() {
+		x.stopPump()
+		return false
+	}
+	return x.pump.failed == nil && x.pump.broken == nil && x.pump.whole.Load()
+}
+
+func (x *exchange) keep() bool {
+	if x.conn.br.Buffered() > 0 {
+		return false
+	}
+	return x.deadline.IsZero() || x.conn.nc.SetDeadline(time.Time{}) == nil
+}

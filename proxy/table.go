@@ -1,0 +1,113 @@
+package proxy
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+type deploymentKey struct{ application, deployment string }
+
+// table is what requests are routed by. It is never changed once published.
+type table struct {
+	byPrefix map[string]*application
+	byName   map[string]*application
+	gates    map[deploymentKey]*gate
+}
+
+// application is one application's entry, with its deployments' gates at hand.
+type application struct {
+	route    routes.Route
+	prefix   string // what is taken off the path; "": nothing
+	segments int    // of the prefix
+	gates    map[string]*gate
+}
+
+// match returns the application with the longest prefix of the path, or nil.
+func (t *table) match(path string) *application {
+	for prefix := range routes.Prefixes(path) {
+		if a := t.byPrefix[prefix]; a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+// apply takes over a view. A view that knows nothing changes nothing: what was
+// seen last stays in force.
+func (p *Proxy) apply(v routes.View) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v.Error != p.viewError {
+		p.viewError = v.Error
+		if v.Error != "" {
+			p.log.Warn("routing table may be old", "error", v.Error)
+		}
+	}
+	if !v.Known {
+		return
+	}
+	endpoints := map[deploymentKey][]routes.Endpoint{}
+	for _, e := range v.Endpoints {
+		key := deploymentKey{e.Application, e.Deployment}
+		endpoints[key] = append(endpoints[key], e)
+	}
+	next := p.build(v.Table, endpoints)
+	first := p.routing.Swap(next) == nil
+	if first {
+		p.log.Info("routing table seen", "applications", len(next.byName), "endpoints", len(v.Endpoints))
+	}
+	// After the swap: whoever is sent away here finds the new table.
+	for key, g := range p.gates {
+		if next.gates[key] == nil && g.close() {
+			delete(p.gates, key)
+		}
+	}
+}
+
+func (p *Proxy) build(t routes.Table, endpoints map[deploymentKey][]routes.Endpoint) *table {
+	next := &table{
+		byPrefix: map[string]*application{},
+		byName:   make(map[string]*application, len(t)),
+		gates:    map[deploymentKey]*gate{},
+	}
+	for name, route := range t {
+		a := &application{route: route, gates: make(map[string]*gate, len(route.Deployments))}
+		for deployment, d := range route.Deployments {
+			key := deploymentKey{name, deployment}
+			g := p.gates[key]
+			if g == nil {
+				g = newGate(name, deployment)
+				p.gates[key] = g
+			}
+			g.configure(d, endpoints[key])
+			a.gates[deployment], next.gates[key] = g, g
+		}
+		next.byName[name] = a
+	}
+	for prefix, route := range t.ByPrefix() {
+		a := next.byName[route.Application]
+		if a == nil {
+			continue
+		}
+		if prefix != "/" {
+			a.prefix, a.segments = prefix, strings.Count(prefix, "/")
+		}
+		next.byPrefix[prefix] = a
+	}
+	return next
+}
+
+// sortedGates returns the gates by name. The caller holds p.mu.
+func (p *Proxy) sortedGates() []*gate {
+	gates := make([]*gate, 0, len(p.gates))
+	for _, g := range p.gates {
+		gates = append(gates, g)
+	}
+	slices.SortFunc(gates, func(a, b *gate) int {
+		return cmp.Or(strings.Compare(a.application, b.application), strings.Compare(a.deployment, b.deployment))
+	})
+	return gates
+}

@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"encoding/hex"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// target is where a request goes.
+type target struct {
+	application *application
+	gate        *gate
+	prefix      string // taken off the path; "": nothing
+	rest        string // what the replica sees of the path, escaped
+}
+
+// finder finds a request's target in a table, or says why it has none.
+type finder func(t *table, p path) (target, *errorBody)
+
+// Handler serves the public port: a request goes to the ingress deployment of
+// the application with the longest route prefix, which is taken off the path.
+func (p *Proxy) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, byRoute) })
+}
+
+// HandleHandler serves the port of the handles: a request for
+// /<application>/<deployment>/rest goes to that deployment as /rest.
+func (p *Proxy) HandleHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, byName) })
+}
+
+func byRoute(t *table, p path) (target, *errorBody) {
+	a := t.match(p.decoded)
+	if a == nil {
+		return target{}, noRoute("no application has a route for this path")
+	}
+	g := a.gates[a.route.Ingress]
+	if g == nil {
+		return target{}, &errorBody{
+			Status: http.StatusServiceUnavailable, Code: codeNotReady,
+			Message: "the application's ingress deployment is not in the routing table",
+		}
+	}
+	return target{application: a, gate: g, prefix: a.prefix, rest: p.without(a.segments)}, nil
+}
+
+func byName(t *table, p path) (target, *errorBody) {
+	name, rest, _ := strings.Cut(p.decoded[1:], "/")
+	deployment, _, _ := strings.Cut(rest, "/")
+	a := t.byName[name]
+	if a == nil {
+		return target{}, noRoute("there is no such application")
+	}
+	g := a.gates[deployment]
+	if g == nil {
+		return target{}, noRoute("the application has no such deployment")
+	}
+	return target{application: a, gate: g, prefix: "/" + name + "/" + deployment, rest: p.without(2)}, nil
+}
+
+func noRoute(message string) *errorBody {
+	return &errorBody{Status: http.StatusNotFound, Code: codeNoRoute, Message: message}
+}
+
+// serve finds the request's target and sends it there.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder) {
+	arrived := time.Now()
+	id := requestID(r.Header)
+	refuse := func(e errorBody) {
+		e.RequestID = id
+		writeError(w, e)
+	}
+	if r.Method == http.MethodConnect {
+		refuse(errorBody{Status: http.StatusMethodNotAllowed, Code: codeMethod, Message: "CONNECT is not served here"})
+		return
+	}
+	at, err := parsePath(r.URL)
+	if err != nil {
+		refuse(errorBody{Status: http.StatusBadRequest, Code: codeBadPath, Message: err.Error()})
+		return
+	}
+	if isControl(at.decoded) {
+		p.serveControl(w, r)
+		return
+	}
+	table := p.routing.Load()
+	if table == nil {
+		w.Header().Set("Retry-After", "1")
+		refuse(errorBody{Status: http.StatusServiceUnavailable, Code: codeNotReady, Message: p.notReady()})
+		return
+	}
+	to, fault := find(table, at)
+	if fault != nil {
+		refuse(*fault)
+		return
+	}
+	p.transit(w, r, to, id, arrived).run()
+}
+
+// transit prepares a request's way to its target.
+func (p *Proxy) transit(w http.ResponseWriter, r *http.Request, to target, id string, arrived time.Time) *transit {
+	t := &transit{
+		proxy: p, w: w, control: http.NewResponseController(w), r: r, gate: to.gate,
+		patience: max(p.config.Linger, to.application.route.RequestTimeout),
+	}
+	t.head = head{request: r, target: to.rest, prefix: to.prefix, id: id, body: hasBody(r)}
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		t.head.target += "?" + r.URL.RawQuery
+	}
+	if t.head.body {
+		t.body = r
+	} else if r.ProtoMajor == 1 {
+		t.head.upgrade = upgrade(r.Header)
+	}
+	if timeout := to.application.route.RequestTimeout; timeout > 0 {
+		t.deadline = arrived.Add(timeout)
+	}
+	return t
+}
+
+func hasBody(r *http.Request) bool {
+	return r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
+}
+
+// requestID returns the client's own id for the request, if it is one that can
+// be passed on and logged, else a new one.
+func requestID(h http.Header) string {
+	id := h.Get("X-Request-Id")
+	ok := id != "" && len(id) <= 128
+	for i := 0; ok && i < len(id); i++ {
+		ok = id[i] > ' ' && id[i] < 0x7f
+	}
+	if ok {
+		return id
+	}
+	var b [16]byte
+	high, low := rand.Uint64(), rand.Uint64()
+	for i := range 8 {
+		b[i], b[8+i] = byte(high>>(8*i)), byte(low>>(8*i))
+	}
+	return hex.EncodeToString(b[:])
+}

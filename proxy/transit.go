@@ -1,0 +1,229 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+var (
+	// errClientGone is the cause of a request's end when its client has left.
+	errClientGone = errors.New("the client is gone")
+	// errNotHTTP means that a replica's answer cannot be understood.
+	errNotHTTP = errors.New("the replica's answer is not HTTP/1.1")
+)
+
+// Bounds on sending one request again.
+const (
+	maxDials  = 3 // replicas tried, where nothing was sent
+	maxResend = 1 // requests sent again after a replica died over them
+)
+
+// transit is one request on its way through the proxy.
+type transit struct {
+	proxy   *Proxy
+	w       http.ResponseWriter
+	control *http.ResponseController
+	r       *http.Request
+	ctx     context.Context
+	gate    *gate
+	head    head
+
+	deadline time.Time // zero: none
+	patience time.Duration
+	body     *http.Request // nil when the request has no body
+	dials    int
+	resends  int
+	touched  bool // the body has been read from
+	begun    bool // a final response has been started
+}
+
+// outcome is how an attempt to have the request served ended.
+type outcome int
+
+const (
+	settled     outcome = iota // answered, or nobody is there to answer
+	unreachable                // no connection: nothing was sent
+	unsent                     // a kept connection had died: nothing was sent
+	died                       // sent, and the replica closed without a byte of an answer
+)
+
+// run serves the request: it takes a slot, sends, and sends again elsewhere
+// where that is safe.
+func (t *transit) run() {
+	defer t.watchClient()()
+	ticket := t.gate.ticket(t.deadline)
+	for {
+		s, err := t.gate.acquire(t.ctx, ticket)
+		if err != nil {
+			t.refuse(err)
+			t.settle()
+			return
+		}
+		switch t.attempt(s) {
+		case settled:
+			t.settle()
+			return
+		case unreachable, unsent:
+			if t.dials++; t.dials >= maxDials {
+				t.fail(http.StatusBadGateway, codeUnreachable, "no replica could be reached")
+				return
+			}
+		case died:
+			if t.resends >= maxResend || !t.repeatable() {
+				t.fail(http.StatusBadGateway, codeReplicaDied, "the replica closed the connection without an answer")
+				return
+			}
+			t.resends++
+			ticket.avoid = s.replica.id
+		}
+	}
+}
+
+// settle ends a request. One that has no answer, because its client has left, is
+// aborted: the server would make a 200 of it.
+func (t *transit) settle() {
+	if !t.begun {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// repeatable says whether the request may be sent again although a replica may
+// have acted on it.
+func (t *transit) repeatable() bool {
+	if t.body != nil || t.head.upgrade != "" {
+		return false
+	}
+	switch t.r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return t.r.Header.Get("Idempotency-Key") != "" || t.r.Header.Get("X-Idempotency-Key") != ""
+}
+
+// watchClient makes t.ctx end when the client leaves. Where the request has no
+// body, or is HTTP/2, the server does so; else the socket is looked at now and
+// then, because a body that nobody reads hides the end behind it.
+func (t *transit) watchClient() (stop func()) {
+	t.ctx = t.r.Context()
+	nc, ok := t.ctx.Value(clientConnKey{}).(net.Conn)
+	if t.body == nil || t.r.ProtoMajor != 1 || !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	t.ctx = ctx
+	watch := &clientWatch{nc: nc, gone: func() { cancel(errClientGone) }}
+	watch.again()
+	return func() {
+		watch.stop()
+		cancel(nil)
+	}
+}
+
+// attempt has one replica serve the request. A kept connection that turns out
+// to be dead is replaced once without giving up the slot. The slot is free
+// afterwards, or will be when the replica has finished.
+func (t *transit) attempt(s *slot) outcome {
+	owned := true
+	var c *conn
+	defer func() {
+		if !owned {
+			return
+		}
+		// A panic, which is a fault of ours: the replica must not pay for it.
+		if c != nil {
+			c.close()
+		}
+		s.release()
+	}()
+	release := func() { owned = false; s.release() }
+	handOver := func() { owned = false }
+
+	for fresh := false; ; fresh = true {
+		var err error
+		if c, err = t.connect(s, fresh); err != nil {
+			owned = false
+			return t.notConnected(s, err)
+		}
+		x := &exchange{transit: t, slot: s, conn: c, release: release, handOver: handOver}
+		got := x.run()
+		if got == settled {
+			return settled
+		}
+		c.close()
+		again := got == unsent || (c.reused && t.repeatable())
+		if fresh || !c.reused || !again {
+			release()
+			return got
+		}
+	}
+}
+
+// connect takes an idle connection to the slot's replica, or dials.
+func (t *transit) connect(s *slot, fresh bool) (*conn, error) {
+	if !fresh {
+		if c := s.replica.pool.take(time.Now(), t.proxy.config.IdleTimeout); c != nil {
+			c.reused = true
+			return c, nil
+		}
+	}
+	d := net.Dialer{Timeout: t.proxy.config.DialTimeout, Deadline: t.deadline, KeepAlive: 15 * time.Second}
+	nc, err := d.DialContext(t.ctx, "tcp", s.address)
+	if err != nil {
+		return nil, err
+	}
+	s.reached()
+	return newConn(nc), nil
+}
+
+// notConnected gives the slot back after a dial that failed. When the request
+// itself has ended, the replica is not to blame.
+func (t *transit) notConnected(s *slot, err error) outcome {
+	switch {
+	case t.ctx.Err() != nil:
+		s.release()
+		return settled
+	case t.late():
+		s.release()
+		t.refuse(errDeadline)
+		return settled
+	}
+	d := s.unreachable()
+	t.proxy.log.Warn("replica not reachable", "application", t.gate.application, "deployment", t.gate.deployment,
+		"replica", s.replica.id, "address", s.address, "avoided_for", d, "error", err)
+	return unreachable
+}
+
+// late says whether the request's time is over.
+func (t *transit) late() bool {
+	return !t.deadline.IsZero() && !time.Now().Before(t.deadline)
+}
+
+// refuse answers a request that got no slot.
+func (t *transit) refuse(err error) {
+	var full *queueFullError
+	switch {
+	case errors.As(err, &full):
+		setRetryAfter(t.w.Header(), full.retryAfter)
+		t.fail(http.StatusServiceUnavailable, codeQueueFull, full.Error())
+	case errors.Is(err, errDeadline):
+		t.fail(http.StatusGatewayTimeout, codeTimeout, "the request took longer than the application's request_timeout")
+	case errors.Is(err, errGone):
+		t.fail(http.StatusNotFound, codeGone, "the deployment is no longer there")
+	default: // the client left: nobody reads an answer
+	}
+}
+
+// fail answers with an error of the proxy's own.
+func (t *transit) fail(status int, code, message string) {
+	if t.begun {
+		return
+	}
+	t.begun = true
+	if t.touched && t.r.ProtoMajor == 1 {
+		t.w.Header().Set("Connection", "close") // what is left of the body is not a request
+	}
+	writeError(t.w, errorBody{Status: status, Code: code, Message: message, RequestID: t.head.id})
+}

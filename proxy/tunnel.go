@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// switchProtocols turns the exchange into a tunnel. The replica's slot is taken
+// for as long as the tunnel lives; the request's timeout has done its work.
+func (x *exchange) switchProtocols(res *http.Response) outcome {
+	protocol := upgrade(res.Header)
+	if x.head.upgrade == "" || !strings.EqualFold(x.head.upgrade, protocol) {
+		x.unwatch()
+		x.stopPump()
+		x.badResponse(fmt.Errorf("%w: switched to %q, asked for %q", errNotHTTP, protocol, x.head.upgrade))
+		return settled
+	}
+	if !x.unwatch() || x.conn.nc.SetDeadline(time.Time{}) != nil {
+		x.conn.close()
+		x.release()
+		return settled
+	}
+	client, rw, err := x.control.Hijack()
+	if err != nil {
+		x.badResponse(fmt.Errorf("take over the client's connection: %w", err))
+		return settled
+	}
+	x.begun = true
+	t := &tunnel{
+		client: client, clientReader: rw.Reader, conn: x.conn,
+		patience: x.patience, buffers: &x.proxy.buffers,
+	}
+	done := x.proxy.busy.add(t.close)
+	defer done()
+	defer x.release()
+	defer t.close()
+	if _, err := client.Write(switchHead(res.Header, protocol, x.head.id)); err == nil {
+		t.run()
+	}
+	return settled
+}
+
+// switchHead is the head of the 101 response.
+func switchHead(h http.Header, protocol, id string) []byte {
+	out := http.Header{}
+	copyResponseHeader(out, h, id)
+	out.Set("Connection", "Upgrade")
+	out.Set("Upgrade", protocol)
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = out.Write(&b) // a bytes.Buffer takes everything
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+// tunnel passes bytes both ways between a client and a replica, whatever they
+// mean, and passes on that a side has ended.
+type tunnel struct {
+	client       net.Conn
+	clientReader io.Reader // with what the server had read ahead
+	conn         *conn
+	patience     time.Duration
+	buffers      *buffers
+	halfDone     atomic.Bool // the client has ended its side
+}
+
+func (t *tunnel) close() {
+	// Nothing is to be done about a close that fails.
+	_ = t.client.Close()
+	t.conn.close()
+}
+
+// run returns when both sides have ended, or the one that is left has had its
+// time. The replica's end is waited for even when the client has gone.
+func (t *tunnel) run() {
+	up := make(chan struct{})
+	go func() {
+		defer close(up)
+		t.up()
+	}()
+	if t.down() {
+		closeWrite(t.client)
+		_ = t.client.SetReadDeadline(time.Now().Add(t.patience)) // an error ends up's read too
+	} else {
+		_ = t.client.Close()
+	}
+	<-up
+}
+
+// up copies from the client to the replica.
+func (t *tunnel) up() {
+	buf := t.buffers.get()
+	defer t.buffers.put(buf)
+	// The error is an end like any other.
+	_, _ = io.CopyBuffer(onlyWriter{t.conn.nc}, onlyReader{t.clientReader}, *buf)
+	t.halfDone.Store(true)
+	closeWrite(t.conn.nc)
+	_ = t.conn.nc.SetReadDeadline(time.Now().Add(t.patience)) // an error ends down's read too
+}
+
+// down copies from the replica to the client. It says whether the replica has
+// ended its side in order and the client has got everything.
+func (t *tunnel) down() bool {
+	buf := t.buffers.get()
+	defer t.buffers.put(buf)
+	reached := true
+	for {
+		n, err := t.conn.br.Read(*buf)
+		if n > 0 && reached {
+			if _, werr := t.client.Write((*buf)[:n]); werr != nil {
+				reached = false
+				_ = t.client.Close() // ends up, which tells the replica
+			}
+		}
+		if err != nil {
+			return reached && errors.Is(err, io.EOF)
+		}
+		if t.halfDone.Load() {
+			_ = t.conn.nc.SetReadDeadline(time.Now().Add(t.patience)) // an error ends the next read
+		}
+	}
+}
+
+func closeWrite(nc net.Conn) {
+	if half, ok := nc.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // an error means that it is closed already
+	}
+}
+
+// onlyWriter and onlyReader hide the other methods of a connection, so that
+// CopyBuffer uses its buffer.
+type (
+	onlyWriter struct{ io.Writer }
+	onlyReader struct{ io.Reader }
+)
