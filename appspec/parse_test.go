@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -389,12 +390,12 @@ func TestIngressOfOneDeployment(t *testing.T) {
     }
   }
 `
-	parse := func(names ...string) (*appspec.File, appspec.Diagnostics) {
+	parse := func(names ...string) (*File, Diagnostics) {
 		body := `application "shop" {`
 		for _, name := range names {
 			body += fmt.Sprintf(deployment, name)
 		}
-		return appspec.Parse(appspec.Source{Files: []appspec.SourceFile{{Name: "shop.hcl", Body: []byte(body + "}\n")}}})
+		return Parse(Source{Files: []SourceFile{{Name: "shop.hcl", Body: []byte(body + "}\n")}}})
 	}
 	file, diags := parse("till")
 	if diags.HasErrors() || file.Applications[0].Ingress != "till" {

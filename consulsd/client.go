@@ -151,8 +151,7 @@ func (c *Client) explain(err error) error {
 		if errors.Is(err, context.Canceled) {
 			return err
 		}
-		var call *url.Error
-		if errors.As(err, &call) {
+		if call, ok := errors.AsType[*url.Error](err); ok {
 			err = call.Err // the URL's parameters differ from call to call
 		}
 		return fmt.Errorf("the Consul at %s does not answer: %w (set CONSUL_HTTP_ADDR to a running agent)", c.address, err)

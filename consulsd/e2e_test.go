@@ -23,10 +23,11 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/go-hclog"
+
+	nomaddev "github.com/serve-nomad/serve-nomad/test/nomad-dev"
 )
 
-// realConsul is a Consul agent in dev mode, of the binary that the variable
-// SERVE_NOMAD_CONSUL_BIN names.
+// realConsul is a real Consul agent in dev mode.
 type realConsul struct {
 	t     *testing.T
 	bin   string
@@ -37,15 +38,15 @@ type realConsul struct {
 
 func startConsul(t *testing.T) *realConsul {
 	t.Helper()
-	bin := os.Getenv("SERVE_NOMAD_CONSUL_BIN")
-	if bin == "" {
-		t.Fatal("set SERVE_NOMAD_CONSUL_BIN to a consul binary")
+	agents, err := nomaddev.Find(t.Context(), nomaddev.Options{Progress: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(t.TempDir(), "consul.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &realConsul{t: t, bin: bin, ports: map[string]int{}, log: log}
+	c := &realConsul{t: t, bin: agents.Consul.Path, ports: map[string]int{}, log: log}
 	for _, name := range []string{"http-port", "server-port", "serf-lan-port"} {
 		c.ports[name] = freePort(t)
 	}

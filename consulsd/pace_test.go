@@ -176,6 +176,7 @@ func TestIndexRules(t *testing.T) {
 		return nil, answers[n-1], nil
 	}
 	inBubble(t, s, func(t *testing.T, _ *Watcher) {
+		t.Helper()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		asks := s.askedFor("table")
@@ -211,6 +212,7 @@ func TestWhatIsLostIsKeptForAMinute(t *testing.T) {
 		},
 	}
 	inBubble(t, s, func(t *testing.T, w *Watcher) {
+		t.Helper()
 		shows := func(when string, table, endpoints int) {
 			t.Helper()
 			synctest.Wait()
@@ -252,6 +254,7 @@ func TestADeletionIsNoLoss(t *testing.T) {
 		},
 	}
 	inBubble(t, s, func(t *testing.T, w *Watcher) {
+		t.Helper()
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if v := w.View(); len(v.Table) != 0 || len(v.Endpoints) != 0 || len(v.Kept) != 0 {
@@ -276,6 +279,7 @@ func TestAScaleDownIsNoLoss(t *testing.T) {
 		},
 	}
 	inBubble(t, s, func(t *testing.T, w *Watcher) {
+		t.Helper()
 		time.Sleep(time.Second / 2)
 		synctest.Wait()
 		if v := w.View(); len(v.Endpoints) != 1 {
@@ -309,6 +313,7 @@ func TestBackAfterAnOutageServicesAreAskedAtOnce(t *testing.T) {
 		return []instance{{id: "i", endpoint: e}}, 95, nil
 	}
 	inBubble(t, s, func(t *testing.T, w *Watcher) {
+		t.Helper()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if v := w.View(); v.Error != "away" || len(v.Endpoints) != 1 {
@@ -339,6 +344,7 @@ func TestUpdatesTickOnlyForChanges(t *testing.T) {
 		},
 	}
 	inBubble(t, s, func(t *testing.T, w *Watcher) {
+		t.Helper()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		<-w.Updates()

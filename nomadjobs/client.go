@@ -87,8 +87,7 @@ func (c *Client) fault(what string, err error) error {
 		if errors.Is(err, context.Canceled) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		var call *url.Error
-		if errors.As(err, &call) {
+		if call, ok := errors.AsType[*url.Error](err); ok {
 			err = call.Err // the call and its address are named already
 		}
 		return fmt.Errorf("%s: %w from %s (set NOMAD_ADDR, or the server's nomad address, to a Nomad agent): %w",

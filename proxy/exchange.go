@@ -38,7 +38,7 @@ func (x *exchange) run() outcome {
 	if err := x.send(); err != nil {
 		return x.lost(err)
 	}
-	res, err := x.response()
+	res, err := x.response() //nolint:bodyclose // its body is the connection, which the exchange gives back or closes
 	if err != nil {
 		return x.lost(err)
 	}

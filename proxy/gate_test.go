@@ -513,10 +513,6 @@ func (m *gateModel) reconfigure(rt *rapid.T) {
 }
 
 func (m *gateModel) check(rt *rapid.T) {
-	before := map[string]int{}
-	for id, n := range m.held {
-		before[id] = n
-	}
 	var still []*waiting
 	for _, w := range m.waiters {
 		switch {

@@ -88,8 +88,8 @@ type rig struct {
 	client    *http.Client
 }
 
-func start(t testing.TB, v routes.View, configure ...func(*Config)) *rig {
-	t.Helper()
+func start(tb testing.TB, v routes.View, configure ...func(*Config)) *rig {
+	tb.Helper()
 	d := newDiscovery(v)
 	config := Config{Discovery: d}
 	for _, f := range configure {
@@ -104,22 +104,22 @@ func start(t testing.TB, v routes.View, configure ...func(*Config)) *rig {
 	serve := func(s *http.Server) string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		wg.Go(func() { _ = s.Serve(l) })
-		t.Cleanup(func() { _ = s.Close() })
+		tb.Cleanup(func() { _ = s.Close() })
 		return l.Addr().String()
 	}
 	r.addr = serve(p.Server(""))
 	r.url = "http://" + r.addr
 	r.handleURL = "http://" + serve(p.HandleServer(""))
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		r.client.CloseIdleConnections()
 		cancel()
 		short, stop := context.WithTimeout(context.Background(), 5*time.Second)
 		defer stop()
 		if err := p.Drain(short); err != nil {
-			t.Errorf("drain at the end of the test: %v", err)
+			tb.Errorf("drain at the end of the test: %v", err)
 		}
 		wg.Wait()
 	})
@@ -127,19 +127,19 @@ func start(t testing.TB, v routes.View, configure ...func(*Config)) *rig {
 }
 
 // replicaServer starts an HTTP server that a test uses as a replica.
-func replicaServer(t testing.TB, h http.HandlerFunc) string {
-	t.Helper()
+func replicaServer(tb testing.TB, h http.HandlerFunc) string {
+	tb.Helper()
 	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
 
 // rawReplica starts a TCP server that hands each connection to serve.
-func rawReplica(t testing.TB, serve func(nc net.Conn, br *bufio.Reader)) string {
-	t.Helper()
+func rawReplica(tb testing.TB, serve func(nc net.Conn, br *bufio.Reader)) string {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -159,7 +159,7 @@ func rawReplica(t testing.TB, serve func(nc net.Conn, br *bufio.Reader)) string 
 			})
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		l.Close()
 		mu.Lock()
 		for nc := range open {
@@ -182,8 +182,8 @@ func readRequest(br *bufio.Reader) (*http.Request, string, bool) {
 }
 
 // eventually waits for a condition.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	deadline := time.NewTimer(10 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -191,7 +191,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	for !ok() {
 		select {
 		case <-deadline.C:
-			t.Fatalf("not in time: %s", what)
+			tb.Fatalf("not in time: %s", what)
 		case <-tick.C:
 		}
 	}
@@ -207,67 +207,67 @@ func (r *rig) load() (ongoing, queued int) {
 	return 0, 0
 }
 
-func (r *rig) waitIdle(t testing.TB) {
-	t.Helper()
-	eventually(t, "every slot is free", func() bool {
+func (r *rig) waitIdle(tb testing.TB) {
+	tb.Helper()
+	eventually(tb, "every slot is free", func() bool {
 		ongoing, queued := r.load()
 		return ongoing == 0 && queued == 0
 	})
 }
 
-func get(t testing.TB, c *http.Client, url string) (*http.Response, string) {
-	t.Helper()
-	return do(t, c, http.MethodGet, url, nil)
+func get(tb testing.TB, c *http.Client, url string) (*http.Response, string) {
+	tb.Helper()
+	return do(tb, c, http.MethodGet, url, nil)
 }
 
-func do(t testing.TB, c *http.Client, method, url string, body io.Reader) (*http.Response, string) {
-	t.Helper()
+func do(tb testing.TB, c *http.Client, method, url string, body io.Reader) (*http.Response, string) {
+	tb.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), method, url, body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return send(t, c, req)
+	return send(tb, c, req)
 }
 
-func send(t testing.TB, c *http.Client, req *http.Request) (*http.Response, string) {
-	t.Helper()
+func send(tb testing.TB, c *http.Client, req *http.Request) (*http.Response, string) {
+	tb.Helper()
 	res, err := c.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		t.Fatalf("read the body: %v", err)
+		tb.Fatalf("read the body: %v", err)
 	}
 	return res, string(b)
 }
 
 // rawRequest writes bytes to addr and reads one response.
-func rawRequest(t testing.TB, addr, request string) (*http.Response, string) {
-	t.Helper()
-	nc := dial(t, addr)
+func rawRequest(tb testing.TB, addr, request string) (*http.Response, string) {
+	tb.Helper()
+	nc := dial(tb, addr)
 	if _, err := io.WriteString(nc, strings.ReplaceAll(request, "\n", "\r\n")); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	res, err := http.ReadResponse(bufio.NewReader(nc), nil)
 	if err != nil {
-		t.Fatalf("read the response to %q: %v", request, err)
+		tb.Fatalf("read the response to %q: %v", request, err)
 	}
 	defer res.Body.Close()
 	b, _ := io.ReadAll(res.Body)
 	return res, string(b)
 }
 
-func dial(t testing.TB, addr string) *net.TCPConn {
-	t.Helper()
+func dial(tb testing.TB, addr string) *net.TCPConn {
+	tb.Helper()
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { nc.Close() })
+	tb.Cleanup(func() { nc.Close() })
 	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return nc.(*net.TCPConn)
 }

@@ -24,7 +24,7 @@ func (l *linger) run() {
 	rest := l.rest
 	for rest == nil {
 		l.conn.budget = l.maxHeader
-		res, err := http.ReadResponse(l.conn.br, &http.Request{Method: l.method})
+		res, err := http.ReadResponse(l.conn.br, &http.Request{Method: l.method}) //nolint:bodyclose // its body is the connection, which is closed
 		l.conn.budget = -1
 		if err != nil {
 			return

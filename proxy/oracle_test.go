@@ -16,11 +16,11 @@ import (
 )
 
 // oracle is httputil.ReverseProxy, told to do what the proxy promises.
-func oracle(t testing.TB, address string) *httptest.Server {
-	t.Helper()
+func oracle(tb testing.TB, address string) *httptest.Server {
+	tb.Helper()
 	to, err := url.Parse("http://" + address)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1000}
 	rp := &httputil.ReverseProxy{
@@ -50,7 +50,7 @@ func oracle(t testing.TB, address string) *httptest.Server {
 		w.Header()["Content-Type"] = nil // or the server would guess one
 		rp.ServeHTTP(w, r)
 	}))
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		s.Close()
 		transport.CloseIdleConnections()
 	})

@@ -78,7 +78,7 @@ func start(t *testing.T, env []string, command ...string) *program {
 			t.Logf("%v said:\n%s", command, p.log)
 		}
 	})
-	p.until("it is healthy", func() bool {
+	p.until(t, "it is healthy", func() bool {
 		status, _, err := p.get("/healthz")
 		return err == nil && status == http.StatusOK
 	})
@@ -96,8 +96,8 @@ func freePort(t *testing.T) string {
 }
 
 // until polls a condition until it holds.
-func (p *program) until(what string, holds func() bool) {
-	p.t.Helper()
+func (p *program) until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
 	deadline := time.NewTimer(2 * time.Minute)
 	defer deadline.Stop()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -105,9 +105,9 @@ func (p *program) until(what string, holds func() bool) {
 	for !holds() {
 		select {
 		case <-deadline.C:
-			p.t.Fatalf("not within two minutes: %s", what)
+			t.Fatalf("not within two minutes: %s", what)
 		case <-p.done:
-			p.t.Fatalf("it ended (%v) before %s", p.err, what)
+			t.Fatalf("it ended (%v) before %s", p.err, what)
 		case <-ticker.C:
 		}
 	}
@@ -155,11 +155,11 @@ func (p *program) answers(t *testing.T, path string, status int, says string) {
 	}
 }
 
-// stopsGracefully sends SIGTERM while a request is under way, lets go of the
-// request once nothing new is taken, and sees that it is answered and that the
-// program then ends well.
-func (p *program) stopsGracefully(path string, begun <-chan struct{}, letGo func()) {
-	p.t.Helper()
+// stopsGracefully sends a request, and SIGTERM once that is under way; lets go
+// of the request when no connection is taken any more; and sees that it is
+// answered and that the program then ends well.
+func (p *program) stopsGracefully(t *testing.T, path string, underWay, letGo func()) {
+	t.Helper()
 	type result struct {
 		status int
 		err    error
@@ -169,36 +169,40 @@ func (p *program) stopsGracefully(path string, begun <-chan struct{}, letGo func
 		status, _, err := p.get(path)
 		answered <- result{status, err}
 	}()
-	<-begun
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		p.t.Fatal(err)
+	underWay()
+	p.terminate(t)
+	letGo()
+	if got := <-answered; got.err != nil || got.status != http.StatusOK {
+		t.Errorf("the request under way: status %d, %v", got.status, got.err)
 	}
-	p.until("it takes no connection any more", func() bool {
-		conn, err := (&net.Dialer{}).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
+	p.endsWell(t)
+}
+
+// terminate sends SIGTERM and waits until no connection is taken any more.
+func (p *program) terminate(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.until(t, "it takes no connection any more", func() bool {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
 		if err == nil {
 			_ = conn.Close()
 		}
 		return errors.Is(err, syscall.ECONNREFUSED)
 	})
-	letGo()
-	if got := <-answered; got.err != nil || got.status != http.StatusOK {
-		p.t.Errorf("the request under way: status %d, %v", got.status, got.err)
-	}
+}
+
+func (p *program) endsWell(t *testing.T) {
+	t.Helper()
 	select {
 	case <-p.done:
 		if p.err != nil {
-			p.t.Errorf("ended with %v", p.err)
+			t.Errorf("ended with %v", p.err)
 		}
 	case <-time.After(10 * time.Second):
-		p.t.Error("still runs 10 s after its last answer")
+		t.Error("still runs 10 s after its last answer")
 	}
-}
-
-// soon is closed when a request that was just sent is under way.
-func soon() <-chan struct{} {
-	begun := make(chan struct{})
-	time.AfterFunc(300*time.Millisecond, func() { close(begun) })
-	return begun
 }
 
 func TestPythonUnits(t *testing.T) {
@@ -271,7 +275,13 @@ func TestHello(t *testing.T) {
 	})
 	t.Run("finishes what it has begun", func(t *testing.T) {
 		p := start(t, nil, python, "hello/hello.py")
-		p.stopsGracefully("/?sleep=2", soon(), func() {})
+		underWay := func() {
+			p.until(t, "the request is under way", func() bool {
+				_, value, err := p.get("/healthz")
+				return err == nil && fmt.Sprint(value["ongoing"]) == "2"
+			})
+		}
+		p.stopsGracefully(t, "/?sleep=2", underWay, func() {})
 	})
 	t.Run("does not start without a port", func(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), python, "hello/hello.py")
@@ -373,8 +383,12 @@ func TestSearch(t *testing.T) {
 		}
 	})
 	t.Run("the embedder and the ranker end well", func(t *testing.T) {
-		embedder.stopsGracefully("/healthz", soon(), func() {})
-		ranker.stopsGracefully("/healthz", soon(), func() {})
+		for _, p := range []*program{embedder, ranker} {
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			p.endsWell(t)
+		}
 		pipeline.answers(t, "/?q=bees", 503, "embedder cannot be reached")
 	})
 }
@@ -409,13 +423,14 @@ func TestPipelineWithFailingDeployments(t *testing.T) {
 	ranker := start(t, nil, python, "search/ranker.py")
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			var path, id string
+			asked := make(chan string, 1)
 			embedder := deployment(t, func(w http.ResponseWriter, r *http.Request) {
-				path, id = r.URL.Path, r.Header.Get("X-Request-Id")
+				asked <- r.URL.Path + " " + r.Header.Get("X-Request-Id")
 				tt.answer(w, r)
 			})
 			p := start(t, handles(embedder, ranker.url), python, "search/pipeline.py")
 			p.answers(t, "/?q=bees", tt.status, tt.says)
+			path, id, _ := strings.Cut(<-asked, " ")
 			if path != "/search/embedder/nearest" || id == "" {
 				t.Errorf("asked %q with id %q", path, id)
 			}
@@ -438,7 +453,7 @@ func TestPipelineFinishesWhatItHasBegun(t *testing.T) {
 		says(200, `{"candidates":[]}`)(w, r)
 	})
 	p := start(t, handles(embedder, embedder), python, "search/pipeline.py")
-	p.stopsGracefully("/?q=bees", begun, func() { close(letGo) })
+	p.stopsGracefully(t, "/?q=bees", func() { <-begun }, func() { close(letGo) })
 }
 
 func TestRankerRefusesABadUserConfig(t *testing.T) {
@@ -504,6 +519,20 @@ func TestEcho(t *testing.T) {
 	})
 	t.Run("finishes what it has begun", func(t *testing.T) {
 		p := start(t, []string{"NOMAD_TASK_DIR=" + folder}, "/bin/sh", filepath.Join(folder, "start.sh"))
-		p.stopsGracefully("/?sleep=2s", soon(), func() {})
+		r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, p.url+"/events?n=20&interval=100ms", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		p.terminate(t)
+		text, err := io.ReadAll(response.Body)
+		if n := strings.Count(string(text), "data: "); err != nil || n != 20 {
+			t.Errorf("%d events, %v", n, err)
+		}
+		p.endsWell(t)
 	})
 }

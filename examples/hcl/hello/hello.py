@@ -75,7 +75,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         url = urlsplit(self.path)
         if url.path == "/healthz":
-            return self.answer(200, {"status": "ok"})
+            return self.answer(200, {"status": "ok", "ongoing": self.server.ongoing})  # itself included
         if url.path != "/":
             return self.answer(404, {"error": f"there is nothing at {url.path}; try /"})
         try:
