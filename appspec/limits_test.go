@@ -38,7 +38,17 @@ func refuse(t *testing.T, src string) (summary string) {
 	return diags[0].Summary
 }
 
+// leaveToPlainRun skips a test of time and memory under the race detector,
+// which distorts both; make unit runs this package without it too.
+func leaveToPlainRun(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("measured in the run without the race detector")
+	}
+}
+
 func TestNestingIsRefusedBeforeTheParser(t *testing.T) {
+	leaveToPlainRun(t)
 	// The largest ones have too many tokens; smaller ones have to be counted.
 	sizes := []int{MaxFileSize - 100, 60_000, 6_000}
 	pairs := []struct{ open, close string }{
@@ -133,6 +143,7 @@ func TestNestingIsCountedExactly(t *testing.T) {
 }
 
 func TestEvaluationBombsAreRefused(t *testing.T) {
+	leaveToPlainRun(t)
 	hundred := "[" + strings.Repeat("1,", 100) + "]"
 	doubling := func(format string) string {
 		var b strings.Builder
@@ -224,6 +235,7 @@ func deepLocals(n int) string {
 }
 
 func TestTaskBombsAreRefused(t *testing.T) {
+	leaveToPlainRun(t)
 	task := func(body string) string {
 		return "application \"a\" {\ningress = deployment.d\ndeployment \"d\" {\ntask {\ndriver = \"exec\"\n" + body + "\n}\n}\n}\n"
 	}

@@ -207,6 +207,7 @@ func (w *writers) gap() time.Duration {
 }
 
 func TestNoAcknowledgedWriteIsLostWhenTheLeaderIsKilled(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes")
 	}

@@ -44,6 +44,7 @@ func TestOneServerIsACluster(t *testing.T) {
 }
 
 func TestARestartFindsItsState(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"from the log", "from a snapshot"} {
 		t.Run(how, func(t *testing.T) {
 			cfg := single(t)
@@ -74,6 +75,7 @@ func TestARestartFindsItsState(t *testing.T) {
 }
 
 func TestAServerMayChangeItsAddress(t *testing.T) {
+	t.Parallel()
 	cfg := single(t)
 	n := open(t, cfg)
 	leaderOf(t, n)
@@ -245,6 +247,7 @@ func TestAServerThatLostItsDiskJoinsAsANewOne(t *testing.T) {
 // leader has taken it in anew it may not count for its old self, or a majority
 // would form of servers that never held what a majority acknowledged.
 func TestAServerThatLostItsDiskDoesNotVoteForItsOldSelf(t *testing.T) {
+	t.Parallel()
 	configs := several(t, 3)
 	nodes := openAll(t, configs)
 	leader := leaderOf(t, nodes...)
@@ -328,6 +331,7 @@ func TestFoundingWaitsForWhatItNeeds(t *testing.T) {
 }
 
 func TestTheLeaderAdmitsOnlyWhomItCanReach(t *testing.T) {
+	t.Parallel()
 	leader := open(t, single(t))
 	leaderOf(t, leader)
 	stranger := open(t, single(t)) // a cluster of its own

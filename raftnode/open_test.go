@@ -34,6 +34,7 @@ func lived(t *testing.T) Config {
 }
 
 func TestADataDirectoryThatLostItsLogIsRefused(t *testing.T) {
+	t.Parallel()
 	overwrite := func(name string, size int64) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
 			t.Helper()

@@ -1,0 +1,5 @@
+//go:build !race
+
+package appspec
+
+const raceDetector = false
