@@ -90,6 +90,9 @@ func (x *exchange) response() (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
+		if res.StatusCode < 100 {
+			return nil, fmt.Errorf("%w: its status is %03d", errNotHTTP, res.StatusCode)
+		}
 		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
 			return res, nil
 		}

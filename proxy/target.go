@@ -72,6 +72,10 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder) {
 		e.RequestID = id
 		writeError(w, e)
 	}
+	if !isToken(r.Method) {
+		refuse(errorBody{Status: http.StatusBadRequest, Code: codeMethod, Message: "the method is not a word"})
+		return
+	}
 	if r.Method == http.MethodConnect {
 		refuse(errorBody{Status: http.StatusMethodNotAllowed, Code: codeMethod, Message: "CONNECT is not served here"})
 		return
@@ -118,6 +122,20 @@ func (p *Proxy) transit(w http.ResponseWriter, r *http.Request, to target, id st
 		t.deadline = arrived.Add(timeout)
 	}
 	return t
+}
+
+// isToken says whether s is what HTTP calls a token. HTTP/2 carries any method,
+// and the server does not look: one with spaces would be a request line of its
+// own when it is written to a replica.
+func isToken(s string) bool {
+	for i := range len(s) {
+		b := s[i]
+		letter := b|0x20 >= 'a' && b|0x20 <= 'z'
+		if !letter && (b < '0' || b > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", b) < 0 {
+			return false
+		}
+	}
+	return s != ""
 }
 
 func hasBody(r *http.Request) bool {

@@ -1,0 +1,108 @@
+package proxy
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// headersFrame is an HTTP/2 HEADERS frame that opens stream 1 and ends it, with
+// fields that no client library would write.
+func headersFrame(fields ...string) []byte {
+	var block []byte
+	for i := 0; i < len(fields); i += 2 {
+		block = append(block, 0, byte(len(fields[i])))
+		block = append(block, fields[i]...)
+		block = append(block, byte(len(fields[i+1])))
+		block = append(block, fields[i+1]...)
+	}
+	frame := binary.BigEndian.AppendUint32(nil, uint32(len(block))<<8|1) // length, HEADERS
+	frame = append(frame, 0x5)                                           // END_STREAM, END_HEADERS
+	frame = binary.BigEndian.AppendUint32(frame, 1)
+	return append(frame, block...)
+}
+
+// TestHTTP2RequestLine sends what HTTP/1.1 could not say, and what would be
+// another request if it were written down as it is.
+func TestHTTP2RequestLine(t *testing.T) {
+	t.Parallel()
+	lines := make(chan string, 10)
+	address := rawReplica(t, func(nc net.Conn, br *bufio.Reader) {
+		for line, err := br.ReadString('\n'); err == nil; line, err = br.ReadString('\n') {
+			lines <- strings.TrimSpace(line)
+			for line != "\r\n" && err == nil {
+				line, err = br.ReadString('\n')
+			}
+			fmt.Fprint(nc, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	r := start(t, app{ongoing: 1, queued: -1, addresses: []string{address}}.view())
+	for _, tt := range []struct{ name, method, path string }{
+		{"a method with a target", "GET /admin HTTP/1.1", "/app/x"},
+		{"a method with a space", "GET ", "/app/x"},
+		{"a method with a colon", "GET:", "/app/x"},
+		{"a path with a space", "GET", "/app/x HTTP/1.0"},
+		{"a query with a space", "GET", "/app?x HTTP/1.0"},
+		{"no path", "OPTIONS", "*"},
+	} {
+		nc := dial(t, r.addr)
+		if _, err := io.WriteString(nc, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := nc.Write(headersFrame(":method", tt.method, ":scheme", "http", ":authority", "a", ":path", tt.path)); err != nil {
+			t.Fatal(err)
+		}
+		waitStreamEnd(t, nc)
+		select {
+		case line := <-lines:
+			if _, err := http.ReadRequest(bufio.NewReader(strings.NewReader(line + "\r\nHost: a\r\n\r\n"))); err != nil || strings.Count(line, " ") != 2 {
+				t.Errorf("%s: the replica saw %q", tt.name, line)
+			}
+		default:
+		}
+	}
+}
+
+// waitStreamEnd reads frames until stream 1 has ended.
+func waitStreamEnd(t *testing.T, r io.Reader) {
+	t.Helper()
+	for {
+		var head [9]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			return // the whole connection has ended
+		}
+		if _, err := io.CopyN(io.Discard, r, int64(binary.BigEndian.Uint32(head[:])>>8)); err != nil {
+			return
+		}
+		const reset = 3
+		stream := binary.BigEndian.Uint32(head[5:])
+		if stream == 1 && (head[3] == reset || (head[3] <= 1 && head[4]&1 != 0)) {
+			return
+		}
+	}
+}
+
+// TestStatusOutOfRange has a replica send a status that HTTP does not have.
+func TestStatusOutOfRange(t *testing.T) {
+	t.Parallel()
+	for _, status := range []string{"000", "050", "099"} {
+		address := rawReplica(t, func(nc net.Conn, br *bufio.Reader) {
+			if _, _, ok := readRequest(br); ok {
+				fmt.Fprint(nc, "HTTP/1.1 "+status+" Odd\r\nContent-Length: 0\r\n\r\n")
+			}
+		})
+		r := start(t, app{ongoing: 1, queued: -1, addresses: []string{address}}.view())
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			res, _ := do(t, r.client, method, r.url+"/app", strings.NewReader("x"))
+			if res.StatusCode != http.StatusBadGateway || res.Header.Get(errorHeader) != codeBadResponse {
+				t.Errorf("%s: got %d %v", status, res.StatusCode, res.Header)
+			}
+		}
+		r.waitIdle(t)
+	}
+}
