@@ -636,3 +636,31 @@ func TestDeletedApplicationSendsItsWaitersAway(t *testing.T) {
 	}
 	eventually(t, "the gate is forgotten", func() bool { return len(r.Status().Deployments) == 0 })
 }
+
+// TestWaitersFollowTheRoute has a new version put another deployment behind a
+// route while requests wait for the old one.
+func TestWaitersFollowTheRoute(t *testing.T) {
+	t.Parallel()
+	r := start(t, app{ongoing: 1, queued: 1}.view())
+	got := make(chan string, 1)
+	go func() {
+		_, body := do(t, r.client, http.MethodPost, r.url+"/app/x", strings.NewReader("body"))
+		got <- body
+	}()
+	eventually(t, "it is queued", func() bool { _, queued := r.load(); return queued == 1 })
+
+	next := app{addresses: []string{replicaServer(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.URL.Path, " ")
+		_, _ = io.Copy(w, r.Body)
+	})}}.view()
+	route := next.Table["app"]
+	route.Ingress, route.RoutePrefix = "front", "/app/x"
+	route.Deployments = map[string]routes.Deployment{"front": {Version: "v1", MaxOngoingRequests: 1}}
+	next.Table["app"] = route
+	next.Endpoints[0].Deployment = "front"
+	r.discovery.set(next)
+	if body := <-got; body != "/ body" {
+		t.Errorf("got %q", body)
+	}
+	eventually(t, "the old gate is forgotten", func() bool { return len(r.Status().Deployments) == 1 })
+}

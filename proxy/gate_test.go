@@ -348,6 +348,19 @@ func TestGate(t *testing.T) {
 		}
 	})
 
+	scenario("dials that fail at the same time are one reason to leave a replica alone", func(t *testing.T) {
+		g := openGate(5, -1, "a")
+		var slots []*slot
+		for range 5 {
+			slots = append(slots, mustAcquire(t, g))
+		}
+		for _, s := range slots {
+			if got := s.unreachable(); got != time.Second {
+				t.Errorf("avoided for %v", got)
+			}
+		}
+	})
+
 	scenario("a request that comes back keeps its place", func(t *testing.T) {
 		g := openGate(1, -1, "a")
 		first := enqueue(g, g.ticket(time.Time{}))

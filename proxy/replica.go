@@ -26,7 +26,12 @@ type replica struct {
 }
 
 // suspect keeps new requests away from r for a while, and returns for how long.
+// Dials that were under way when another failed are no further reason: they
+// failed at the same time, not in a row.
 func (r *replica) suspect(now time.Time) time.Duration {
+	if r.suspectUntil.After(now) {
+		return r.suspectUntil.Sub(now)
+	}
 	d := suspectMost
 	if r.failures < 3 {
 		d = suspectFirst << r.failures

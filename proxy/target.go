@@ -100,28 +100,48 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder) {
 		refuse(*fault)
 		return
 	}
-	p.transit(w, r, to, id, arrived).run()
+	t := p.transit(w, r, id, arrived)
+	t.find, t.at = find, at
+	t.aim(to)
+	t.run()
 }
 
-// transit prepares a request's way to its target.
-func (p *Proxy) transit(w http.ResponseWriter, r *http.Request, to target, id string, arrived time.Time) *transit {
-	t := &transit{
-		proxy: p, w: w, control: http.NewResponseController(w), r: r, gate: to.gate,
-		patience: max(p.config.Linger, to.application.route.RequestTimeout),
-	}
-	t.head = head{request: r, target: to.rest, prefix: to.prefix, id: id, body: hasBody(r)}
-	if r.URL.RawQuery != "" || r.URL.ForceQuery {
-		t.head.target += "?" + r.URL.RawQuery
-	}
+// transit prepares a request's way, but for where it leads.
+func (p *Proxy) transit(w http.ResponseWriter, r *http.Request, id string, arrived time.Time) *transit {
+	t := &transit{proxy: p, w: w, control: http.NewResponseController(w), r: r, arrived: arrived}
+	t.head = head{request: r, id: id, body: hasBody(r)}
 	if t.head.body {
 		t.body = r
 	} else if r.ProtoMajor == 1 {
 		t.head.upgrade = upgrade(r.Header)
 	}
-	if timeout := to.application.route.RequestTimeout; timeout > 0 {
-		t.deadline = arrived.Add(timeout)
-	}
 	return t
+}
+
+// aim sends the request to a target.
+func (t *transit) aim(to target) {
+	timeout := to.application.route.RequestTimeout
+	t.gate, t.patience, t.deadline = to.gate, max(t.proxy.config.Linger, timeout), time.Time{}
+	if timeout > 0 {
+		t.deadline = t.arrived.Add(timeout)
+	}
+	t.head.prefix, t.head.target = to.prefix, to.rest
+	if t.r.URL.RawQuery != "" || t.r.URL.ForceQuery {
+		t.head.target += "?" + t.r.URL.RawQuery
+	}
+}
+
+// aimAgain finds the request's target in the table of now, because the one that
+// it waited for is no longer there: a new version of an application may have
+// another ingress, and a route may have gone to another application.
+func (t *transit) aimAgain() bool {
+	to, fault := t.find(t.proxy.routing.Load(), t.at)
+	if fault != nil || t.moves >= maxMoves {
+		return false
+	}
+	t.moves++
+	t.aim(to)
+	return true
 }
 
 // isToken says whether s is what HTTP calls a token. HTTP/2 carries any method,

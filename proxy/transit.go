@@ -19,6 +19,7 @@ var (
 const (
 	maxDials  = 3 // replicas tried, where nothing was sent
 	maxResend = 1 // requests sent again after a replica died over them
+	maxMoves  = 3 // deployments gone that a request waited for
 )
 
 // transit is one request on its way through the proxy.
@@ -28,6 +29,9 @@ type transit struct {
 	control *http.ResponseController
 	r       *http.Request
 	ctx     context.Context
+	arrived time.Time
+	find    finder // what found the gate
+	at      path   // what it found it by
 	gate    *gate
 	head    head
 
@@ -36,6 +40,7 @@ type transit struct {
 	body     *http.Request // nil when the request has no body
 	dials    int
 	resends  int
+	moves    int
 	touched  bool // the body has been read from
 	begun    bool // a final response has been started
 }
@@ -57,6 +62,11 @@ func (t *transit) run() {
 	ticket := t.gate.ticket(t.deadline)
 	for {
 		s, err := t.gate.acquire(t.ctx, ticket)
+		if errors.Is(err, errGone) && t.aimAgain() {
+			ticket = t.gate.ticket(t.deadline)
+			ticket.again = true
+			continue
+		}
 		if err != nil {
 			t.refuse(err)
 			t.settle()
