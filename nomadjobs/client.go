@@ -15,6 +15,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/nomad/api"
+
+	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
 // callTimeout bounds every call but the streams. A list of 10,000 allocations
@@ -46,7 +48,7 @@ type Client struct {
 	log     hclog.Logger
 
 	mu   sync.Mutex
-	jobs map[string]*api.Job // as last fetched, by id
+	jobs map[string]reconcile.Job // as last read, by id; whole jobs would be large in the thousands
 }
 
 // New returns a Client. It does not call Nomad yet.
@@ -70,7 +72,7 @@ func New(cfg Config, logger hclog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the Nomad client for %s: %w", address, err)
 	}
-	return &Client{nomad: nomad, address: address, log: logger.Named("nomad"), jobs: map[string]*api.Job{}}, nil
+	return &Client{nomad: nomad, address: address, log: logger.Named("nomad"), jobs: map[string]reconcile.Job{}}, nil
 }
 
 // Address returns the address of the Nomad agent that is called.

@@ -3,6 +3,7 @@ package nomadjobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -66,6 +67,33 @@ func TestObserveFetchesAJobOnlyWhenItChanged(t *testing.T) {
 	seen, err := c.Observe(t.Context())
 	if err != nil || seen.Jobs[rankerID].ModifyIndex != 8 {
 		t.Errorf("got %+v, %v", seen, err)
+	}
+}
+
+// A leader that comes new to many jobs must get through them, however short
+// the time for one look is.
+func TestObserveGoesOnWhereALookWasCutOff(t *testing.T) {
+	f, c := startFake(t)
+	f.put("c1", 7)
+	for i := range 100 {
+		job := fakeJob("c1")
+		job.ID = new(fmt.Sprintf("%s-%d", rankerID, i))
+		job.JobModifyIndex = new(uint64(7))
+		f.set(func() { f.jobs[*job.ID] = job })
+	}
+	f.set(func() { f.broken = "/v1/job/" + rankerID + "-99" })
+	if _, err := c.Observe(t.Context()); err == nil {
+		t.Fatal("a look without one of the jobs is no error")
+	}
+	f.set(func() { f.broken = "" })
+	first := f.total("GET /v1/job/")
+	seen, err := c.Observe(t.Context())
+	if err != nil || len(seen.Jobs) != 101 {
+		t.Fatalf("%d jobs, %v", len(seen.Jobs), err)
+	}
+	// Only the one that was broken, and those that were cut off with it, are read again.
+	if all := f.total("GET /v1/job/"); all > 101+readers {
+		t.Errorf("%d calls, %d of them in the first look", all, first)
 	}
 }
 

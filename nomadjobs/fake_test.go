@@ -3,8 +3,10 @@ package nomadjobs
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -100,7 +102,8 @@ func (f *fakeNomad) answer(w http.ResponseWriter, v any) {
 func (f *fakeNomad) listJobs(w http.ResponseWriter) {
 	f.mu.Lock()
 	list := []*api.JobListStub{{ID: "serve-stranger", Meta: map[string]string{"owner": "somebody"}}}
-	for id, job := range f.jobs {
+	for _, id := range slices.Sorted(maps.Keys(f.jobs)) { // as Nomad lists them
+		job := f.jobs[id]
 		list = append(list, &api.JobListStub{
 			ID: id, Meta: job.Meta, JobModifyIndex: *job.JobModifyIndex,
 			JobSummary: &api.JobSummary{Summary: map[string]api.TaskGroupSummary{*job.TaskGroups[0].Name: {Queued: f.queued[id]}}},
@@ -163,6 +166,19 @@ func (f *fakeNomad) count(path string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.calls[path]
+}
+
+// total counts the calls of paths that begin so.
+func (f *fakeNomad) total(prefix string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for path, calls := range f.calls {
+		if strings.HasPrefix(path, prefix) {
+			n += calls
+		}
+	}
+	return n
 }
 
 // put places a job in the fake at index and returns it.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 
 	"github.com/hashicorp/nomad/api"
 
@@ -41,10 +43,15 @@ func (c *Client) Observe(ctx context.Context) (reconcile.Observation, error) {
 	seen := reconcile.Observation{Jobs: map[string]reconcile.Job{}, CoreMHz: coreMHz(nodes)}
 	short := false
 	for _, stub := range stubs {
-		if job, ours := observed(jobs[stub.ID], stub); ours {
-			seen.Jobs[job.ID] = job
-			short = short || job.Unplaced > 0
+		job, there := jobs[stub.ID]
+		if !there {
+			continue
 		}
+		if !job.Stopped && stub.JobSummary != nil {
+			job.Unplaced = stub.JobSummary.Summary[job.Deployment].Queued
+		}
+		seen.Jobs[job.ID] = job
+		short = short || job.Unplaced > 0
 	}
 	if short {
 		if err := c.explainShortage(ctx, seen.Jobs); err != nil {
@@ -77,31 +84,67 @@ func (c *Client) listJobs(ctx context.Context) ([]*api.JobListStub, error) {
 	return ours, nil
 }
 
-// wholeJobs returns the jobs of stubs by id, fetching those that changed since
-// the last look. A job that is gone by now is left out.
-func (c *Client) wholeJobs(ctx context.Context, stubs []*api.JobListStub) (map[string]*api.Job, error) {
+// readers is how many jobs are read at once. A new leader reads all of them,
+// one call each, and thousands in a row would take longer than a look may.
+const readers = 16
+
+// wholeJobs returns what the jobs of stubs say of themselves, by id, reading
+// those that changed since the last look. A job that is gone by now is left
+// out. What was read is remembered even when another could not be, so that the
+// next look goes on where this one stopped.
+func (c *Client) wholeJobs(ctx context.Context, stubs []*api.JobListStub) (map[string]reconcile.Job, error) {
 	c.mu.Lock()
 	known := c.jobs
 	c.mu.Unlock()
-	jobs := make(map[string]*api.Job, len(stubs))
+	jobs := make(map[string]reconcile.Job, len(stubs))
+	var changed []string
 	for _, stub := range stubs {
-		if job := known[stub.ID]; job != nil && *job.JobModifyIndex == stub.JobModifyIndex {
+		if job, ok := known[stub.ID]; ok && job.ModifyIndex == stub.JobModifyIndex {
 			jobs[stub.ID] = job
 			continue
 		}
-		job, err := c.job(ctx, stub.ID)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		jobs[stub.ID] = job
+		changed = append(changed, stub.ID)
 	}
+	read, err := c.readJobs(ctx, changed)
+	maps.Copy(jobs, read)
 	c.mu.Lock()
 	c.jobs = jobs
 	c.mu.Unlock()
-	return jobs, nil
+	if err != nil {
+		return nil, err
+	}
+	return maps.Clone(jobs), nil
+}
+
+// readJobs reads jobs, some at once, until one cannot be read.
+func (c *Client) readJobs(ctx context.Context, ids []string) (map[string]reconcile.Job, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var mu sync.Mutex
+	jobs := map[string]reconcile.Job{}
+	var reading sync.WaitGroup
+	turns := make(chan struct{}, readers)
+	for _, id := range ids {
+		turns <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		reading.Go(func() {
+			defer func() { <-turns }()
+			whole, err := c.job(ctx, id)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				cancel(err)
+				return
+			}
+			if job, ours := observed(whole); ours {
+				mu.Lock()
+				defer mu.Unlock()
+				jobs[id] = job
+			}
+		})
+	}
+	reading.Wait()
+	return jobs, context.Cause(ctx)
 }
 
 // job fetches one whole job. Its JobModifyIndex is never nil.

@@ -14,9 +14,8 @@ import (
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
-// observed turns a job and its line of the list into words of ours. A nil job
-// is one that is gone.
-func observed(job *api.Job, stub *api.JobListStub) (reconcile.Job, bool) {
+// observed turns a job into words of ours. A nil job is one that is gone.
+func observed(job *api.Job) (reconcile.Job, bool) {
 	if job == nil {
 		return reconcile.Job{}, false
 	}
@@ -24,15 +23,11 @@ func observed(job *api.Job, stub *api.JobListStub) (reconcile.Job, bool) {
 	if !ours {
 		return reconcile.Job{}, false
 	}
-	out := reconcile.Job{
+	return reconcile.Job{
 		ID: *job.ID, ClusterID: meta.ClusterID, Application: meta.Application, Deployment: meta.Deployment,
 		Version: meta.Version, LiveHash: meta.LiveHash, CoreMHz: meta.CoreMHz,
 		Count: count, Stopped: job.Stop != nil && *job.Stop, ModifyIndex: *job.JobModifyIndex,
-	}
-	if !out.Stopped && stub.JobSummary != nil {
-		out.Unplaced = stub.JobSummary.Summary[meta.Deployment].Queued
-	}
-	return out, true
+	}, true
 }
 
 // coreMHz returns what a core counts for on the slowest ready node of each
