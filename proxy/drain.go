@@ -9,13 +9,16 @@ import (
 	"time"
 )
 
-// Drain ends the proxy in order: it says on /-/healthz that it wants no more,
-// keeps no connection for another request, takes no new connection, and waits
-// for the requests that are under way. The port of the handles stays open until
-// the public ones are done, for their replicas call each other through it. What
-// is not done when ctx ends is cut off, and an error says so.
+// Drain ends the proxy in order. For DrainNotice it serves as before, but says
+// on /-/healthz that it wants no more, and with each response that its
+// connection ends: a connection closed without a word loses the request that is
+// on its way. Then it closes idle connections, takes no new ones, and waits for
+// the requests that are under way. The port of the handles stays open until the
+// public ones are done, for their replicas call each other through it. What is
+// not done when ctx ends is cut off, and an error says so.
 func (p *Proxy) Drain(ctx context.Context) error {
 	p.draining.Store(true)
+	p.giveNotice(ctx)
 	p.mu.Lock()
 	public, handle := slices.Clone(p.public), slices.Clone(p.handle)
 	p.mu.Unlock()
@@ -28,6 +31,27 @@ func (p *Proxy) Drain(ctx context.Context) error {
 		return fmt.Errorf("drain: %w", err)
 	}
 	return nil
+}
+
+// giveNotice waits until whoever watches /-/healthz had the time to see it.
+func (p *Proxy) giveNotice(ctx context.Context) {
+	if p.config.DrainNotice <= 0 {
+		return
+	}
+	timer := time.NewTimer(p.config.DrainNotice)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// lastOnConnection tells the client, while the proxy drains, that its connection
+// takes no more requests. The server makes a GOAWAY of it for HTTP/2.
+func (p *Proxy) lastOnConnection(h http.Header) {
+	if p.draining.Load() {
+		h.Set("Connection", "close")
+	}
 }
 
 // shutdown ends servers, by force when ctx ends first.

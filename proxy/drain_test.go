@@ -67,6 +67,35 @@ func TestDrain(t *testing.T) {
 			t.Errorf("got %q", body)
 		}
 	})
+	t.Run("gives notice before it closes anything", func(t *testing.T) {
+		t.Parallel()
+		address := replicaServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+		r := start(t, app{ongoing: 5, queued: -1, addresses: []string{address}}.view(), func(c *Config) { c.DrainNotice = time.Hour })
+		kept := dial(t, r.addr)
+		fmt.Fprint(kept, "GET /app HTTP/1.1\r\nHost: a\r\n\r\n")
+		br := bufio.NewReader(kept)
+		if res, err := http.ReadResponse(br, nil); err != nil || res.StatusCode != 204 || res.Close {
+			t.Fatalf("before: %v %v", res, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		drained := make(chan error, 1)
+		go func() { drained <- r.Drain(ctx) }()
+		eventually(t, "it drains", func() bool { return r.Status().Draining })
+		fmt.Fprint(kept, "GET /app HTTP/1.1\r\nHost: a\r\n\r\n")
+		if res, err := http.ReadResponse(br, nil); err != nil || res.StatusCode != 204 || !res.Close {
+			t.Errorf("on a kept connection: %v %v", res, err)
+		}
+		for path, status := range map[string]int{"/app": 204, "/nowhere": 404, "/-/healthz": 503} {
+			if res, _ := rawRequest(t, r.addr, "GET "+path+" HTTP/1.1\nHost: a\n\n"); res.StatusCode != status || !res.Close {
+				t.Errorf("%s: %d, close %v", path, res.StatusCode, res.Close)
+			}
+		}
+		cancel()
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("cuts off what takes too long and says so", func(t *testing.T) {
 		t.Parallel()
 		r := start(t, app{ongoing: 5, queued: -1, addresses: []string{switching(t, func(nc net.Conn, br *bufio.Reader) {

@@ -116,9 +116,11 @@ func (x *exchange) inform(res *http.Response) {
 		return // the second: the server may be writing its 100
 	}
 	h := x.w.Header()
+	clear(h)
 	copyResponseHeader(h, res.Header, x.head.id)
 	x.w.WriteHeader(res.StatusCode)
 	clear(h)
+	x.proxy.lastOnConnection(h)
 }
 
 // lost ends an exchange that has not brought a response.

@@ -28,6 +28,7 @@ func (x *exchange) respond(res *http.Response) {
 		// What is left of the request must not be read as the next one.
 		h.Set("Connection", "close")
 	}
+	x.proxy.lastOnConnection(h)
 	announced := len(res.Trailer)
 	if announced > 0 {
 		h.Set("Trailer", strings.Join(trailerNames(res.Trailer), ", "))

@@ -68,6 +68,7 @@ func noRoute(message string) *errorBody {
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder) {
 	arrived := time.Now()
 	id := requestID(r.Header)
+	p.lastOnConnection(w.Header())
 	refuse := func(e errorBody) {
 		e.RequestID = id
 		writeError(w, e)

@@ -19,6 +19,7 @@ type proxyCommand struct {
 	*command
 	config string
 	drain  time.Duration
+	notice time.Duration
 }
 
 func newProxyCommand(b *base) cli.Command {
@@ -32,6 +33,7 @@ func newProxyCommand(b *base) cli.Command {
 	})}
 	c.flags.StringVar(&c.config, "config", "", "`file` of HCL with the configuration.")
 	c.flags.DurationVar(&c.drain, "drain-timeout", 30*time.Second, "How `long` requests may take to finish after SIGTERM.")
+	c.flags.DurationVar(&c.notice, "drain-notice", 5*time.Second, "How `long` of that /-/healthz says 503, while requests are still taken, so that a load balancer sends none when the port closes.")
 	c.maxArgs, c.run = 0, c.serve
 	return c
 }
@@ -55,7 +57,7 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 		return errors.Join(err, public.Close())
 	}
 	watcher := consulsd.NewWatcher(consul)
-	p := proxy.New(proxy.Config{Discovery: watcher}, log.Named("proxy"))
+	p := proxy.New(proxy.Config{Discovery: watcher, DrainNotice: c.notice}, log.Named("proxy"))
 
 	// The table goes on being followed while requests drain.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -83,7 +85,7 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 		err = nil
 	case err = <-failed:
 	}
-	log.Info("draining", "at_most", c.drain)
+	log.Info("draining", "at_most", c.drain, "notice", c.notice)
 	limit, done := context.WithTimeout(working, c.drain)
 	defer done()
 	err = errors.Join(err, p.Drain(limit))

@@ -117,6 +117,7 @@ func (c *Cluster) makeProxies(o ClusterOptions) error {
 		if err != nil {
 			return err
 		}
+		command.Args = append(command.Args, "-drain-notice", "0s") // no load balancer watches this one
 		p := &Proxy{http: hostPort(reachable(o.Bind), ports.HTTP), handle: hostPort(loopback, ports.Handle)}
 		p.Daemon = &Daemon{
 			name: name, command: command, listens: []string{v.Proxy, v.Handle},
