@@ -13,6 +13,7 @@ import (
 const (
 	codeBadPath     = "bad-path"
 	codeBadBody     = "bad-body"
+	codeStalled     = "stalled"
 	codeNoRoute     = "no-route"
 	codeNotReady    = "not-ready"
 	codeGone        = "gone"

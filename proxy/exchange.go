@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"time"
 )
 
 // maxInformational bounds the 1xx responses that a replica may send.
@@ -65,6 +64,7 @@ func (x *exchange) send() error {
 	x.pump = &pump{
 		conn: x.conn, request: x.body, buffers: &x.proxy.buffers, patient: x.proxy.config.ContinueTimeout,
 		stopped: make(chan struct{}), done: make(chan struct{}),
+		limit: bodyLimit{control: x.control, stall: x.proxy.config.ClientStall},
 	}
 	x.touched = true
 	if expectsContinue(x.r) {
@@ -128,12 +128,15 @@ func (x *exchange) lost(err error) outcome {
 	left := !x.unwatch() || x.ctx.Err() != nil
 	x.stopPump() // which ends x.ctx too, as any failed read does
 	broken := x.pump != nil && x.pump.broken != nil
-	left = left || (broken && x.ctx.Err() != nil)
+	stalled := broken && timedOut(x.pump.broken) // which the server takes for its having left
+	left = !stalled && (left || (broken && x.ctx.Err() != nil))
 	switch {
 	case broken || (timedOut(err) && !x.conn.patienceOver()):
 		x.linger(nil)
 		switch {
 		case left:
+		case stalled:
+			x.fail(http.StatusRequestTimeout, codeStalled, "the request's body did not come")
 		case broken:
 			x.badBody()
 		default:
@@ -174,11 +177,9 @@ func (x *exchange) stopPump() {
 		return
 	}
 	x.pump.stop(func() {
-		if x.pump.whole.Load() {
-			return // the connection is the next request's already
+		if !x.pump.whole.Load() { // else the connection is the next request's already
+			x.pump.limit.cut()
 		}
-		// Where it has no deadlines the body ends with the connection.
-		_ = x.control.SetReadDeadline(time.Now().Add(-time.Hour))
 	})
 }
 

@@ -271,9 +271,9 @@ func TestStopPump(t *testing.T) {
 			if tt.cut {
 				body = io.MultiReader(strings.NewReader("hello"), until(w.cut.Load))
 			}
-			x := &exchange{transit: &transit{control: http.NewResponseController(w)}, conn: c, pump: &pump{
+			x := &exchange{conn: c, pump: &pump{
 				conn: c, request: &http.Request{Body: io.NopCloser(body), ContentLength: tt.length}, buffers: &buffers{},
-				stopped: make(chan struct{}), done: make(chan struct{}),
+				stopped: make(chan struct{}), done: make(chan struct{}), limit: bodyLimit{control: http.NewResponseController(w)},
 			}}
 			go x.pump.run()
 			if tt.cut {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // headersFrame is an HTTP/2 HEADERS frame that opens stream 1 and ends it, with
@@ -105,4 +106,72 @@ func TestStatusOutOfRange(t *testing.T) {
 		}
 		r.waitIdle(t)
 	}
+}
+
+// TestSlowSenderDoesNotKeepTheSlot has clients promise a body that does not come.
+func TestSlowSenderDoesNotKeepTheSlot(t *testing.T) {
+	t.Parallel()
+	address := replicaServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Early") != "" { // nobody is kept waiting
+			_ = http.NewResponseController(w).EnableFullDuplex()
+			_ = http.NewResponseController(w).Flush()
+		}
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		_, _ = w.Write(b)
+	})
+	r := start(t, app{ongoing: 1, queued: -1, addresses: []string{address}}.view(), func(c *Config) {
+		c.ClientStall = 100 * time.Millisecond
+	})
+	for _, body := range []string{"Content-Length: 10\n\nhalf", "Transfer-Encoding: chunked\n\n4\nhalf\n", "Content-Length: 10\nExpect: 100-continue\n\n"} {
+		request := "POST /app HTTP/1.1\nHost: a\n" + body
+		nc := dial(t, r.addr)
+		fmt.Fprint(nc, strings.ReplaceAll(request, "\n", "\r\n"))
+		br := bufio.NewReader(nc)
+		res, err := http.ReadResponse(br, nil)
+		if err == nil && res.StatusCode == http.StatusContinue {
+			res, err = http.ReadResponse(br, nil)
+		}
+		if err != nil {
+			t.Fatalf("%q: %v", body, err)
+		}
+		// The replica is told at once, and may be the first to say something.
+		if (res.Header.Get(errorHeader) != codeStalled && res.StatusCode != http.StatusBadRequest) || !res.Close {
+			t.Errorf("%q: got %d %v", body, res.StatusCode, res.Header)
+		}
+		r.waitIdle(t)
+	}
+	t.Run("but may take its time once it is answered", func(t *testing.T) {
+		nc := dial(t, r.addr)
+		fmt.Fprint(nc, "POST /app HTTP/1.1\r\nHost: a\r\nX-Early: 1\r\nContent-Length: 2\r\n\r\na")
+		res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		past := time.NewTimer(3 * 100 * time.Millisecond)
+		<-past.C
+		fmt.Fprint(nc, "b")
+		if b, err := io.ReadAll(res.Body); string(b) != "ab" || err != nil {
+			t.Errorf("got %q %v", b, err)
+		}
+	})
+	t.Run("and what it sent in time is served as ever", func(t *testing.T) {
+		free := make(chan struct{})
+		slow := replicaServer(t, func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			<-free
+			_, _ = w.Write(b)
+		})
+		r := start(t, app{ongoing: 1, queued: -1, addresses: []string{slow}}.view(), func(c *Config) {
+			c.ClientStall = 50 * time.Millisecond
+		})
+		past := time.AfterFunc(3*50*time.Millisecond, func() { close(free) })
+		defer past.Stop()
+		if res, body := do(t, r.client, http.MethodPost, r.url+"/app", strings.NewReader("whole")); res.StatusCode != 200 || body != "whole" {
+			t.Errorf("got %d %q", res.StatusCode, body)
+		}
+	})
 }

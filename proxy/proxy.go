@@ -42,7 +42,7 @@ type Config struct {
 	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s
 	ContinueTimeout   time.Duration // for which a replica is asked before a body that the client holds back; default 1s
 	Linger            time.Duration // for which a replica is waited for whose client has left; request_timeout if longer; default 60s
-	ClientStall       time.Duration // for which a client may read nothing of a response; default 60s
+	ClientStall       time.Duration // for which a client may read nothing of a response, or send nothing of a body; default 60s
 	DrainNotice       time.Duration // for which Drain only says that it drains, so that load balancers send no more; default none
 	MaxResponseHeader int64         // bytes; default 1 MiB
 }

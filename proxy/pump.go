@@ -37,6 +37,7 @@ type pump struct {
 	stopped chan struct{} // closed by the exchange: nobody wants the body any more
 	done    chan struct{} // closed at the end; the fields below are settled then
 	patient time.Duration // how long to wait for proceed
+	limit   bodyLimit
 
 	whole  atomic.Bool // the client's body has been read to its end
 	broken error       // the client's body could not be read
@@ -51,10 +52,12 @@ func (p *pump) run() {
 	buf := p.buffers.get()
 	defer p.buffers.put(buf)
 	for {
+		p.limit.renew()
 		n, err := p.request.Body.Read(*buf)
 		ended := errors.Is(err, io.EOF)
 		if ended {
 			p.whole.Store(true)
+			p.limit.lift()
 		}
 		if n > 0 {
 			p.failed = p.write((*buf)[:n], ended)

@@ -13,9 +13,6 @@ import (
 // request to be written, so that the connection to the replica can be kept.
 const pumpGrace = 50 * time.Millisecond
 
-// stallCheck is how old a write deadline towards the client may get.
-const stallCheck = time.Second
-
 // respond passes the response on. When it cannot be passed on in full, it
 // aborts the client's connection, so that a part is never taken for the whole.
 func (x *exchange) respond(res *http.Response) {
@@ -24,9 +21,12 @@ func (x *exchange) respond(res *http.Response) {
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // the server would guess one
 	}
-	if x.pump != nil && !x.pump.whole.Load() && x.r.ProtoMajor == 1 {
-		// What is left of the request must not be read as the next one.
-		h.Set("Connection", "close")
+	if x.pump != nil {
+		x.pump.limit.lift()
+		if !x.pump.whole.Load() && x.r.ProtoMajor == 1 {
+			// What is left of the request must not be read as the next one.
+			h.Set("Connection", "close")
+		}
 	}
 	x.proxy.lastOnConnection(h)
 	announced := len(res.Trailer)

@@ -1,0 +1,57 @@
+package proxy
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// stallCheck is how old a deadline towards the client may get before it is
+// renewed.
+const stallCheck = time.Second
+
+// bodyLimit bounds how long a client may send nothing of a body that a replica
+// waits for: else a few clients that never finish would hold every slot. Once
+// the replica has begun to answer there is no bound, for then both may be
+// waiting for each other as they like.
+type bodyLimit struct {
+	control *http.ResponseController
+	stall   time.Duration // 0: no bound
+
+	mu    sync.Mutex
+	until time.Time // read deadline towards the client; zero: none set
+	over  bool      // no more deadlines are to be set
+}
+
+// renew is called before each read of the body.
+func (l *bodyLimit) renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.over || l.stall == 0 || l.until.Sub(now) > l.stall-stallCheck {
+		return
+	}
+	l.until = now.Add(l.stall)
+	// An error means that the connection is dead, which the read will say.
+	_ = l.control.SetReadDeadline(l.until)
+}
+
+// lift takes the bound away. Where the body has ended the server reads on, to
+// learn that the client has left, and must not take a deadline for that.
+func (l *bodyLimit) lift() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over && !l.until.IsZero() {
+		_ = l.control.SetReadDeadline(time.Time{}) // as in renew
+	}
+	l.over = true
+}
+
+// cut makes a read of the body return.
+func (l *bodyLimit) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	// Where it has no deadlines the body ends with the connection.
+	_ = l.control.SetReadDeadline(time.Now().Add(-time.Hour))
+}
