@@ -62,6 +62,8 @@ type Controller struct {
 	cfg  Config
 	log  hclog.Logger
 	view *viewer
+
+	looked time.Time // when the loop last looked
 }
 
 // Pauses of the loop. After a pass it waits at least minPause, so that a burst
@@ -200,7 +202,24 @@ func (c *Controller) look(ctx context.Context, before *reconcile.World) (*reconc
 			world.ConsulError = "consul has not answered yet"
 		}
 	}
+	world.Since = c.since(before, world)
 	return world, err
+}
+
+// since says from when on the world has been known without a break.
+func (c *Controller) since(before, world *reconcile.World) time.Time {
+	// Without the monotonic part, which stands still while a machine sleeps.
+	now := c.cfg.Now().UTC().Round(0)
+	gap := now.Sub(c.looked)
+	c.looked = now
+	switch {
+	case !world.NomadKnown || !world.ConsulKnown:
+		return time.Time{}
+	case before == nil || before.Since.IsZero() || gap > 4*c.cfg.FullPass: // it slept, or something hung
+		return now
+	default:
+		return before.Since
+	}
 }
 
 // execute does one step, if this server still leads.

@@ -61,6 +61,31 @@ func TestLead(t *testing.T) {
 		})
 	})
 
+	t.Run("a rollout does not fail for the time that Nomad was away", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, _ := lead(t)
+			f.setDown(errors.New("connection refused"))
+			f.propose(t, deploy("v1"))
+			time.Sleep(time.Hour) // fake
+			f.setDown(nil)
+			time.Sleep(time.Minute) // fake
+			if got := f.rollout(); got != raftstate.RolloutSuccessful {
+				t.Errorf("rollout is %q", got)
+			}
+		})
+	})
+
+	t.Run("how long the world is known does not begin anew with each look", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			_, c := lead(t)
+			since := c.View().World.Since
+			time.Sleep(time.Hour) // fake
+			if got := c.View().World.Since; since.IsZero() || !got.Equal(since) {
+				t.Errorf("since %s, then since %s", since, got)
+			}
+		})
+	})
+
 	t.Run("who no longer leads does nothing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f, _ := lead(t)

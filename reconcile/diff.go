@@ -9,6 +9,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 // Diff returns what to do now to bring world to what state asks for. It adds
@@ -54,10 +55,11 @@ func (d *differ) application(app *raftstate.Application) {
 		d.needed[n.jobID()] = true
 		d.job(n)
 	}
-	settled := d.route(app)
+	want := d.world.route(d.state.ClusterID, app)
+	settled := d.route(app, want)
 	d.rollout(app)
 	if settled && d.world.NomadKnown {
-		d.stopUnneeded(app)
+		d.stopUnneeded(app, jobsOf(want))
 	}
 }
 
@@ -103,13 +105,12 @@ func (d *differ) job(n need) {
 	}
 }
 
-// route brings the table's entry to what app asks for, and says whether it is
-// that already.
-func (d *differ) route(app *raftstate.Application) bool {
+// route brings the table's entry of app to what is wanted, and says whether it
+// is that already.
+func (d *differ) route(app *raftstate.Application, want routes.Route) bool {
 	if !d.world.ConsulKnown {
 		return false
 	}
-	want := wantRoute(d.state.ClusterID, app)
 	have, exists := d.world.Routes[app.Name]
 	switch {
 	case exists && have.ClusterID != d.state.ClusterID:
@@ -119,17 +120,17 @@ func (d *differ) route(app *raftstate.Application) bool {
 	}
 	reason := "the application has no route yet"
 	if exists {
-		reason = fmt.Sprintf("version %d takes the traffic, or its limits changed", app.Serving.Number)
+		reason = fmt.Sprintf("version %d takes the traffic, or what it consists of changed", app.Serving.Number)
 	}
 	d.add(Step{WriteRoute: &WriteRoute{Route: want, ModifyIndex: d.world.RouteIndex[app.Name]}, Reason: reason})
 	return false
 }
 
-// stopUnneeded stops app's jobs that no version asks for. The caller has seen
-// that the table does not name them.
-func (d *differ) stopUnneeded(app *raftstate.Application) {
+// stopUnneeded stops app's jobs that no version asks for and that are not
+// named by the table, which the caller has seen.
+func (d *differ) stopUnneeded(app *raftstate.Application, named map[string]bool) {
 	for _, job := range d.jobs[app.Name] {
-		if !d.needed[job.ID] && !job.Stopped {
+		if !d.needed[job.ID] && !named[job.ID] && !job.Stopped {
 			d.stop(job, fmt.Sprintf("version %d does not need it and no traffic goes there", app.Wanted.Number))
 		}
 	}
@@ -156,7 +157,7 @@ func (d *differ) deletion(app *raftstate.Application) {
 			done = false
 			d.stop(job, "the application is being deleted")
 		}
-		done = done && !d.alive(job.ID)
+		done = done && !d.world.alive(job.ID)
 	}
 	if done {
 		d.add(Step{
@@ -195,11 +196,6 @@ func (d *differ) leftovers() {
 
 func (d *differ) stop(job Job, reason string) {
 	d.add(Step{Stop: &Stop{JobID: job.ID, ModifyIndex: job.ModifyIndex}, Reason: reason})
-}
-
-// alive says whether a job still has a replica that has not ended.
-func (d *differ) alive(jobID string) bool {
-	return slices.ContainsFunc(d.world.replicas[jobID], func(r Replica) bool { return r.Status.live() })
 }
 
 // live says whether a replica in this state has a process, or will have one.

@@ -261,6 +261,70 @@ func TestRolloutFailure(t *testing.T) {
 	})
 }
 
+// What could not be seen, or not be done, has no delay.
+func TestProgressDeadlineCountsOnlyKnownTime(t *testing.T) {
+	for _, away := range []string{"nomad", "consul", "the leader"} {
+		c := newCluster()
+		c.command(t, deploy(application("shop", "a")))
+		c.world.NomadKnown, c.world.ConsulKnown = away != "nomad", away != "consul"
+		c.now = c.now.Add(time.Hour)
+		if away != "the leader" {
+			c.pass(t)
+		}
+		c.world.NomadKnown, c.world.ConsulKnown, c.world.Since = true, true, c.now
+		for range 3 {
+			c.pass(t)
+		}
+		if r := c.state.Applications["shop"].Rollout; r.Status != raftstate.RolloutSuccessful {
+			t.Errorf("%s was away for an hour: the rollout is %s: %s", away, r.Status, r.Reason)
+		}
+	}
+}
+
+func TestHandlesLeadSomewhere(t *testing.T) {
+	old := application("shop", "till", "stock")
+	old.Deployments[0].Handles = []string{"stock"}
+	newer := application("shop", "till", "cellar")
+	newer.Deployments[0].Handles = []string{"cellar"}
+	jobID := func(app *appspec.Application, i int) string {
+		return jobspec.JobID("shop", app.Deployments[i].Name, appspec.VersionOf(app, app.Deployments[i]))
+	}
+	c := settled(t, deploy(old))
+	c.command(t, deploy(newer))
+	c.pass(t)
+
+	// A new replica may call what it needs before it passes its own check.
+	added := c.world.Routes["shop"].Deployments["cellar"]
+	if want := appspec.VersionOf(newer, newer.Deployments[1]); added.Version != want {
+		t.Errorf("the route sends calls of cellar to version %q, want %q", added.Version, want)
+	}
+	c.pass(t) // the rollout is over
+	c.pass(t) // the route
+	if s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop"); s.Status != reconcile.Healthy {
+		t.Errorf("with an old version on its way out the shop is %s: %s", s.Status, s.Reason)
+	}
+	if got, want := strings.TrimSpace(c.diff().String()), "stop job "+jobID(old, 0); !strings.HasPrefix(got, want) || strings.Contains(got, "\n") {
+		t.Fatalf("got %q, want %q alone", got, want)
+	}
+	c.pass(t)
+
+	// The old till finishes what it began, and may call the stock for it.
+	draining := reconcile.Replica{ID: "draining", JobID: jobID(old, 0), Status: reconcile.ReplicaStopping}
+	c.world.Replicas = append(c.world.Replicas, draining)
+	if got := kinds(c.pass(t)); got != "" {
+		t.Fatalf("while a replica drains: %q", got)
+	}
+	if _, there := c.world.Routes["shop"].Deployments["stock"]; !there {
+		t.Error("the stock has left the route too early")
+	}
+	c.world.Replicas = slices.DeleteFunc(c.world.Replicas, func(r reconcile.Replica) bool { return r.ID == draining.ID })
+	for i, want := range []string{"route", "stop", ""} {
+		if got := kinds(c.pass(t)); got != want {
+			t.Errorf("pass %d after that: got %q, want %q", i+1, got, want)
+		}
+	}
+}
+
 func TestPreview(t *testing.T) {
 	shop := application("shop", "a")
 	newer := application("shop", "a")

@@ -48,10 +48,17 @@ func (c *cluster) settled(t *rapid.T) {
 		if app.Rollout.Status == raftstate.RolloutRunning {
 			t.Fatalf("application %s is still rolling out", name)
 		}
-		if c.world.Routes[name].RoutePrefix != app.Serving.Spec.RoutePrefix {
+		route := c.world.Routes[name]
+		if route.RoutePrefix != app.Serving.Spec.RoutePrefix {
 			t.Fatalf("application %s has no route", name)
 		}
+		if len(route.Deployments) != len(app.Serving.Spec.Deployments) {
+			t.Fatalf("application %s: the route names %v", name, route.Deployments)
+		}
 		for _, d := range app.Serving.Spec.Deployments {
+			if version := route.Deployments[d.Name].Version; version != app.Serving.Hashes[d.Name] {
+				t.Fatalf("application %s: the route sends %s to version %q", name, d.Name, version)
+			}
 			needed[jobspec.JobID(name, d.Name, app.Serving.Hashes[d.Name])] = app.Serving.Replicas[d.Name]
 		}
 	}
@@ -101,6 +108,7 @@ type cluster struct {
 	world *reconcile.World
 	now   time.Time
 	index uint64
+	calls map[string][]string // job id -> deployments that its replicas call
 }
 
 const clusterID = "11111111-2222-3333-4444-555555555555"
@@ -118,6 +126,7 @@ func newCluster() *cluster {
 		},
 		now:   time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		index: 1,
+		calls: map[string][]string{},
 	}
 }
 
@@ -132,6 +141,13 @@ func (c *cluster) command(t interface{ Helper() }, command raftstate.Command) ra
 	command.At = c.now
 	next, result := c.state.Apply(c.index, command)
 	c.state = next
+	if command.Deploy != nil {
+		for _, in := range command.Deploy.Applications {
+			for _, d := range in.Spec.Deployments {
+				c.calls[jobspec.JobID(in.Spec.Name, d.Name, in.Hashes[d.Name])] = d.Handles
+			}
+		}
+	}
 	return result
 }
 
@@ -151,10 +167,34 @@ func (c *cluster) pass(t interface {
 				t.Fatalf("a job is stopped that takes traffic: %s", s)
 			}
 		}
+		if s.WriteRoute != nil {
+			c.wantHandlesLead(t, s.WriteRoute.Route)
+		}
 		c.state, c.world = reconcile.Simulate(c.state, c.world, c.now, s)
 		c.index = max(c.index, c.state.Index)
 	}
 	return plan
+}
+
+// wantHandlesLead checks that what the replicas of an application's jobs call is
+// in its new route, as far as it is in the present one.
+func (c *cluster) wantHandlesLead(t interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}, route routes.Route,
+) {
+	t.Helper()
+	for id, job := range c.world.Jobs {
+		if job.Stopped || job.Application != route.Application {
+			continue
+		}
+		for _, name := range c.calls[id] {
+			_, was := c.world.Routes[route.Application].Deployments[name]
+			if _, is := route.Deployments[name]; was && !is {
+				t.Fatalf("%s still runs and calls %s, which the route no longer has", id, name)
+			}
+		}
+	}
 }
 
 func drawCommand(t *rapid.T) raftstate.Command {
@@ -170,6 +210,10 @@ func drawCommand(t *rapid.T) raftstate.Command {
 			d.NumReplicas = rapid.IntRange(0, 3).Draw(t, "num_replicas")
 			d.MaxOngoingRequests = rapid.IntRange(1, 2).Draw(t, "max_ongoing_requests")
 			d.Task.Config["command"] = fmt.Sprintf("v%d", rapid.IntRange(1, 3).Draw(t, "command"))
+		}
+		for i, d := range spec.Deployments[1:] {
+			caller := spec.Deployments[rapid.IntRange(0, i).Draw(t, "caller")]
+			caller.Handles = append(caller.Handles, d.Name)
 		}
 		return deploy(spec)
 	}

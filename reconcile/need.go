@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -100,7 +101,9 @@ func (n need) render(clusterID string, coreMHz int, s Settings) jobspec.Input {
 
 // wantRoute returns the route that app asks for: limits of the newest spec,
 // versions of the one that takes traffic. Deployments that are only on their
-// way in are named too, with no version, so that their replicas are watched.
+// way in are named too, so that their replicas are watched, and with their
+// version: nobody calls them but the new replicas of others, which may do so
+// before they pass their checks.
 func wantRoute(clusterID string, app *raftstate.Application) routes.Route {
 	serving := app.Serving
 	r := routes.Route{
@@ -113,7 +116,7 @@ func wantRoute(clusterID string, app *raftstate.Application) routes.Route {
 		d := n.deployment
 		entry := routes.Deployment{
 			Service:            jobspec.ServiceName(app.Name, d.Name),
-			Version:            serving.Hashes[d.Name],
+			Version:            cmp.Or(serving.Hashes[d.Name], n.version),
 			MaxOngoingRequests: d.MaxOngoingRequests,
 			MaxQueuedRequests:  d.MaxQueuedRequests,
 		}

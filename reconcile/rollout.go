@@ -12,6 +12,7 @@ import (
 const maxStartFailures = 3
 
 // DefaultProgressDeadline is how long a rollout may take: models load slowly.
+// The time while Nomad or Consul is away, or nobody leads, does not count.
 const DefaultProgressDeadline = 10 * time.Minute
 
 // rollout ends the running rollout when it has come to its end.
@@ -58,7 +59,7 @@ func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, str
 	switch {
 	case waiting == "":
 		return raftstate.RolloutSuccessful, fmt.Sprintf("all %d replicas pass their health checks", replicas)
-	case d.now.Sub(app.Rollout.StartedAt) >= deadline:
+	case d.now.Sub(app.Rollout.StartedAt) >= deadline && d.now.Sub(d.world.Since) >= deadline:
 		return raftstate.RolloutFailed, fmt.Sprintf("not healthy within %s: %s", deadline, waiting)
 	default:
 		return raftstate.RolloutRunning, waiting

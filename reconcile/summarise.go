@@ -169,7 +169,7 @@ func applicationHealth(state *raftstate.State, w sight, app *raftstate.Applicati
 		return Unhealthy, fmt.Sprintf("its route in Consul belongs to another serve-nomad cluster (%s)", route.ClusterID)
 	case app.Rollout.Status == raftstate.RolloutRunning:
 		return Deploying, firstReason(list)
-	case app.Rollout.Status == raftstate.RolloutSuccessful && !reflect.DeepEqual(route, wantRoute(state.ClusterID, app)):
+	case app.Rollout.Status == raftstate.RolloutSuccessful && !reflect.DeepEqual(route, w.route(state.ClusterID, app)):
 		return Deploying, "its route is being written"
 	case app.Rollout.Status == raftstate.RolloutFailed && app.Wanted.Number != app.Serving.Number:
 		return Failed, fmt.Sprintf("version %d: %s; version %d serves", app.Wanted.Number, app.Rollout.Reason, app.Serving.Number)

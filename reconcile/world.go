@@ -19,6 +19,10 @@ type World struct {
 	NomadError  string // why Nomad is not known
 	ConsulError string // why Consul is not known
 
+	// Since when both have been known to whoever looks, without a break; zero:
+	// that is not told. What could not be seen, or not be done, has no delay.
+	Since time.Time
+
 	Jobs       map[string]Job // by job id; every job that serve-nomad made, of this cluster or another
 	Replicas   []Replica      // of the jobs in Jobs
 	CoreMHz    map[string]int // node pool -> MHz of one core on its nodes
