@@ -23,6 +23,7 @@ type conn struct {
 	bw        *bufio.Writer
 	idleSince time.Time
 	reused    bool
+	look      look
 
 	// Of the exchange under way. sent belongs to whoever writes, the others
 	// to whoever reads.
@@ -50,6 +51,9 @@ func newConn(nc net.Conn) *conn {
 // no deadline.
 func (c *conn) begin(deadline time.Time) error {
 	c.sent, c.got, c.budget = 0, false, -1
+	if deadline.IsZero() {
+		return nil // it has none: a connection is kept without
+	}
 	return c.nc.SetDeadline(deadline)
 }
 

@@ -17,12 +17,23 @@ func (c *conn) stale() bool {
 	if c.raw == nil {
 		return false
 	}
-	quiet := false
-	err := c.raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)
-		return true
-	})
-	return err != nil || !quiet
+	if c.look.see == nil {
+		c.look.see = c.look.peek // made once: it would be made anew for each look
+	}
+	err := c.raw.Read(c.look.see)
+	return err != nil || !c.look.quiet
+}
+
+// look is what a look at the socket needs, kept with the connection because it
+// happens on the way of every request.
+type look struct {
+	see   func(fd uintptr) bool
+	quiet bool
+	b     [1]byte
+}
+
+func (l *look) peek(fd uintptr) bool {
+	_, _, err := syscall.Recvfrom(int(fd), l.b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	l.quiet = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)
+	return true
 }
