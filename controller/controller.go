@@ -29,6 +29,7 @@ type Jobs interface {
 	Observe(ctx context.Context) (reconcile.Observation, error)
 	Wake(ctx context.Context) <-chan struct{} // ticks when something of ours may have changed
 	Register(ctx context.Context, job *api.Job, modifyIndex uint64) error
+	Update(ctx context.Context, u reconcile.Update) error
 	Scale(ctx context.Context, jobID, group string, count int, reason string) error
 	Stop(ctx context.Context, jobID string, modifyIndex uint64) error
 	Plan(ctx context.Context, job *api.Job) (problem string, err error)
@@ -246,6 +247,8 @@ func (c *Controller) act(ctx context.Context, step reconcile.Step) error {
 	switch {
 	case step.Register != nil:
 		return c.cfg.Jobs.Register(ctx, step.Register.Job, step.Register.ModifyIndex)
+	case step.Update != nil:
+		return c.cfg.Jobs.Update(ctx, *step.Update)
 	case step.Scale != nil:
 		return c.cfg.Jobs.Scale(ctx, step.Scale.JobID, step.Scale.Group, step.Scale.Count, step.Reason)
 	case step.Stop != nil:

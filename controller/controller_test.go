@@ -357,6 +357,10 @@ func (f *fake) Register(ctx context.Context, job *api.Job, index uint64) error {
 	return f.write(ctx, reconcile.Step{Register: &reconcile.Register{Job: job, ModifyIndex: index}})
 }
 
+func (f *fake) Update(ctx context.Context, u reconcile.Update) error {
+	return f.write(ctx, reconcile.Step{Update: &u})
+}
+
 func (f *fake) Scale(ctx context.Context, id, group string, count int, _ string) error {
 	return f.write(ctx, reconcile.Step{Scale: &reconcile.Scale{JobID: id, Group: group, Count: count}})
 }

@@ -6,6 +6,7 @@ package jobspec
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -135,6 +136,13 @@ func (in Input) group() *api.TaskGroup {
 
 func (in Input) service() *api.Service {
 	app, dep := in.Application, in.Deployment
+	meta := map[string]string{
+		ApplicationMeta: app.Name,
+		DeploymentMeta:  dep.Name,
+		VersionMeta:     in.Version,
+		ReplicaMeta:     "${NOMAD_ALLOC_ID}",
+	}
+	maps.Copy(meta, LiveMeta(app, dep))
 	return &api.Service{
 		Name:        ServiceName(app.Name, dep.Name),
 		Provider:    api.ServiceProviderConsul,
@@ -143,14 +151,7 @@ func (in Input) service() *api.Service {
 		// The version's tag picks one version in Consul's DNS:
 		// version-1a2b3c4d.serve-search-ranker.service.consul.
 		Tags: []string{"serve", "application-" + app.Name, "version-" + in.Version},
-		Meta: map[string]string{
-			ApplicationMeta:        app.Name,
-			DeploymentMeta:         dep.Name,
-			VersionMeta:            in.Version,
-			ReplicaMeta:            "${NOMAD_ALLOC_ID}",
-			MaxOngoingRequestsMeta: strconv.Itoa(dep.MaxOngoingRequests),
-			LiveHashMeta:           LiveHash(app, dep),
-		},
+		Meta: meta,
 		// The first success makes a new replica pass. A passing one fails at
 		// the third miss in a row, Ray Serve's threshold: a model that is busy
 		// for a second is not taken out, and proxies see a refused connection

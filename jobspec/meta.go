@@ -1,6 +1,7 @@
 package jobspec
 
 import (
+	"maps"
 	"strconv"
 
 	"github.com/hashicorp/nomad/api"
@@ -71,8 +72,36 @@ func Read(job *api.Job) (m Meta, count int, ours bool) {
 }
 
 // LiveHash returns a hash of what a job holds that is not part of the
-// deployment version and not the count. A job whose hash differs is registered
-// again, which Nomad does in place: no replica restarts.
+// deployment version and not the count. A job whose hash differs is updated,
+// which Nomad does in place: no replica restarts.
 func LiveHash(_ *appspec.Application, dep *appspec.Deployment) string {
 	return hash8(MaxOngoingRequestsMeta + "=" + strconv.Itoa(dep.MaxOngoingRequests))
+}
+
+// LiveMeta returns the part of a service's meta that may change while the job
+// lives.
+func LiveMeta(app *appspec.Application, dep *appspec.Deployment) map[string]string {
+	return map[string]string{
+		MaxOngoingRequestsMeta: strconv.Itoa(dep.MaxOngoingRequests),
+		LiveHashMeta:           LiveHash(app, dep),
+	}
+}
+
+// SetLive sets the count of a job's group, and puts meta into that of the
+// group's services. It says whether there is such a group.
+func SetLive(job *api.Job, group string, count int, meta map[string]string) bool {
+	for _, g := range job.TaskGroups {
+		if g.Name == nil || *g.Name != group {
+			continue
+		}
+		g.Count = new(count)
+		for _, service := range g.Services {
+			if service.Meta == nil {
+				service.Meta = map[string]string{}
+			}
+			maps.Copy(service.Meta, meta)
+		}
+		return true
+	}
+	return false
 }

@@ -151,6 +151,25 @@ func TestRegister(t *testing.T) {
 	})
 }
 
+func TestUpdate(t *testing.T) {
+	meta := map[string]string{jobspec.MaxOngoingRequestsMeta: "9"}
+	f, c := startFake(t)
+	f.put("c1", 7).TaskGroups[0].Tasks[0].Env["SERVE_HANDLE_X"] = "http://as-it-was-made"
+	if err := c.Update(t.Context(), reconcile.Update{JobID: rankerID, Group: "ranker", Count: 5, Meta: meta, ModifyIndex: 6}); !errors.Is(err, ErrConflict) {
+		t.Errorf("with an old index: %v", err)
+	}
+	if err := c.Update(t.Context(), reconcile.Update{JobID: rankerID, Group: "ranker", Count: 5, Meta: meta, ModifyIndex: 7}); err != nil {
+		t.Fatal(err)
+	}
+	group := f.jobs[rankerID].TaskGroups[0]
+	if *group.Count != 5 || group.Services[0].Meta[jobspec.MaxOngoingRequestsMeta] != "9" || group.Services[0].Meta[jobspec.VersionMeta] != "1a2b3c4d" {
+		t.Errorf("count %d, meta %v", *group.Count, group.Services[0].Meta)
+	}
+	if env := group.Tasks[0].Env["SERVE_HANDLE_X"]; env != "http://as-it-was-made" {
+		t.Errorf("the task changed: %q", env)
+	}
+}
+
 func TestStop(t *testing.T) {
 	const deletion = "DELETE /v1/job/" + rankerID
 	t.Run("stops the job that was seen", func(t *testing.T) {

@@ -185,11 +185,15 @@ func TestE2ELife(t *testing.T) {
 		return len(live(list)) == 2 && j.Count == 2
 	})
 
-	limited := e2eJob(t, c, "life", replicaScript, func(in *jobspec.Input) { in.Count, in.Deployment.MaxOngoingRequests = 2, 9 })
+	// A server with another configuration would render another job.
+	limited := e2eJob(t, c, "life", replicaScript, func(in *jobspec.Input) {
+		in.Count, in.Deployment.MaxOngoingRequests, in.HandleAddress = 2, 9, "127.0.0.2:8001"
+	})
 	if err := c.Register(t.Context(), limited, seen.ModifyIndex-1); !errors.Is(err, ErrConflict) {
 		t.Errorf("registered with an old index: %v", err)
 	}
-	if err := c.Register(t.Context(), limited, seen.ModifyIndex); err != nil {
+	meta := jobspec.LiveMeta(nil, &appspec.Deployment{MaxOngoingRequests: 9})
+	if err := c.Update(t.Context(), reconcile.Update{JobID: *job.ID, Group: "web", Count: 2, Meta: meta, ModifyIndex: seen.ModifyIndex}); err != nil {
 		t.Fatal(err)
 	}
 	seen, replicas = await(t, c, job, "the live hash changes", func(j reconcile.Job, _ []reconcile.Replica) bool { return j.LiveHash != seen.LiveHash })

@@ -11,9 +11,10 @@ import (
 	"github.com/hashicorp/nomad/api"
 
 	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
-// Register makes or updates a job, if the one in Nomad is still at modifyIndex
+// Register makes a job or replaces one, if the one in Nomad is still at modifyIndex
 // (0: there is none, or a stopped one of the same cluster and version). It
 // returns ErrConflict when it is not.
 func (c *Client) Register(ctx context.Context, job *api.Job, modifyIndex uint64) error {
@@ -46,6 +47,22 @@ func (c *Client) register(ctx context.Context, job *api.Job, modifyIndex uint64)
 		c.log.Warn("nomad warns about a job", "job", *job.ID, "warnings", oneLine(resp.Warnings))
 	}
 	return nil
+}
+
+// Update changes a living job as u says, if it is still at u.ModifyIndex, and
+// leaves all else in it as it is. It returns ErrConflict when it is not.
+func (c *Client) Update(ctx context.Context, u reconcile.Update) error {
+	job, err := c.job(ctx, u.JobID)
+	if err != nil {
+		return fmt.Errorf("update job %s: %w", u.JobID, err)
+	}
+	if *job.JobModifyIndex != u.ModifyIndex {
+		return fmt.Errorf("update job %s: %w: it is at index %d, not %d", u.JobID, ErrConflict, *job.JobModifyIndex, u.ModifyIndex)
+	}
+	if !jobspec.SetLive(job, u.Group, u.Count, u.Meta) {
+		return fmt.Errorf("update job %s: %w: it has no group %q", u.JobID, ErrConflict, u.Group)
+	}
+	return c.register(ctx, job, u.ModifyIndex)
 }
 
 // sameOrigin says whether two jobs are of one cluster and one deployment

@@ -71,11 +71,10 @@ func (d *differ) job(n need) {
 	job, exists := d.world.Jobs[n.jobID()]
 	coreMHz := d.world.CoreMHz[d.settings.Placement.NodePool]
 	if exists && job.CoreMHz != 0 {
-		// The figure stays as it was: another one would replace every
-		// replica only because a node came or went.
-		coreMHz = job.CoreMHz
+		coreMHz = job.CoreMHz // as it was made, whatever node has come or gone since
 	}
 	input := n.render(d.state.ClusterID, coreMHz, d.settings)
+	live := jobspec.LiveMeta(n.spec, n.deployment)
 	switch {
 	case exists && job.ClusterID != d.state.ClusterID:
 		// Another cluster's, and two clusters that overwrite each other
@@ -92,10 +91,10 @@ func (d *differ) job(n need) {
 			Register: &Register{Job: jobspec.Render(input), ModifyIndex: job.ModifyIndex},
 			Reason:   "it is needed and was stopped",
 		})
-	case job.LiveHash != jobspec.LiveHash(n.spec, n.deployment):
+	case job.LiveHash != live[jobspec.LiveHashMeta]:
 		d.add(Step{
-			Register: &Register{Job: jobspec.Render(input), ModifyIndex: job.ModifyIndex},
-			Reason:   "limits changed; no replica restarts",
+			Update: &Update{JobID: job.ID, Group: n.deployment.Name, Count: n.count, Meta: live, ModifyIndex: job.ModifyIndex},
+			Reason: "limits changed; no replica restarts",
 		})
 	case job.Count != n.count:
 		d.add(Step{

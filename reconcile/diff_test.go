@@ -63,6 +63,16 @@ func TestDiff(t *testing.T) {
 		}
 	})
 
+	t.Run("limits change in the job as it is, however it would be made now", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(limits))
+		for _, s := range c.diff().Steps {
+			if s.Register != nil {
+				t.Errorf("a whole job is registered, which replaces all its replicas where the servers' settings changed: %s", s)
+			}
+		}
+	})
+
 	t.Run("what is not needed stays while Nomad does not answer", func(t *testing.T) {
 		c := settled(t, deploy(shop))
 		c.command(t, deploy(newer))
@@ -104,7 +114,7 @@ func TestDiff(t *testing.T) {
 			job.Stopped, job.Count = true, 0
 			c.world.Jobs[id] = job
 		}
-		if got := kinds(c.pass(t)); got != "update" {
+		if got := kinds(c.pass(t)); got != "start" {
 			t.Errorf("got %q", got)
 		}
 	})

@@ -21,6 +21,7 @@ type Step struct {
 	Reason string // why, for people and logs
 
 	Register   *Register
+	Update     *Update
 	Scale      *Scale
 	Stop       *Stop
 	WriteRoute *WriteRoute
@@ -28,10 +29,22 @@ type Step struct {
 	Propose    *raftstate.Command // without ID, At and By, which the executor fills in
 }
 
-// Register makes or updates a Nomad job.
+// Register makes a Nomad job, or starts a stopped one again.
 type Register struct {
 	Job         *api.Job
 	ModifyIndex uint64 // of the job that it replaces; 0: there must be none
+}
+
+// Update changes in a living job what needs no new replica, and leaves all else
+// as it is there: what would be rendered now may differ from it, by another
+// configuration of the servers or another release of them, and Nomad would
+// replace every replica at once.
+type Update struct {
+	JobID       string
+	Group       string
+	Count       int
+	Meta        map[string]string // of the group's service, see jobspec.LiveMeta
+	ModifyIndex uint64
 }
 
 // Scale sets a job's count.
@@ -67,9 +80,11 @@ func (s Step) String() string {
 	case s.Register != nil:
 		verb := "register"
 		if s.Register.ModifyIndex != 0 {
-			verb = "update"
+			verb = "start"
 		}
 		what = fmt.Sprintf("%s job %s, count %d", verb, *s.Register.Job.ID, count(s.Register.Job))
+	case s.Update != nil:
+		what = fmt.Sprintf("update job %s, count %d", s.Update.JobID, s.Update.Count)
 	case s.Scale != nil:
 		what = fmt.Sprintf("scale job %s, count %d -> %d", s.Scale.JobID, s.Scale.From, s.Scale.Count)
 	case s.Stop != nil:

@@ -78,6 +78,12 @@ func Simulate(state *raftstate.State, world *World, now time.Time, step Step) (*
 			Count: replicas, ModifyIndex: step.Register.ModifyIndex + 1,
 		}
 		w.populate(id, now)
+	case step.Update != nil:
+		job := w.Jobs[step.Update.JobID]
+		job.Count, job.LiveHash = step.Update.Count, step.Update.Meta[jobspec.LiveHashMeta]
+		job.ModifyIndex++
+		w.Jobs[job.ID] = job
+		w.populate(job.ID, now)
 	case step.Scale != nil:
 		job := w.Jobs[step.Scale.JobID]
 		job.Count = step.Scale.Count
