@@ -29,8 +29,13 @@ func ours(key string) bool {
 		"X-Forwarded-Port", "X-Forwarded-Server":
 		return true
 	}
-	return strings.HasPrefix(key, "X-Serve-")
+	return oursAlone(key)
 }
+
+// oursAlone says whether a header is what a proxy says of itself, which it does
+// not pass on in either direction: a replica that could say that its queue is
+// full would be believed to have done nothing.
+func oursAlone(key string) bool { return strings.HasPrefix(key, "X-Serve-") }
 
 // imitates says whether a header with an underscore becomes one of ours in a
 // server that, as CGI does, takes '-' and '_' for the same.
@@ -177,7 +182,7 @@ func expectsContinue(r *http.Request) bool {
 func copyResponseHeader(dst, src http.Header, id string) {
 	names := connectionNames(src)
 	for key, values := range src {
-		if hop(key) || slices.Contains(names, key) {
+		if hop(key) || oursAlone(key) || slices.Contains(names, key) {
 			continue
 		}
 		dst[key] = values

@@ -175,3 +175,75 @@ func TestSlowSenderDoesNotKeepTheSlot(t *testing.T) {
 		}
 	})
 }
+
+// TestEarlyAnswerReachesAClientThatGoesOnSending has a replica refuse a body
+// while its client, as most do, reads no answer before it has sent it all.
+func TestEarlyAnswerReachesAClientThatGoesOnSending(t *testing.T) {
+	t.Parallel()
+	address := rawReplica(t, func(nc net.Conn, br *bufio.Reader) {
+		if _, err := http.ReadRequest(br); err == nil {
+			fmt.Fprint(nc, "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+		}
+	})
+	r := start(t, app{ongoing: 1, queued: -1, addresses: []string{address}}.view())
+	body := make([]byte, 8<<20)
+	for _, framing := range []string{
+		fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body)),
+		fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", len(body)),
+	} {
+		nc := dial(t, r.addr)
+		if _, err := io.WriteString(nc, "POST /app HTTP/1.1\r\nHost: a\r\n"+framing); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = nc.Write(body) // it may be cut off, but not from the answer
+		res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusRequestEntityTooLarge || string(b) != "big" {
+			t.Errorf("got %d %q %v", res.StatusCode, b, err)
+		}
+		r.waitIdle(t)
+	}
+}
+
+// TestAnswerThatClaimsTooMuch has a replica speak as the proxy does, and give
+// lengths to answers that have no body.
+func TestAnswerThatClaimsTooMuch(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"an error of the proxy's":   "HTTP/1.1 503 No\nX-Serve-Error: queue-full\nX-Serve-Anything: 1\nContent-Length: 0\n\n",
+		"a trailer of the proxy's":  "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nTrailer: X-Serve-Error, X-Request-Id\n\n0\nX-Serve-Error: x\nX-Request-Id: x\n\n",
+		"a length of nothing":       "HTTP/1.1 204 No Content\nContent-Length: 5\n\n",
+		"a length of nothing, sent": "HTTP/1.1 204 No Content\nContent-Length: 5\n\nhello",
+		"a length of early hints":   "HTTP/1.1 103 Early Hints\nContent-Length: 5\nX-Serve-Error: x\n\nHTTP/1.1 204 No Content\n\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address := rawReplica(t, func(nc net.Conn, br *bufio.Reader) {
+				for {
+					if _, _, ok := readRequest(br); !ok {
+						return
+					}
+					fmt.Fprint(nc, strings.ReplaceAll(answer, "\n", "\r\n"))
+				}
+			})
+			r := start(t, app{ongoing: 1, queued: -1, addresses: []string{address}}.view())
+			nc := dial(t, r.addr)
+			fmt.Fprint(nc, "GET /app HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n\r\nGET /app HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+			b, err := io.ReadAll(nc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := string(b)
+			for _, lie := range []string{"X-Serve-", "Content-Length: 5", "hello", "X-Request-Id: x"} {
+				if strings.Contains(seen, lie) {
+					t.Errorf("the client got %q in %q", lie, seen)
+				}
+			}
+			if n := strings.Count(seen, "HTTP/1.1 2") + strings.Count(seen, "HTTP/1.1 5"); n != 2 {
+				t.Errorf("%d answers to two requests: %q", n, seen)
+			}
+		})
+	}
+}

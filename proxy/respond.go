@@ -30,8 +30,8 @@ func (x *exchange) respond(res *http.Response) {
 	}
 	x.proxy.lastOnConnection(h)
 	announced := len(res.Trailer)
-	if announced > 0 {
-		h.Set("Trailer", strings.Join(trailerNames(res.Trailer), ", "))
+	if names := trailerNames(res.Trailer); len(names) > 0 {
+		h.Set("Trailer", strings.Join(names, ", "))
 	}
 	x.begun = true
 	x.w.WriteHeader(res.StatusCode)
@@ -55,10 +55,16 @@ func (x *exchange) respond(res *http.Response) {
 func trailerNames(t http.Header) []string {
 	names := make([]string, 0, len(t))
 	for key := range t {
-		names = append(names, key)
+		if passesAsTrailer(key) {
+			names = append(names, key)
+		}
 	}
 	slices.Sort(names)
 	return names
+}
+
+func passesAsTrailer(key string) bool {
+	return !hop(key) && !oursAlone(key) && key != "X-Request-Id"
 }
 
 func (x *exchange) passTrailers(t http.Header, announced int) {
@@ -70,6 +76,9 @@ func (x *exchange) passTrailers(t http.Header, announced int) {
 	_ = x.control.Flush()
 	h := x.w.Header()
 	for key, values := range t {
+		if !passesAsTrailer(key) {
+			continue
+		}
 		if len(t) != announced {
 			key = http.TrailerPrefix + key
 		}
