@@ -247,3 +247,15 @@ func TestAnswerThatClaimsTooMuch(t *testing.T) {
 		})
 	}
 }
+
+// TestTunnelWhoseClientReadsNothing has a replica say much and end, and a
+// client that neither reads nor leaves.
+func TestTunnelWhoseClientReadsNothing(t *testing.T) {
+	t.Parallel()
+	r := start(t, app{ongoing: 1, queued: -1, addresses: []string{switching(t, func(nc net.Conn, _ *bufio.Reader) {
+		fmt.Fprint(nc, switched)
+		_, _ = io.CopyN(nc, endless{}, 100<<20)
+	})}}.view(), func(c *Config) { c.ClientStall = 100 * time.Millisecond })
+	open(t, r, "")
+	r.waitIdle(t)
+}

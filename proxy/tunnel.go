@@ -35,7 +35,7 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 	x.begun = true
 	t := &tunnel{
 		client: client, clientReader: rw.Reader, conn: x.conn,
-		patience: x.patience, buffers: &x.proxy.buffers,
+		patience: x.patience, stall: x.proxy.config.ClientStall, buffers: &x.proxy.buffers,
 	}
 	done := x.proxy.busy.add(t.close)
 	defer done()
@@ -67,6 +67,7 @@ type tunnel struct {
 	clientReader io.Reader // with what the server had read ahead
 	conn         *conn
 	patience     time.Duration
+	stall        time.Duration // for which the client may read nothing
 	buffers      *buffers
 	halfDone     atomic.Bool // the client has ended its side
 }
@@ -114,6 +115,7 @@ func (t *tunnel) down() bool {
 	for {
 		n, err := t.conn.br.Read(*buf)
 		if n > 0 && reached {
+			_ = t.client.SetWriteDeadline(time.Now().Add(t.stall)) // an error ends the write too
 			if _, werr := t.client.Write((*buf)[:n]); werr != nil {
 				reached = false
 				_ = t.client.Close() // ends up, which tells the replica
