@@ -224,6 +224,9 @@ func scaleFaults(state *raftstate.State, name, deployment string, replicas int) 
 		return nil
 	}
 	spec := *app.Wanted.Spec
+	if spec.Deployment(deployment) == nil {
+		spec = *app.Serving.Spec
+	}
 	spec.Deployments = slices.Clone(spec.Deployments)
 	for i, d := range spec.Deployments {
 		if d.Name == deployment && d.Autoscaling == nil {

@@ -194,7 +194,7 @@ func (s *State) scale(c Command, cmd *Scale) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	d := app.Wanted.Spec.Deployment(cmd.Deployment)
+	d := app.Deployment(cmd.Deployment)
 	switch {
 	case d == nil:
 		return refuse(CodeNotFound, "application %q has no deployment %q; it has %s", cmd.Application, cmd.Deployment, names(app.Wanted.Spec))
@@ -203,9 +203,14 @@ func (s *State) scale(c Command, cmd *Scale) *Refusal {
 	case cmd.Replicas < 0:
 		return refuse(CodeInvalid, "replicas cannot be %d", cmd.Replicas)
 	}
-	was := app.Wanted.Replicas[cmd.Deployment]
+	was, wanted := app.Wanted.Replicas[cmd.Deployment]
+	if !wanted {
+		was = app.Serving.Replicas[cmd.Deployment]
+	}
 	same := app.Serving.Number == app.Wanted.Number // not the pointers: a restored snapshot may have two
-	app.Wanted = app.Wanted.scaled(cmd.Deployment, cmd.Replicas)
+	if wanted {
+		app.Wanted = app.Wanted.scaled(cmd.Deployment, cmd.Replicas)
+	}
 	switch {
 	case same:
 		app.Serving = app.Wanted

@@ -99,6 +99,10 @@ func TestCommandsChangeTheState(t *testing.T) {
 			[]Command{deploy(a, "1"), deploy(grown, "1"), scale("a", "cache", 2)},
 			"serving 1 map[web:1] wanted 2 map[cache:2 web:1] running history 1 created 1 modified 3",
 		},
+		"scale of what a failed version would have dropped sets what serves": {
+			[]Command{deploy(grown, "1"), end("a", 1, RolloutSuccessful), deploy(a, "2"), end("a", 2, RolloutFailed), scale("a", "cache", 3)},
+			"serving 1 map[cache:3 web:1] wanted 2 map[web:1] failed history 1 created 1 modified 5",
+		},
 		"scale to zero is a count like any other": {
 			[]Command{deploy(a, "1"), scale("a", "web", 0)},
 			"serving 1 map[web:0] wanted 1 map[web:0] running history 0 created 1 modified 2",

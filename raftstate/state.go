@@ -43,6 +43,17 @@ func (a *Application) RollingOut() bool {
 	return a.Rollout.Status == RolloutRunning && a.Wanted.Number != a.Serving.Number
 }
 
+// Deployment returns the named deployment as the wanted version has it, or as
+// the serving one does when the wanted one has none: it takes traffic until
+// the rollout is over, and for good when that fails. It returns nil when
+// neither has it.
+func (a *Application) Deployment(name string) *appspec.Deployment {
+	if d := a.Wanted.Spec.Deployment(name); d != nil {
+		return d
+	}
+	return a.Serving.Spec.Deployment(name)
+}
+
 // Version is one deployed version of an application.
 type Version struct {
 	Number   int                  `json:"number"` // 1, 2, 3 ... within the application
