@@ -68,15 +68,18 @@ type Controller struct {
 }
 
 // Pauses of the loop. After a pass it waits at least minPause, so that a burst
-// of events is one pass; after a fault at least retryPause, doubled up to
-// maxRetryPause.
+// of events is one pass, and as long as it took to look, up to maxPause, so
+// that a storm of events does not keep a large Nomad busy with lists; after a
+// fault at least retryPause, doubled up to maxRetryPause.
 const (
 	minPause            = 50 * time.Millisecond
+	maxPause            = 5 * time.Second
 	retryPause          = 500 * time.Millisecond
 	maxRetryPause       = 15 * time.Second
 	defaultFullPass     = 15 * time.Second
 	defaultObserveLimit = 10 * time.Second
 	stepLimit           = 15 * time.Second
+	planLimit           = 10 * time.Second // how old may be what a step was decided on
 )
 
 // New returns a Controller. Run and Lead make it work.
@@ -126,13 +129,17 @@ func (c *Controller) Lead(ctx context.Context) error {
 	retry := retryPause
 	for {
 		changed := c.cfg.Raft.Changed()
-		pause, idle := minPause, c.cfg.FullPass
-		if err := c.pass(ctx); err != nil {
+		idle := c.cfg.FullPass
+		took, err := c.pass(ctx)
+		switch {
+		case errors.Is(err, errPlanOld):
+			idle = 0
+		case err != nil:
 			idle, retry = retry, min(2*retry, maxRetryPause)
-		} else {
+		default:
 			retry = retryPause
 		}
-		if !sleep(ctx, pause) {
+		if !sleep(ctx, min(max(minPause, took), maxPause)) {
 			return nil
 		}
 		timer := time.NewTimer(idle)
@@ -158,24 +165,33 @@ func (c *Controller) initCluster(ctx context.Context) error {
 	return c.propose(ctx, raftstate.Command{InitCluster: &raftstate.InitCluster{ClusterID: c.cfg.NewID()}})
 }
 
-// pass looks once and does what is due. An error means that something is to be
-// tried again soon.
-func (c *Controller) pass(ctx context.Context) error {
-	before := c.view.current().World
+// errPlanOld ends a pass whose plan is too old to go on with.
+var errPlanOld = errors.New("the plan is old; looking again")
+
+// pass looks once, does what is due, and says how long the look took. An error
+// means that something is to be tried again soon.
+func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
+	before, began := c.view.current().World, time.Now()
 	world, err := c.look(ctx, before)
+	took = time.Since(began)
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return took, ctx.Err()
 	}
 	now := c.cfg.Now()
 	c.publish(before, world, now)
 
 	plan := reconcile.Diff(c.cfg.Raft.State(), world, now, c.cfg.Settings)
-	for _, step := range plan.Steps {
+	for i, step := range plan.Steps {
+		if i > 0 && time.Since(began) > planLimit {
+			// Thousands of steps, or some that hang: by now people may have
+			// decided otherwise, and Nomad may look different.
+			return took, errors.Join(err, errPlanOld)
+		}
 		if stepErr := c.execute(ctx, step); stepErr != nil {
 			err = errors.Join(err, stepErr)
 		}
 	}
-	return err
+	return took, err
 }
 
 // look returns the world as it is now. A side that does not answer keeps what

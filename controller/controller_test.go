@@ -86,6 +86,58 @@ func TestLead(t *testing.T) {
 		})
 	})
 
+	t.Run("a long plan is not carried out on what has become old", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, _ := lead(t)
+			f.mu.Lock()
+			f.slow = time.Second // each write
+			f.mu.Unlock()
+			many := deploy("v1")
+			spec, hashes := *many.Deploy.Applications[0].Spec, many.Deploy.Applications[0].Hashes
+			for i := range 20 {
+				other := spec
+				other.Name, other.RoutePrefix = fmt.Sprintf("app-%02d", i), fmt.Sprintf("/app-%02d", i)
+				many.Deploy.Applications = append(many.Deploy.Applications, raftstate.DeployApplication{Spec: &other, Hashes: hashes})
+			}
+			f.propose(t, many)
+			time.Sleep(5 * time.Second) // fake
+			f.propose(t, raftstate.Command{ID: "s", Delete: &raftstate.Delete{Application: "shop"}})
+			time.Sleep(5 * time.Minute) // fake
+			for id, job := range f.world.Jobs {
+				if job.Application == "shop" {
+					t.Errorf("job %s was made long after its application was deleted", id)
+				}
+			}
+			if n := len(f.world.Jobs); n != 20 {
+				t.Errorf("%d jobs", n)
+			}
+		})
+	})
+
+	t.Run("a storm of events does not keep Nomad busy with lists", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, _ := lead(t)
+			f.mu.Lock()
+			f.slowLook = time.Second
+			f.mu.Unlock()
+			looks := f.lookCount()
+			storm := time.NewTicker(10 * time.Millisecond)
+			defer storm.Stop()
+			for end := time.After(time.Minute); ; { // fake
+				select {
+				case <-storm.C:
+					f.tick(f.wake)
+					continue
+				case <-end:
+				}
+				break
+			}
+			if n := f.lookCount() - looks; n < 10 || n > 32 {
+				t.Errorf("%d looks of a second each in a minute", n)
+			}
+		})
+	})
+
 	t.Run("who no longer leads does nothing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f, _ := lead(t)
@@ -187,6 +239,9 @@ type fake struct {
 	crashAt  int
 	crash    func()
 	ids      int
+	slow     time.Duration // how long a write to Nomad or Consul takes
+	slowLook time.Duration // how long a look at Nomad takes
+	looks    int
 }
 
 func newFake() *fake {
@@ -325,6 +380,7 @@ func (f *fake) count() error {
 }
 
 func (f *fake) write(ctx context.Context, s reconcile.Step) error {
+	f.pause(&f.slow)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if ctx.Err() != nil {
@@ -334,20 +390,37 @@ func (f *fake) write(ctx context.Context, s reconcile.Step) error {
 		return err
 	}
 	_, f.world = reconcile.Simulate(f.state, f.world, time.Now(), s)
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
-	select {
-	case f.updates <- struct{}{}:
-	default:
-	}
+	f.tick(f.wake)
+	f.tick(f.updates)
 	return nil
 }
 
-func (f *fake) Observe(context.Context) (reconcile.Observation, error) {
+func (f *fake) tick(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// pause takes the time that a call is to take.
+func (f *fake) pause(length *time.Duration) {
+	f.mu.Lock()
+	d := *length
+	f.mu.Unlock()
+	time.Sleep(d) // fake
+}
+
+func (f *fake) lookCount() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.looks
+}
+
+func (f *fake) Observe(context.Context) (reconcile.Observation, error) {
+	f.pause(&f.slowLook)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.looks++
 	return reconcile.Observation{Jobs: f.world.Jobs, Replicas: f.world.Replicas, CoreMHz: f.world.CoreMHz}, f.down
 }
 
