@@ -390,6 +390,7 @@ func TestClientThatLeavesTheQueue(t *testing.T) {
 	t.Parallel()
 	for name, request := range map[string]string{
 		"with a GET":           "GET /app HTTP/1.1\r\nHost: a\r\n\r\n",
+		"after its next":       "GET /app HTTP/1.1\r\nHost: a\r\n\r\n",
 		"with an unread body":  "POST /app HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
 		"with half of a body":  "POST /app HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\nabc",
 		"with a chunked body":  "POST /app HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
@@ -401,6 +402,9 @@ func TestClientThatLeavesTheQueue(t *testing.T) {
 			nc := dial(t, r.addr)
 			fmt.Fprint(nc, request)
 			eventually(t, "it is queued", func() bool { _, queued := r.load(); return queued == 1 })
+			if name == "after its next" {
+				fmt.Fprint(nc, request)
+			}
 			nc.Close()
 			eventually(t, "it is no longer queued", func() bool { _, queued := r.load(); return queued == 0 })
 		})

@@ -65,9 +65,10 @@ func newGate(application, deployment string) *gate {
 // has to be sent again.
 type ticket struct {
 	seq      uint64
-	deadline time.Time // zero: none
-	again    bool      // it has been let in before: the queue's limit no longer applies
-	avoid    string    // replica that failed it
+	deadline time.Time   // zero: none
+	again    bool        // it has been let in before: the queue's limit no longer applies
+	avoid    string      // replica that failed it
+	left     func() bool // asked now and then while it waits: whether its client is gone; nil: ctx says it all
 }
 
 func (g *gate) ticket(deadline time.Time) *ticket {
@@ -118,20 +119,31 @@ func (g *gate) mayPass(t *ticket) bool {
 }
 
 func (g *gate) wait(ctx context.Context, t *ticket, w *waiter) (*slot, error) {
-	var late <-chan time.Time
+	var late, look <-chan time.Time
 	if !t.deadline.IsZero() {
 		timer := time.NewTimer(time.Until(t.deadline))
 		defer timer.Stop()
 		late = timer.C
 	}
+	if t.left != nil {
+		ticker := time.NewTicker(clientCheckInterval)
+		defer ticker.Stop()
+		look = ticker.C
+	}
 	var err error
-	select {
-	case got := <-w.ready:
-		return got.slot, got.err
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case <-late:
-		err = errDeadline
+	for err == nil {
+		select {
+		case got := <-w.ready:
+			return got.slot, got.err
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-late:
+			err = errDeadline
+		case <-look:
+			if t.left() {
+				err = errClientGone
+			}
+		}
 	}
 	g.abandon(w)
 	return nil, err

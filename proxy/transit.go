@@ -59,11 +59,11 @@ const (
 // where that is safe.
 func (t *transit) run() {
 	defer t.watchClient()()
-	ticket := t.gate.ticket(t.deadline)
+	ticket := t.ticket()
 	for {
 		s, err := t.gate.acquire(t.ctx, ticket)
 		if errors.Is(err, errGone) && t.aimAgain() {
-			ticket = t.gate.ticket(t.deadline)
+			ticket = t.ticket()
 			ticket.again = true
 			continue
 		}
@@ -111,6 +111,17 @@ func (t *transit) repeatable() bool {
 		return true
 	}
 	return t.r.Header.Get("Idempotency-Key") != "" || t.r.Header.Get("X-Idempotency-Key") != ""
+}
+
+// ticket is a place in the gate's queue. While a request waits there its
+// client's next one may have come, which hides from the server that the client
+// has left.
+func (t *transit) ticket() *ticket {
+	ticket := t.gate.ticket(t.deadline)
+	if nc, ok := t.r.Context().Value(clientConnKey{}).(net.Conn); ok && t.body == nil && t.r.ProtoMajor == 1 {
+		ticket.left = func() bool { return clientGone(nc) }
+	}
+	return ticket
 }
 
 // watchClient makes t.ctx end when the client leaves. Where the request has no
