@@ -93,9 +93,14 @@ func (c *command) Run(args []string) int {
 func (c *command) parse(args []string) ([]string, error) {
 	var rest []string
 	for len(args) > 0 {
-		if err := c.flags.Parse(args); err != nil {
+		err := c.flags.Parse(args)
+		if number, ok := negative(err); ok {
+			rest, args = append(rest, number), c.flags.Args()
+			continue
+		}
+		if err != nil {
 			c.json = c.json || hasFlag(args, "json")
-			return nil, wrongUse("%s", err)
+			return nil, flagFault(c.flags, err)
 		}
 		left := c.flags.Args()
 		if read := len(args) - len(left); read > 0 && args[read-1] == "--" {
@@ -248,7 +253,7 @@ func (c *command) Help() string {
 		if value != "" {
 			value = "=<" + strings.ToLower(value) + ">"
 		}
-		fmt.Fprintf(&text, "\n  -%s%s\n%s\n", f.Name, value, indent(wrap(about, 74), "    "))
+		fmt.Fprintf(&text, "\n  -%s%s\n%s\n", f.Name, value, indent(wrap(about+defaultText(f, about), 74), "    "))
 	})
 	exits := "0  it worked\n1  it did not; why is on standard error\n2  the command line is wrong; nothing was done\n130  interrupted"
 	if c.help.exits != "" {

@@ -46,7 +46,7 @@ func newDeployCommand(b *base) cli.Command {
 	c.flags.StringVar(&c.message, "message", "", "`Text` for the record: why.")
 	c.flags.Var(&c.check, "check-index", "Deploy only if the application's modify index is still `app=index`, as plan shows it; "+
 		"0: only if there is no such application. An index alone will do for a single application. May be repeated.")
-	c.flags.DurationVar(&c.timeout, "timeout", 10*time.Minute, "How `long` to wait for the applications to be healthy. The deploy goes on after it.")
+	c.flags.DurationVar(&c.timeout, "timeout", 10*time.Minute, "The `duration` to wait for the applications to be healthy. The deploy goes on after it.")
 	return c
 }
 

@@ -74,7 +74,7 @@ func newDevCommand(b *base) cli.Command {
 	f.IntVar(&o.Ports.Handle, "handle-port", 8001, "`Port` of the calls between deployments. When the default is taken, a free one.")
 	f.IntVar(&o.Ports.Nomad, "nomad-port", 4646, "`Port` of Nomad's API and UI. When the default is taken, a free one.")
 	f.IntVar(&o.Ports.Consul, "consul-port", 8500, "`Port` of Consul's API and UI. When the default is taken, a free one.")
-	f.DurationVar(&o.Timeout, "timeout", 10*time.Minute, "How `long` to wait for the applications to be healthy.")
+	f.DurationVar(&o.Timeout, "timeout", 10*time.Minute, "The `duration` to wait for the applications to be healthy.")
 	return c
 }
 

@@ -32,8 +32,8 @@ func newProxyCommand(b *base) cli.Command {
 		exits:    "0  stopped by a signal, with every request finished\n1  it could not start or go on, or had to cut requests off; why is on standard error\n2  the command line is wrong; nothing was done",
 	})}
 	c.flags.StringVar(&c.config, "config", "", "`file` of HCL with the configuration.")
-	c.flags.DurationVar(&c.drain, "drain-timeout", 30*time.Second, "How `long` requests may take to finish after SIGTERM.")
-	c.flags.DurationVar(&c.notice, "drain-notice", 5*time.Second, "How `long` of that /-/healthz says 503, while requests are still taken, so that a load balancer sends none when the port closes.")
+	c.flags.DurationVar(&c.drain, "drain-timeout", 30*time.Second, "The `duration` that requests may take to finish after SIGTERM.")
+	c.flags.DurationVar(&c.notice, "drain-notice", 5*time.Second, "The `duration` of that in which /-/healthz says 503, while requests are still taken, so that a load balancer sends none when the port closes.")
 	c.maxArgs, c.run = 0, c.serve
 	return c
 }

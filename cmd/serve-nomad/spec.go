@@ -178,9 +178,29 @@ func (c *command) readFiles(names []string) ([]appspec.SourceFile, error) {
 	return files, nil
 }
 
-// readFile reads a file that a person named, and a little more than Parse
-// takes, so that Parse can say that it is too large.
+// readFile reads a file that a person named. What blocks, such as a terminal or a
+// pipe that nobody writes to, is given up when the command is interrupted.
 func (c *command) readFile(name string) ([]byte, error) {
+	type result struct {
+		body []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		body, err := c.readSource(name)
+		done <- result{body, err}
+	}()
+	select {
+	case r := <-done:
+		return r.body, r.err
+	case <-c.ctx.Done():
+		return nil, c.ctx.Err()
+	}
+}
+
+// readSource reads a little more than Parse takes, so that Parse can say that it
+// is too large.
+func (c *command) readSource(name string) ([]byte, error) {
 	const limit = appspec.MaxFileSize + 1
 	if name == stdinName {
 		body, err := io.ReadAll(io.LimitReader(c.stdin, limit))
