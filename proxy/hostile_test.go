@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -258,4 +259,74 @@ func TestTunnelWhoseClientReadsNothing(t *testing.T) {
 	})}}.view(), func(c *Config) { c.ClientStall = 100 * time.Millisecond })
 	open(t, r, "")
 	r.waitIdle(t)
+}
+
+// breaksOff says whether an answer begins in order and has not all of its body:
+// the client may be cut off then.
+func breaksOff(answer []byte) bool {
+	br := bufio.NewReader(bytes.NewReader(answer))
+	for {
+		res, err := http.ReadResponse(br, nil)
+		if err != nil {
+			return false
+		}
+		if res.StatusCode >= 200 {
+			_, err := io.Copy(io.Discard, res.Body)
+			return err != nil
+		}
+	}
+}
+
+// FuzzReplica has a replica answer with anything and then close. Whatever it is,
+// the client gets an answer in HTTP and the slot is free again.
+func FuzzReplica(f *testing.F) {
+	for _, seed := range []string{
+		"", "\n", "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 103 Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nraw", "HTTP/1.0 999 X\r\nA : b\r\n\r\n", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	} {
+		f.Add([]byte(seed), false)
+		f.Add([]byte(seed), true)
+	}
+	answers := make(chan []byte, 1)
+	address := rawReplica(f, func(nc net.Conn, br *bufio.Reader) {
+		if _, _, ok := readRequest(br); ok {
+			select {
+			case answer := <-answers:
+				_, _ = nc.Write(answer)
+			default: // sent again
+			}
+		}
+	})
+	r := start(f, app{ongoing: 1, queued: -1, addresses: []string{address}}.view())
+	f.Fuzz(func(t *testing.T, answer []byte, post bool) {
+		select {
+		case <-answers:
+		default:
+		}
+		answers <- answer
+		request := "GET /app HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+		if post {
+			request = "POST /app HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody"
+		}
+		nc := dial(t, r.addr)
+		if _, err := io.WriteString(nc, request); err != nil {
+			t.Fatal(err)
+		}
+		br := bufio.NewReader(nc)
+		for {
+			res, err := http.ReadResponse(br, nil)
+			if err != nil && !breaksOff(answer) {
+				t.Fatalf("no answer to the client after %q: %v", answer, err)
+			}
+			if err != nil {
+				break
+			}
+			if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
+				break
+			}
+		}
+		nc.Close()
+		r.waitIdle(t)
+	})
 }
