@@ -168,7 +168,7 @@ func (c *command) report(body api.ErrorResponse, err error) {
 		c.errorf("%s %s: %s; %s %s -help shows how it is used", program, c.name, body.Error, program, c.name)
 		return
 	}
-	c.errorf("Error: %s", body.Error)
+	c.errorf("Error: %s", strings.ReplaceAll(body.Error, "\n", "\n  "))
 	for _, f := range body.Faults {
 		c.errorf("  %s: %s", f.Path, f.Message)
 	}

@@ -7,10 +7,14 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/hashicorp/hcl/v2/hclsimple"
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/gohcl"
+	"github.com/hashicorp/hcl/v2/hclparse"
 )
 
 // config is the file that `serve-nomad server` and `serve-nomad proxy` read:
@@ -100,23 +104,63 @@ func defaultConfig() *config {
 	}
 }
 
-// readConfig reads the named file over the defaults; "" is no file.
+// readConfig reads the named file over the defaults; "" is no file. The error
+// says every fault, each in a line.
 func readConfig(path string) (*config, error) {
 	c := defaultConfig()
-	if path != "" {
-		src, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("read the configuration: %w", err)
-		}
-		name := path
-		if !strings.HasSuffix(name, ".hcl") && !strings.HasSuffix(name, ".json") {
-			name += ".hcl"
-		}
-		if err := hclsimple.Decode(name, src, nil, c); err != nil {
-			return nil, err
-		}
+	if path == "" {
+		return c, c.complete()
 	}
-	return c, c.complete()
+	src, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	body, diags := parseConfig(path, src)
+	if diags.HasErrors() {
+		return nil, configFaults(path, diags) // what follows from half a file is no help
+	}
+	faults := []error{configFaults(path, gohcl.DecodeBody(body, nil, c)), c.complete()}
+	return c, errors.Join(faults...)
+}
+
+func parseConfig(path string, src []byte) (hcl.Body, hcl.Diagnostics) {
+	parse := hclparse.NewParser().ParseHCL
+	if strings.HasSuffix(path, ".json") {
+		parse = hclparse.NewParser().ParseJSON
+	}
+	file, diags := parse(src, path)
+	if file == nil {
+		return nil, diags
+	}
+	return file.Body, diags
+}
+
+// configFaults is one error for each fault, with its line, up to a number that
+// people read.
+func configFaults(path string, diags hcl.Diagnostics) error {
+	const most = 20
+	var faults []error
+	diags = slices.Clone(diags)
+	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int { return cmp.Compare(faultLine(a), faultLine(b)) })
+	for _, d := range diags {
+		place := path
+		if d.Subject != nil {
+			place = fmt.Sprintf("%s:%d", path, faultLine(d))
+		}
+		if len(faults) == most {
+			faults = append(faults, fmt.Errorf("%s: and more", path))
+			break
+		}
+		faults = append(faults, fmt.Errorf("%s: %s: %s", place, d.Summary, d.Detail))
+	}
+	return errors.Join(faults...)
+}
+
+func faultLine(d *hcl.Diagnostic) int {
+	if d.Subject == nil {
+		return 0
+	}
+	return d.Subject.Start.Line
 }
 
 // complete derives what follows from other fields and finds every fault.
@@ -135,7 +179,7 @@ func (c *config) complete() error {
 		{"proxy.address", c.Proxy.Address},
 		{"proxy.handle_address", c.Proxy.HandleAddress},
 	} {
-		if _, _, err := net.SplitHostPort(a.value); err != nil {
+		if !hostPort(a.value) {
 			faults = append(faults, fmt.Errorf("%s = %q: want host:port, such as 127.0.0.1:8265", a.field, a.value))
 		}
 	}
@@ -161,22 +205,62 @@ func (c *config) complete() error {
 		c.Raft.Peers = append(c.Raft.Peers, c.Raft.Advertise)
 	}
 	if n := c.Raft.BootstrapExpect; n > 1 && len(c.Raft.Peers) < n {
-		faults = append(faults, fmt.Errorf("raft.peers names %d servers, fewer than bootstrap_expect = %d: name every server's Raft address", len(c.Raft.Peers), n))
+		faults = append(faults, fmt.Errorf("raft.peers names %s, fewer than bootstrap_expect = %d: name every server's Raft address", plural(len(c.Raft.Peers), "server"), n))
 	}
+	return errors.Join(append(faults, c.wrongWords(), c.Jobs.parse())...)
+}
+
+// wrongWords finds what is there but means nothing.
+func (c *config) wrongWords() error {
+	var faults []error
+	if hclog.LevelFromString(c.LogLevel) == hclog.NoLevel {
+		faults = append(faults, fmt.Errorf("log_level = %q: want trace, debug, info, warn, error or off", c.LogLevel))
+	}
+	for _, peer := range c.Raft.Peers {
+		if !hostPort(peer) {
+			faults = append(faults, fmt.Errorf("raft.peers: %q: want host:port, such as 10.0.0.5:8266", peer))
+		}
+	}
+	if c.Consul.Prefix == "" {
+		faults = append(faults, errors.New("consul.prefix is empty: name a folder of Consul's KV, or leave it out"))
+	}
+	if c.Jobs.NodePool == "" {
+		faults = append(faults, errors.New("jobs.node_pool is empty: name a node pool, or leave it out"))
+	}
+	if len(c.Jobs.Datacenters) == 0 {
+		faults = append(faults, errors.New(`jobs.datacenters is empty: name some, or ["*"] for all`))
+	}
+	return errors.Join(faults...)
+}
+
+// parse reads the durations.
+func (c *jobsConfig) parse() error {
+	var faults []error
 	for _, d := range []struct {
 		field, value string
+		least        time.Duration
 		into         *time.Duration
 	}{
-		{"jobs.shutdown_delay", c.Jobs.ShutdownDelay, &c.Jobs.shutdownDelay},
-		{"jobs.progress_deadline", c.Jobs.ProgressDeadline, &c.Jobs.progressDeadline},
+		{"jobs.shutdown_delay", c.ShutdownDelay, 0, &c.shutdownDelay},
+		{"jobs.progress_deadline", c.ProgressDeadline, time.Second, &c.progressDeadline},
 	} {
 		v, err := time.ParseDuration(d.value)
-		if err != nil || v < 0 {
-			faults = append(faults, fmt.Errorf("%s = %q: want a duration, such as 3s", d.field, d.value))
+		if err != nil || v < d.least {
+			faults = append(faults, fmt.Errorf("%s = %q: want a duration from %s, such as 30s", d.field, d.value, d.least))
 		}
 		*d.into = v
 	}
 	return errors.Join(faults...)
+}
+
+// hostPort says whether address is a host, or none, and the number of a port.
+func hostPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // loopback says whether only this machine reaches address.

@@ -63,7 +63,7 @@ func (c *serversCommand) servers(ctx context.Context, _ []string) error {
 		c.printf("%s", table([]string{"ID", "Raft Address", "Role", "Voter", "Answers"}, rows))
 	}
 	if !led {
-		c.errorf("No server leads: an election is under way, or fewer than half of the servers are up.")
+		c.errorf("No server leads: an election is under way, fewer than half of the servers are up, or they cannot write to their data_dir, which their logs would say.")
 		return exitWith(exitError)
 	}
 	return nil
