@@ -125,7 +125,8 @@ func refusalCode(code raftstate.ErrorCode) Code {
 }
 
 const noLeaderText = "no server leads at the moment, so nothing was done: an election is under way, " +
-	"or fewer than half of the servers are up; what runs goes on serving (add ?stale to read what this server knew last)"
+	"fewer than half of the servers are up, or they cannot write to their data_dir, which their logs would say; " +
+	"what runs goes on serving (?stale, or -stale on a command line, reads what this server knew last)"
 
 // writeError answers with err.
 func writeError(w http.ResponseWriter, err error) {
