@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -65,10 +66,10 @@ func newGate(application, deployment string) *gate {
 // has to be sent again.
 type ticket struct {
 	seq      uint64
-	deadline time.Time   // zero: none
-	again    bool        // it has been let in before: the queue's limit no longer applies
-	avoid    string      // replica that failed it
-	left     func() bool // asked now and then while it waits: whether its client is gone; nil: ctx says it all
+	deadline time.Time // zero: none
+	again    bool      // it has been let in before: the queue's limit no longer applies
+	avoid    string    // replica that failed it
+	client   net.Conn  // looked at now and then while it waits: the client may have left; nil: ctx says it all
 }
 
 func (g *gate) ticket(deadline time.Time) *ticket {
@@ -125,7 +126,7 @@ func (g *gate) wait(ctx context.Context, t *ticket, w *waiter) (*slot, error) {
 		defer timer.Stop()
 		late = timer.C
 	}
-	if t.left != nil {
+	if t.client != nil {
 		ticker := time.NewTicker(clientCheckInterval)
 		defer ticker.Stop()
 		look = ticker.C
@@ -140,7 +141,7 @@ func (g *gate) wait(ctx context.Context, t *ticket, w *waiter) (*slot, error) {
 		case <-late:
 			err = errDeadline
 		case <-look:
-			if t.left() {
+			if clientGone(t.client) {
 				err = errClientGone
 			}
 		}

@@ -119,7 +119,7 @@ func (t *transit) repeatable() bool {
 func (t *transit) ticket() *ticket {
 	ticket := t.gate.ticket(t.deadline)
 	if nc, ok := t.r.Context().Value(clientConnKey{}).(net.Conn); ok && t.body == nil && t.r.ProtoMajor == 1 {
-		ticket.left = func() bool { return clientGone(nc) }
+		ticket.client = nc
 	}
 	return ticket
 }
