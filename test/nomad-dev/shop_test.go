@@ -192,15 +192,22 @@ const loadRate = 100
 // startLoad sends requests round robin to every proxy until stopped.
 func (s *shop) startLoad() *load {
 	s.t.Helper()
+	return s.startLoadOf(loadRate, func(i int) string {
+		if i%100 < 2 {
+			return "/shop/item?sleep=500ms"
+		}
+		return "/shop/item"
+	})
+}
+
+// startLoadOf is startLoad with a rate of its own, and a path for each request.
+func (s *shop) startLoadOf(rate int, path func(i int) string) *load {
+	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{stop: cancel, versions: map[string]int{}}
 	s.t.Cleanup(l.end)
-	var urls []string
-	for _, p := range s.Proxies {
-		urls = append(urls, p.URL()+"/shop/item")
-	}
 	l.done.Go(func() {
-		tick := time.NewTicker(time.Second / loadRate)
+		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
 		for i := 0; ; i++ {
 			select {
@@ -208,10 +215,7 @@ func (s *shop) startLoad() *load {
 				return
 			case <-tick.C:
 			}
-			url := urls[i%len(urls)]
-			if i%100 < 2 {
-				url += "?sleep=500ms"
-			}
+			url := s.Proxies[i%len(s.Proxies)].URL() + path(i)
 			l.done.Go(func() { l.one(url) })
 		}
 	})

@@ -13,6 +13,10 @@ variable "crash" {
   type    = string
   default = ""
 }
+variable "loads" {
+  type    = string
+  default = "0s"
+}
 variable "memory" {
   type    = string
   default = "64MiB"
@@ -49,6 +53,7 @@ application "shop" {
       env {
         VERSION = var.version
         CRASH   = var.crash
+        LOADS   = var.loads
       }
     }
 

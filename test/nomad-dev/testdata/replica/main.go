@@ -20,9 +20,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, "no such model: "+os.Getenv("CRASH"))
 		os.Exit(3)
 	}
+	if path := os.Getenv("CRASH_IF"); path != "" {
+		if _, err := os.Stat(path); err == nil {
+			fmt.Fprintln(os.Stderr, "there is "+path)
+			os.Exit(3)
+		}
+	}
 	var ongoing, most atomic.Int64
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
+	started := time.Now()
+	loads, _ := time.ParseDuration(os.Getenv("LOADS"))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if time.Since(started) < loads {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		now := ongoing.Add(1)
 		defer ongoing.Add(-1)
@@ -30,6 +42,12 @@ func main() {
 		}
 		if d, err := time.ParseDuration(r.URL.Query().Get("sleep")); err == nil {
 			time.Sleep(d)
+		}
+		if handle := os.Getenv("SERVE_HANDLE_" + r.URL.Query().Get("call")); handle != "" {
+			if err := call(r.Context(), handle); err != nil {
+				http.Error(w, err.Error(), http.StatusBadGateway)
+				return
+			}
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{
@@ -52,4 +70,21 @@ func main() {
 		os.Exit(1)
 	}
 	<-stopped
+}
+
+// call asks another deployment for something.
+func call(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return nil
 }
