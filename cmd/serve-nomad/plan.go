@@ -68,7 +68,11 @@ func planText(answer api.PlanResponse, words []string) string {
 		case api.ActionCreate:
 			fmt.Fprintf(&out, "+ application %q is new\n", a.Name)
 		case api.ActionUpdate:
-			fmt.Fprintf(&out, "~ application %q changes\n", a.Name)
+			what := "changes"
+			if len(a.Changes) == 0 {
+				what = "is the same, but its last deploy failed: another one tries again"
+			}
+			fmt.Fprintf(&out, "~ application %q %s\n", a.Name, what)
 		default:
 			fmt.Fprintf(&out, "  application %q stays as it is\n", a.Name)
 		}

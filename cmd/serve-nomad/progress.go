@@ -50,7 +50,7 @@ func (p *progress) draw(outcomes []outcome) {
 		for _, d := range wanted(o.status) {
 			block.WriteString("    " + deploymentLine(d) + "\n")
 			lines++
-			if reason := missingReason(d); reason != "" {
+			if reason := missingReason(d, time.Now()); reason != "" {
 				block.WriteString("      " + reason + "\n")
 				lines++
 			}
@@ -65,7 +65,7 @@ func (p *progress) changes(outcomes []outcome) {
 	for _, o := range outcomes {
 		for _, d := range wanted(o.status) {
 			line := deploymentLine(d)
-			if reason := missingReason(d); reason != "" {
+			if reason := missingReason(d, time.Now()); reason != "" {
 				line += " (" + reason + ")"
 			}
 			if p.last[d.JobID] != line {
@@ -124,10 +124,33 @@ func deploymentLine(d reconcile.DeploymentStatus) string {
 	return fmt.Sprintf("%s %s: %s", d.Name, d.Version, counts(d))
 }
 
-// missingReason says why replicas are missing, "" when none are.
-func missingReason(d reconcile.DeploymentStatus) string {
-	if d.Healthy >= d.Target {
-		return ""
+// checkPatience is how long a replica may run before it is worth saying that its
+// health check does not pass.
+const checkPatience = 10 * time.Second
+
+// missingReason says why replicas are missing, "" when none are or when it is too
+// early to say.
+func missingReason(d reconcile.DeploymentStatus, now time.Time) string {
+	if d.Healthy >= d.Target || d.Reason != "" {
+		return printable(d.Reason)
 	}
-	return printable(d.Reason)
+	for _, r := range d.Replicas {
+		if r.Status == reconcile.ReplicaRunning && !r.Healthy && r.Address != "" && now.Sub(r.CreatedAt) > checkPatience {
+			return fmt.Sprintf("replica %s runs, but its health check at %s does not pass", short(r.ID), printable(r.Address))
+		}
+	}
+	return ""
+}
+
+// missingReasons is missingReason of an application.
+func missingReasons(s reconcile.ApplicationStatus, now time.Time) string {
+	if s.Reason != "" {
+		return s.Reason
+	}
+	for _, d := range s.Deployments {
+		if reason := missingReason(d, now); reason != "" {
+			return d.Name + ": " + reason
+		}
+	}
+	return ""
 }

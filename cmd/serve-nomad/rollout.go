@@ -158,8 +158,8 @@ func orSomebody(by string) string {
 
 func (f *rolloutFollower) unfinished(o outcome) string {
 	why := ""
-	if o.status.Reason != "" {
-		why = " (" + o.status.Reason + ")"
+	if reason := missingReasons(o.status, time.Now()); reason != "" {
+		why = " (" + reason + ")"
 	}
 	return fmt.Sprintf("application %q is not healthy yet after %s%s; the deploy goes on at the server: serve-nomad status %s",
 		o.name, brief(time.Since(f.started)), why, o.name)
@@ -204,6 +204,9 @@ func (f *rolloutFollower) logTail(ctx context.Context, application, deployment, 
 		text, err := f.readLog(ctx, api.LogQuery{
 			Application: application, Deployment: deployment, Replica: replica, Stream: stream, Tail: logTailLines,
 		})
+		if api.CodeNotFound.Is(err) {
+			continue // it never started, so it wrote nothing
+		}
 		if err != nil {
 			lines = append(lines, "  its "+stream+" cannot be read: "+err.Error())
 			continue

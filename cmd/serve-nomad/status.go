@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -44,7 +45,7 @@ func (c *statusCommand) status(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		c.showAll(list)
+		c.showAll(list, time.Now())
 		return nil
 	}
 	app, _, err := client.Application(ctx, args[0], query)
@@ -55,7 +56,7 @@ func (c *statusCommand) status(ctx context.Context, args []string) error {
 	return nil
 }
 
-func (c *statusCommand) showAll(list []reconcile.ApplicationStatus) {
+func (c *statusCommand) showAll(list []reconcile.ApplicationStatus, now time.Time) {
 	if c.json {
 		c.printJSON(list)
 		return
@@ -69,7 +70,7 @@ func (c *statusCommand) showAll(list []reconcile.ApplicationStatus) {
 		healthy, target := servingReplicas(a)
 		rows = append(rows, []string{
 			a.Name, string(a.Status), a.RoutePrefix, versionCell(a),
-			strconv.Itoa(countDeployments(a)), fmt.Sprintf("%d/%d", healthy, target), a.Reason,
+			strconv.Itoa(countDeployments(a)), fmt.Sprintf("%d/%d", healthy, target), missingReasons(a, now),
 		})
 	}
 	c.printf("%s", table([]string{"Name", "Status", "Route", "Version", "Deployments", "Healthy", "Reason"}, rows))
@@ -116,7 +117,7 @@ func (c *statusCommand) showOne(a reconcile.ApplicationStatus, now time.Time) {
 	c.printf("%s", pairs([][2]string{
 		{"Name", a.Name},
 		{"Status", string(a.Status)},
-		{"Reason", a.Reason},
+		{"Reason", missingReasons(a, now)},
 		{"Route", a.RoutePrefix},
 		{"Ingress", a.Ingress},
 		{"Version", versionCell(a)},
@@ -125,18 +126,18 @@ func (c *statusCommand) showOne(a reconcile.ApplicationStatus, now time.Time) {
 		{"Message", a.Message},
 		{"Modify Index", strconv.FormatUint(a.ModifyIndex, 10)},
 	}))
-	c.printf("\nDeployments\n%s", deploymentTable(a))
+	c.printf("\nDeployments\n%s", deploymentTable(a, now))
 	if replicas := c.replicaTable(a, now); replicas != "" {
 		c.printf("\nReplicas\n%s", replicas)
 	}
 }
 
-func deploymentTable(a reconcile.ApplicationStatus) string {
+func deploymentTable(a reconcile.ApplicationStatus, now time.Time) string {
 	var rows [][]string
 	for _, d := range a.Deployments {
 		rows = append(rows, []string{
 			d.Name, d.Version, string(d.Status), trafficCell(d), strconv.Itoa(d.Target), strconv.Itoa(d.Healthy),
-			strconv.Itoa(d.Starting), strconv.Itoa(d.Unplaced), strconv.Itoa(d.Failed), d.Reason,
+			strconv.Itoa(d.Starting), strconv.Itoa(d.Unplaced), strconv.Itoa(d.Failed), cmp.Or(d.Reason, missingReason(d, now)),
 		})
 	}
 	return table([]string{"Deployment", "Version", "Status", "Traffic", "Target", "Healthy", "Starting", "Unplaced", "Failed", "Reason"}, rows)
