@@ -20,19 +20,17 @@ func (w sight) route(clusterID string, app *raftstate.Application) routes.Route 
 		return want
 	}
 	for _, name := range slices.Sorted(maps.Keys(have.Deployments)) {
-		if _, asked := want.Deployments[name]; !asked && w.called(clusterID, app, name, have.Deployments[name].Version) {
+		if _, asked := want.Deployments[name]; !asked && w.called(clusterID, app, name) {
 			want.Deployments[name] = have.Deployments[name]
 		}
 	}
 	return want
 }
 
-// called says whether replicas that are on their way out may still call that
-// version of a deployment. While Nomad is not known they may.
-func (w sight) called(clusterID string, app *raftstate.Application, deployment, version string) bool {
-	if version == "" {
-		return false
-	}
+// called says whether replicas that are on their way out may still call a
+// deployment: of any version, for calls go by name. While Nomad is not known
+// they may.
+func (w sight) called(clusterID string, app *raftstate.Application, deployment string) bool {
 	if !w.NomadKnown {
 		return true
 	}
@@ -41,9 +39,6 @@ func (w sight) called(clusterID string, app *raftstate.Application, deployment, 
 		needed[n.jobID()] = true
 	}
 	for _, h := range app.History {
-		if h.Version.Hashes[deployment] != version {
-			continue
-		}
 		for _, d := range h.Version.Spec.Deployments {
 			id := jobspec.JobID(app.Name, d.Name, h.Version.Hashes[d.Name])
 			if slices.Contains(d.Handles, deployment) && !needed[id] && w.lives(clusterID, id) {
