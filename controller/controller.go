@@ -64,7 +64,9 @@ type Controller struct {
 	log  hclog.Logger
 	view *viewer
 
-	looked time.Time // when the loop last looked
+	// The loop's own.
+	looked  time.Time // when it last looked
+	repeats repeats
 }
 
 // Pauses of the loop. After a pass it waits at least minPause, so that a burst
@@ -99,7 +101,7 @@ func New(cfg Config) *Controller {
 	if cfg.Conflict == nil {
 		cfg.Conflict = func(error) bool { return false }
 	}
-	return &Controller{cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State())}
+	return &Controller{cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State()), repeats: repeats{}}
 }
 
 // Run publishes a new View after each change of State, until ctx ends.
@@ -168,6 +170,9 @@ func (c *Controller) initCluster(ctx context.Context) error {
 // errPlanOld ends a pass whose plan is too old to go on with.
 var errPlanOld = errors.New("the plan is old; looking again")
 
+// errNotLasting is a step that is not done now because it did not last.
+var errNotLasting = errors.New("the step did not last and waits")
+
 // pass looks once, does what is due, and says how long the look took. An error
 // means that something is to be tried again soon.
 func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
@@ -181,6 +186,7 @@ func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
 	c.publish(before, world, now)
 
 	plan := reconcile.Diff(c.cfg.Raft.State(), world, now, c.cfg.Settings)
+	c.repeats.keep(plan)
 	for i, step := range plan.Steps {
 		if i > 0 && time.Since(began) > planLimit {
 			// Thousands of steps, or some that hang: by now people may have
@@ -241,6 +247,10 @@ func (c *Controller) since(before, world *reconcile.World) time.Time {
 
 // execute does one step, if this server still leads.
 func (c *Controller) execute(ctx context.Context, step reconcile.Step) error {
+	name := step.String()
+	if c.repeats.wait(name, time.Now()) {
+		return errNotLasting
+	}
 	ctx, cancel := context.WithTimeout(ctx, stepLimit)
 	defer cancel()
 	if err := c.cfg.Raft.VerifyLeader(ctx); err != nil {
@@ -249,12 +259,15 @@ func (c *Controller) execute(ctx context.Context, step reconcile.Step) error {
 	err := c.act(ctx, step)
 	switch {
 	case err == nil:
-		c.log.Info("step done", "step", step.String())
+		c.log.Info("step done", "step", name)
+		if gap := c.repeats.done(name, time.Now()); gap > 0 {
+			c.log.Warn("a step does not last: something undoes it, or does not take it", "step", name, "not_before", gap)
+		}
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 	case c.cfg.Conflict(err):
-		c.log.Debug("the world moved since it was seen; looking again", "step", step.String(), "error", err)
+		c.log.Debug("the world moved since it was seen; looking again", "step", name, "error", err)
 	default:
-		c.log.Warn("step not done; it is tried again", "step", step.String(), "error", err)
+		c.log.Warn("step not done; it is tried again", "step", name, "error", err)
 	}
 	return err
 }

@@ -103,6 +103,7 @@ func TestLead(t *testing.T) {
 			time.Sleep(5 * time.Second) // fake
 			f.propose(t, raftstate.Command{ID: "s", Delete: &raftstate.Delete{Application: "shop"}})
 			time.Sleep(5 * time.Minute) // fake
+			synctest.Wait()
 			for id, job := range f.world.Jobs {
 				if job.Application == "shop" {
 					t.Errorf("job %s was made long after its application was deleted", id)
@@ -110,6 +111,28 @@ func TestLead(t *testing.T) {
 			}
 			if n := len(f.world.Jobs); n != 20 {
 				t.Errorf("%d jobs", n)
+			}
+		})
+	})
+
+	t.Run("a step that does not last is not done without end", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, _ := lead(t)
+			f.mu.Lock()
+			f.deaf = true
+			f.mu.Unlock()
+			f.propose(t, deploy("v1"))
+			time.Sleep(time.Hour) // fake
+			if n := f.calls(); n < 60 || n > 200 {
+				t.Errorf("%d writes in an hour of two steps that have no effect", n)
+			}
+			f.mu.Lock()
+			f.deaf = false
+			f.mu.Unlock()
+			time.Sleep(2 * time.Minute) // fake
+			synctest.Wait()
+			if len(f.world.Jobs) != 1 || len(f.world.Routes) != 1 {
+				t.Errorf("%d jobs and %d routes once writes have an effect", len(f.world.Jobs), len(f.world.Routes))
 			}
 		})
 	})
@@ -239,6 +262,7 @@ type fake struct {
 	crashAt  int
 	crash    func()
 	ids      int
+	deaf     bool          // writes to Nomad and Consul have no effect
 	slow     time.Duration // how long a write to Nomad or Consul takes
 	slowLook time.Duration // how long a look at Nomad takes
 	looks    int
@@ -389,7 +413,9 @@ func (f *fake) write(ctx context.Context, s reconcile.Step) error {
 	if err := f.count(); err != nil {
 		return err
 	}
-	_, f.world = reconcile.Simulate(f.state, f.world, time.Now(), s)
+	if !f.deaf {
+		_, f.world = reconcile.Simulate(f.state, f.world, time.Now(), s)
+	}
 	f.tick(f.wake)
 	f.tick(f.updates)
 	return nil

@@ -117,6 +117,9 @@ func (d *differ) route(app *raftstate.Application, want routes.Route) bool {
 	case exists && reflect.DeepEqual(have, want):
 		return true
 	}
+	if _, taken := d.world.holder(d.state.ClusterID, app.Name, want.RoutePrefix); taken {
+		return false // Summarise says so
+	}
 	reason := "the application has no route yet"
 	if exists {
 		reason = fmt.Sprintf("version %d takes the traffic, or what it consists of changed", app.Serving.Number)

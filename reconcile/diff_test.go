@@ -10,6 +10,7 @@ import (
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
+	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 // kinds names the steps of a plan by what they do.
@@ -105,6 +106,19 @@ func TestDiff(t *testing.T) {
 		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
 		if !strings.Contains(s.Deployments[0].Reason+s.Reason, "another serve-nomad cluster") && s.Status != reconcile.Healthy {
 			t.Errorf("status says %+v", s)
+		}
+	})
+
+	t.Run("a route prefix that another cluster has is left to it, and named", func(t *testing.T) {
+		c := newCluster()
+		c.world.Routes["stall"] = routes.Route{ClusterID: "another", Application: "stall", RoutePrefix: "/shop"}
+		c.command(t, deploy(shop))
+		if got := kinds(c.pass(t)); got != "register" {
+			t.Errorf("got %q", got)
+		}
+		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		if s.Status != reconcile.Unhealthy || !strings.Contains(s.Reason, `application "stall" of another serve-nomad cluster (another)`) {
+			t.Errorf("status: %s, %s", s.Status, s.Reason)
 		}
 	})
 

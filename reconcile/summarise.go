@@ -160,6 +160,7 @@ func deploymentHealth(w sight, app *raftstate.Application, n need, d DeploymentS
 
 func applicationHealth(state *raftstate.State, w sight, app *raftstate.Application, list []DeploymentStatus) (Health, string) {
 	route, routed := w.Routes[app.Name]
+	holder, taken := w.holder(state.ClusterID, app.Name, app.Serving.Spec.RoutePrefix)
 	switch {
 	case app.Deleting:
 		return Deleting, "its replicas are stopping"
@@ -167,6 +168,9 @@ func applicationHealth(state *raftstate.State, w sight, app *raftstate.Applicati
 		return Unknown, cmp.Or(w.NomadError, w.ConsulError)
 	case routed && route.ClusterID != state.ClusterID:
 		return Unhealthy, fmt.Sprintf("its route in Consul belongs to another serve-nomad cluster (%s)", route.ClusterID)
+	case !routed && taken:
+		return Unhealthy, fmt.Sprintf("route_prefix %q belongs to application %q of another serve-nomad cluster (%s) in Consul KV: delete that entry if the cluster is gone",
+			holder.RoutePrefix, holder.Application, holder.ClusterID)
 	case app.Rollout.Status == raftstate.RolloutRunning:
 		return Deploying, firstReason(list)
 	case app.Rollout.Status == raftstate.RolloutSuccessful && !reflect.DeepEqual(route, w.route(state.ClusterID, app)):

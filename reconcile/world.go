@@ -84,10 +84,14 @@ type sight struct {
 	*World
 	replicas  map[string][]Replica                  // by job id
 	endpoints map[string]map[string]routes.Endpoint // by job id, by replica
+	holders   map[string][]routes.Route             // by route prefix
 }
 
 func see(w *World) sight {
-	s := sight{World: w, replicas: map[string][]Replica{}, endpoints: map[string]map[string]routes.Endpoint{}}
+	s := sight{World: w, replicas: map[string][]Replica{}, endpoints: map[string]map[string]routes.Endpoint{}, holders: map[string][]routes.Route{}}
+	for _, r := range w.Routes {
+		s.holders[r.RoutePrefix] = append(s.holders[r.RoutePrefix], r)
+	}
 	for _, r := range w.Replicas {
 		s.replicas[r.JobID] = append(s.replicas[r.JobID], r)
 	}
@@ -99,4 +103,15 @@ func see(w *World) sight {
 		s.endpoints[id][e.Replica] = e
 	}
 	return s
+}
+
+// holder returns the route of another cluster's application that has prefix. A
+// second one with the same prefix would be ignored by every reader.
+func (w sight) holder(clusterID, application, prefix string) (routes.Route, bool) {
+	for _, r := range w.holders[prefix] {
+		if r.ClusterID != clusterID && r.Application != application {
+			return r, true
+		}
+	}
+	return routes.Route{}, false
 }
