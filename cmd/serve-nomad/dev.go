@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/cli"
+	"github.com/posener/complete"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
 )
@@ -61,7 +62,7 @@ func newDevCommand(b *base) cli.Command {
 			"1  it did not work; why is on standard error; dev status: none runs\n" +
 			"2  the command line is wrong; nothing was done\n130  interrupted before everything ran",
 	})}
-	c.args = predictSpecs()
+	c.args = complete.PredictOr(complete.PredictSet("stop", "status", "prepare"), predictSpecs())
 	c.run = c.dispatch
 	c.spec.register(c.flags)
 	o, f := &c.options, c.flags

@@ -27,7 +27,7 @@ func openDevFolder(b *base, name string) (devFolder, error) {
 	}
 	dir := filepath.Join(root, "serve-nomad", "dev", name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make the run folder: %w: XDG_STATE_HOME names another place", err)
+		return "", fmt.Errorf("make the run folder: %w: set XDG_STATE_HOME to a folder that you may write", err)
 	}
 	if resolved, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = resolved
