@@ -42,12 +42,28 @@ func (p *parser) decode(sc *scope, path string, block *hcl.Block, names fieldNam
 		schema.Blocks = append(schema.Blocks, hcl.BlockHeaderSchema{Type: name, LabelNames: []string{"name"}})
 	}
 	content, diags := block.Body.Content(schema)
+	suggestNearest(diags, names.attributes)
 	p.add(diags...)
 	p.put(path, block.DefRange)
 	for name, attr := range content.Attributes {
 		p.put(path+"."+name, attr.Expr.Range())
 	}
 	return &decoder{parser: p, scope: sc, path: path, at: block.DefRange, content: content}
+}
+
+// suggestNearest mends hcl's suggestions for arguments: hcl takes the first name
+// that is near, and to it gpus is as good as cpu.
+func suggestNearest(diags hcl.Diagnostics, names []string) {
+	for _, d := range diags {
+		var name string
+		plain, _, found := strings.Cut(d.Detail, " Did you mean \"")
+		if _, err := fmt.Sscanf(plain, "An argument named %q", &name); !found || err != nil {
+			continue
+		}
+		if near := nearest(name, names); near != "" {
+			d.Detail = plain + fmt.Sprintf(" Did you mean %q?", near)
+		}
+	}
 }
 
 // block returns the only block of a type, or nil.
