@@ -247,6 +247,38 @@ func TestRolloutFailure(t *testing.T) {
 		}
 	})
 
+	t.Run("a deployment that does not change may be short and holds nothing up", func(t *testing.T) {
+		two := application("shop", "a", "b")
+		two.Deployments[1].NumReplicas = 3
+		c := settled(t, deploy(two))
+		changed := application("shop", "a", "b")
+		changed.Deployments[1].NumReplicas = 3
+		changed.Deployments[0].Task.Config["command"] = "v2"
+		c.command(t, deploy(changed))
+		c.pass(t)
+		c.world.Endpoints = slices.DeleteFunc(slices.Clone(c.world.Endpoints), func(e routes.Endpoint) bool {
+			return e.Deployment == "b"
+		})
+		if got := kinds(c.pass(t)); got != "record" || c.state.Applications["shop"].Rollout.Status != raftstate.RolloutSuccessful {
+			t.Errorf("got %q, %+v", got, c.state.Applications["shop"].Rollout)
+		}
+	})
+
+	t.Run("the dead of an earlier rollout are not shown in the next", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(broken))
+		c.pass(t)
+		die(c, 5)
+		c.pass(t)
+		c.command(t, deploy(broken))
+		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		for _, d := range s.Deployments {
+			if d.Failed > 0 {
+				t.Errorf("%s: %d failed, %s", d.Name, d.Failed, d.Reason)
+			}
+		}
+	})
+
 	t.Run("one death is not the end", func(t *testing.T) {
 		c := settled(t, deploy(shop))
 		c.command(t, deploy(broken))

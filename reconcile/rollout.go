@@ -41,6 +41,9 @@ func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, str
 		}
 		s := d.world.deployment(d.state.ClusterID, d.settings, n)
 		target := app.Wanted.Replicas[n.deployment.Name]
+		if unchanged(app, n) {
+			continue
+		}
 		replicas += target
 		if s.Healthy < target && waiting == "" {
 			waiting = fmt.Sprintf("%s: %d of %d replicas pass", n.deployment.Name, s.Healthy, target)
@@ -58,12 +61,20 @@ func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, str
 	}
 	switch {
 	case waiting == "":
-		return raftstate.RolloutSuccessful, fmt.Sprintf("all %d replicas pass their health checks", replicas)
+		return raftstate.RolloutSuccessful, fmt.Sprintf("all %d replicas that it waited for pass their health checks", replicas)
 	case d.now.Sub(app.Rollout.StartedAt) >= deadline && d.now.Sub(d.world.Since) >= deadline:
 		return raftstate.RolloutFailed, fmt.Sprintf("not healthy within %s: %s", deadline, waiting)
 	default:
 		return raftstate.RolloutRunning, waiting
 	}
+}
+
+// unchanged says whether a rollout leaves n as it is: the same replicas serve
+// before and after, and no more of them. Such a deployment may be short of
+// replicas for reasons that the new version has nothing to do with.
+func unchanged(app *raftstate.Application, n need) bool {
+	name := n.deployment.Name
+	return app.RollingOut() && n.serving && app.Wanted.Replicas[name] <= app.Serving.Replicas[name]
 }
 
 // startFailures counts how often replicas of a job that were made since then

@@ -80,7 +80,9 @@ func (w sight) deployment(clusterID string, settings Settings, n need) Deploymen
 	}
 	endpoints := w.endpoints[d.JobID]
 	for _, r := range w.replicas[d.JobID] {
-		if r.Status == ReplicaStopped {
+		// The dead of an earlier rollout of the same version say nothing of
+		// this one.
+		if r.Status == ReplicaStopped || !r.Status.live() && r.CreatedAt.Before(n.app.Rollout.StartedAt) {
 			continue
 		}
 		e := endpoints[r.ID]
