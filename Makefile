@@ -14,7 +14,7 @@ test: unit e2e ## everything: unit tests, then the whole on real Nomad and Consu
 
 unit: ## unit, golden and property tests; no agents needed
 	$(GO) vet ./...
-	$(GO) test -race -shuffle=on ./...
+	$(GO) test -race -shuffle=on -p 4 ./... # most of them wait more than they compute
 	$(GO) test ./appspec
 
 e2e: ## tests on real agents; builds the pinned ones once when they are not on PATH
