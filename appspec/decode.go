@@ -60,7 +60,7 @@ func suggestNearest(diags hcl.Diagnostics, names []string) {
 		if _, err := fmt.Sscanf(plain, "An argument named %q", &name); !found || err != nil {
 			continue
 		}
-		if near := nearest(name, names); near != "" {
+		if near := Nearest(name, names); near != "" {
 			d.Detail = plain + fmt.Sprintf(" Did you mean %q?", near)
 		}
 	}

@@ -144,7 +144,7 @@ func (sc *scope) undefined(t hcl.Traversal) (cty.Value, hcl.Diagnostics) {
 	}
 	known := []string{"var", "local", "attr", "meta", "node", "env"}
 	detail := "There is nothing called " + quote(root) + " here."
-	if near := nearest(root, known); near != "" {
+	if near := Nearest(root, known); near != "" {
 		detail += " Did you mean " + quote(near) + "?"
 	} else {
 		detail += " Values are var.<name> and local.<name>; text is put in quotes; $${" + clip(root) + "} in a text stands for ${" + clip(root) + "} itself."

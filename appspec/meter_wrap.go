@@ -210,7 +210,7 @@ func undeclared(t hcl.Traversal, ctx *hcl.EvalContext) *hcl.Diagnostic {
 			return nil
 		}
 		detail := fmt.Sprintf("There is no %s %s in this file.", what, quote(step.Name))
-		if near := nearest(step.Name, slices.Sorted(maps.Keys(scope.Type().AttributeTypes()))); near != "" {
+		if near := Nearest(step.Name, slices.Sorted(maps.Keys(scope.Type().AttributeTypes()))); near != "" {
 			detail += fmt.Sprintf(" Did you mean %s.%s?", t.RootName(), near)
 		}
 		return errorAt(step.SrcRange, "Unknown "+what, "%s", detail)

@@ -92,7 +92,7 @@ func alreadyThere(what, name string) string {
 
 func unknownDeployment(name string, names []string) string {
 	message := fmt.Sprintf("There is no deployment %s in this application.", quote(name))
-	if near := nearest(name, names); near != "" {
+	if near := Nearest(name, names); near != "" {
 		message += fmt.Sprintf(" Did you mean deployment.%s?", near)
 	}
 	if len(names) > 0 {
@@ -101,8 +101,8 @@ func unknownDeployment(name string, names []string) string {
 	return message
 }
 
-// nearest returns the candidate that name was probably meant to be, or "".
-func nearest(name string, candidates []string) string {
+// Nearest returns the candidate that name was probably meant to be, or "".
+func Nearest(name string, candidates []string) string {
 	if len(name) > 2*maxName {
 		return ""
 	}

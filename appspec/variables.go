@@ -65,7 +65,7 @@ func (p *parser) unusedVars() {
 }
 
 func (p *parser) suggestVariable(name string) string {
-	if near := nearest(name, slices.Sorted(maps.Keys(p.used))); near != "" {
+	if near := Nearest(name, slices.Sorted(maps.Keys(p.used))); near != "" {
 		return " Did you mean " + quote(near) + "?"
 	}
 	return ""

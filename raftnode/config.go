@@ -8,6 +8,7 @@
 package raftnode
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -74,17 +75,17 @@ func DefaultTiming() Timing {
 func (t Timing) withDefaults() Timing {
 	d := DefaultTiming()
 	return Timing{
-		Heartbeat:         or(t.Heartbeat, d.Heartbeat),
-		Election:          or(t.Election, d.Election),
-		Lease:             or(t.Lease, d.Lease),
-		SnapshotInterval:  or(t.SnapshotInterval, d.SnapshotInterval),
-		SnapshotThreshold: or(t.SnapshotThreshold, d.SnapshotThreshold),
-		TrailingLogs:      or(t.TrailingLogs, d.TrailingLogs),
+		Heartbeat:         cmp.Or(t.Heartbeat, d.Heartbeat),
+		Election:          cmp.Or(t.Election, d.Election),
+		Lease:             cmp.Or(t.Lease, d.Lease),
+		SnapshotInterval:  cmp.Or(t.SnapshotInterval, d.SnapshotInterval),
+		SnapshotThreshold: cmp.Or(t.SnapshotThreshold, d.SnapshotThreshold),
+		TrailingLogs:      cmp.Or(t.TrailingLogs, d.TrailingLogs),
 	}
 }
 
 func (c Config) withDefaults() Config {
-	c.Bind = or(c.Bind, DefaultBind)
+	c.Bind = cmp.Or(c.Bind, DefaultBind)
 	c.Timing = c.Timing.withDefaults()
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
@@ -133,12 +134,4 @@ func checkAddress(address string) error {
 		return errors.New("a port that peers can reach is needed")
 	}
 	return nil
-}
-
-func or[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
 }

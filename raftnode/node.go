@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,7 +177,7 @@ func newNode(cfg Config, id string, fsm *raftstate.FSM, s stores) (_ *Node, err 
 func (n *Node) ID() string { return n.id }
 
 // Name returns this server's name for people.
-func (n *Node) Name() string { return or(n.cfg.Name, n.id) }
+func (n *Node) Name() string { return cmp.Or(n.cfg.Name, n.id) }
 
 // Address returns where peers reach this server.
 func (n *Node) Address() string { return n.cfg.Advertise }

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
 // The flag package gives its errors as text alone.
@@ -69,34 +71,13 @@ func valueWanted(f *flag.Flag) string {
 // nearestFlag returns the flag that differs from name by the fewest letters, when
 // those are few, or "".
 func nearestFlag(flags *flag.FlagSet, name string) string {
-	best, least := "", max(1, len(name)/3)+1
+	var known []string
 	flags.VisitAll(func(f *flag.Flag) {
-		if d := editDistance(name, f.Name); len(f.Name) > 1 && d < least {
-			best, least = f.Name, d
+		if len(f.Name) > 1 {
+			known = append(known, f.Name)
 		}
 	})
-	return best
-}
-
-// editDistance is Levenshtein's, over bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return appspec.Nearest(name, known)
 }
 
 // defaultText is the end of a flag's description: what it is when it is not
