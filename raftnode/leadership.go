@@ -222,7 +222,8 @@ func (n *Node) Leader() (id, address string) {
 // TransferLeadership hands leadership to another server, and returns once this
 // one no longer leads.
 func (n *Node) TransferLeadership(ctx context.Context) error {
-	if !n.IsLeader() {
+	s, _, _ := n.leadership.get()
+	if s == nil || !n.IsLeader() {
 		return ErrNotLeader
 	}
 	if !n.hasOtherVoter() {
@@ -239,7 +240,14 @@ func (n *Node) TransferLeadership(ctx context.Context) error {
 	if err != nil && !errors.Is(err, raft.ErrNotLeader) {
 		return fmt.Errorf("transfer leadership: %w", err)
 	}
-	return nil
+	// Raft answers once it has left off leading, which those who lead here
+	// learn a moment later.
+	select {
+	case <-s.ctx.Done():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // stepDown hands leadership on if it can, and says so if it cannot.
