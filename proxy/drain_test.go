@@ -91,8 +91,10 @@ func TestDrain(t *testing.T) {
 				t.Errorf("%s: %d, close %v", path, res.StatusCode, res.Close)
 			}
 		}
+		// The connections are answered, but the server takes a moment to close
+		// them, which is no longer given to it.
 		cancel()
-		if err := <-drained; err != nil {
+		if err := <-drained; err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	})
