@@ -19,22 +19,25 @@ const module = "github.com/serve-nomad/serve-nomad"
 var layers = map[string][]string{
 	// Words.
 	"appspec": {},
+	"loads":   {},
 	"routes":  {},
 
 	// Decisions and state: values in, values out.
+	"autoscale": {"appspec", "loads"},
 	"jobspec":   {"appspec"},
 	"raftstate": {"appspec"},
 	"reconcile": {"appspec", "jobspec", "raftstate", "routes"},
 
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
+	"metrics":   {},
 	"nomadjobs": {"jobspec", "reconcile"},
 	"raftnode":  {"raftstate"},
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
-	"api":        {"appspec", "raftstate", "reconcile"},
-	"controller": {"raftstate", "reconcile", "routes"},
-	"proxy":      {"routes"},
+	"api":        {"appspec", "autoscale", "loads", "raftstate", "reconcile"},
+	"controller": {"appspec", "autoscale", "loads", "raftstate", "reconcile", "routes"},
+	"proxy":      {"loads", "routes"},
 
 	// Wiring.
 	"cmd/serve-nomad": {"*"},
@@ -47,7 +50,7 @@ var layers = map[string][]string{
 
 // pure packages hold no effects, so they import nothing that can have one.
 var (
-	pure    = []string{"appspec", "routes", "jobspec", "raftstate", "reconcile"}
+	pure    = []string{"appspec", "autoscale", "loads", "routes", "jobspec", "raftstate", "reconcile"}
 	effects = []string{"context", "log", "log/slog", "net", "net/http", "os", "os/exec", "sync"}
 )
 

@@ -68,8 +68,10 @@ type HealthCheck struct {
 	Timeout Duration `json:"timeout"`
 }
 
-// Autoscaling is Ray Serve's autoscaling_config, field for field.
+// Autoscaling says how the number of replicas follows the load. The fields up
+// to Aggregation are Ray Serve's autoscaling_config, field for field.
 type Autoscaling struct {
+	Policy                string   `json:"policy"` // ray | kpa | external
 	MinReplicas           int      `json:"min_replicas"`
 	MaxReplicas           int      `json:"max_replicas"`
 	InitialReplicas       *int     `json:"initial_replicas,omitempty"` // nil: min_replicas
@@ -82,6 +84,55 @@ type Autoscaling struct {
 	LookBackPeriod        Duration `json:"look_back_period"` // 0: the present value
 	MetricsInterval       Duration `json:"metrics_interval"`
 	Aggregation           string   `json:"aggregation"` // mean | max | min
+
+	KPA       *KPA        `json:"kpa,omitempty"` // nil: defaults, if Policy is kpa
+	Schedules []*Schedule `json:"schedule,omitempty"`
+	Forecast  *Forecast   `json:"forecast,omitempty"` // nil: none
+	Metric    *Metric     `json:"metric,omitempty"`   // nil: requests alone
+}
+
+// KPA is what policy "kpa" takes beside the bounds and target_ongoing_requests:
+// the settings of Knative's pod autoscaler, by its names.
+type KPA struct {
+	StableWindow             Duration `json:"stable_window"`
+	PanicWindowPercentage    float64  `json:"panic_window_percentage"`    // of StableWindow
+	PanicThresholdPercentage float64  `json:"panic_threshold_percentage"` // of what the running replicas can take
+	TargetUtilization        float64  `json:"target_utilization"`         // share of target_ongoing_requests to fill, up to 1
+	MaxScaleUpRate           float64  `json:"max_scale_up_rate"`
+	MaxScaleDownRate         float64  `json:"max_scale_down_rate"`
+	ScaleDownDelay           Duration `json:"scale_down_delay"`
+	ActivationScale          int      `json:"activation_scale"`        // at least so many when there is any load
+	ScaleToZeroRetention     Duration `json:"scale_to_zero_retention"` // for which the last replica is kept at least
+}
+
+// Schedule sets other bounds for a while, again and again. Of several that are
+// in force the largest floor and the largest ceiling count.
+type Schedule struct {
+	Name        string   `json:"name"`
+	Cron        string   `json:"cron"`     // when it begins: five fields, or @daily and the like
+	Duration    Duration `json:"duration"` // for which it is in force
+	Timezone    string   `json:"timezone"` // IANA name
+	MinReplicas *int     `json:"min_replicas,omitempty"`
+	MaxReplicas *int     `json:"max_replicas,omitempty"`
+}
+
+// Forecast raises the floor to what the load's trend will ask for in a short
+// while. It never lowers anything.
+type Forecast struct {
+	Window  Duration `json:"window"`            // of the load that the trend is read from
+	Horizon Duration `json:"horizon,omitempty"` // how far ahead at least; the time that replicas take to start, if that is longer
+}
+
+// Metric is a number to scale on instead of, or beside, requests.
+type Metric struct {
+	Source   string   `json:"source"`          // prometheus | replica
+	Query    string   `json:"query,omitempty"` // of prometheus: must give one number for the deployment as a whole
+	Path     string   `json:"path,omitempty"`  // of replica: what is asked for at each
+	Field    string   `json:"field,omitempty"` // of replica: where in the JSON answer the number is, such as "queue.depth"
+	Target   float64  `json:"target"`          // per replica
+	Combine  string   `json:"combine"`         // replace: instead of requests; max: the larger of the two
+	Interval Duration `json:"interval"`
+	Timeout  Duration `json:"timeout"`
 }
 
 // Rollout says how a new version takes over from the old one. Nothing acts on

@@ -22,6 +22,7 @@ type Command struct {
 	InitCluster *InitCluster `json:"init_cluster,omitempty"`
 	Deploy      *Deploy      `json:"deploy,omitempty"`
 	Scale       *Scale       `json:"scale,omitempty"`
+	Autoscale   *Autoscale   `json:"autoscale,omitempty"`
 	Delete      *Delete      `json:"delete,omitempty"`
 	EndRollout  *EndRollout  `json:"end_rollout,omitempty"`
 	Forget      *Forget      `json:"forget,omitempty"`
@@ -52,6 +53,22 @@ type Scale struct {
 	Deployment  string `json:"deployment"`
 	Replicas    int    `json:"replicas"`
 	Message     string `json:"message,omitempty"`
+}
+
+// Autoscale sets the targets that the autoscaler has decided on. Each change is
+// made only if the target still is what it was decided from, and within the
+// bounds of the spec as it is by now; the others are left out.
+type Autoscale struct {
+	Changes []AutoscaleChange `json:"changes"`
+}
+
+// AutoscaleChange is one deployment's.
+type AutoscaleChange struct {
+	Application string `json:"application"`
+	Deployment  string `json:"deployment"`
+	From        int    `json:"from"`
+	To          int    `json:"to"`
+	Reason      string `json:"reason"`
 }
 
 // Delete begins the end of an application: no more traffic, then no more jobs.

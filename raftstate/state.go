@@ -36,6 +36,19 @@ type Application struct {
 	History     []History `json:"history,omitempty"` // oldest first, at most maxHistory, without Wanted
 	CreateIndex uint64    `json:"create_index"`
 	ModifyIndex uint64    `json:"modify_index"`
+
+	// Why each deployment's target is what it is, where somebody or the
+	// autoscaler has set it since the deploy.
+	Scalings map[string]Scaling `json:"scalings,omitempty"`
+}
+
+// Scaling is the last change of a deployment's target.
+type Scaling struct {
+	At     time.Time `json:"at"`
+	By     string    `json:"by,omitempty"`
+	From   int       `json:"from"`
+	To     int       `json:"to"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // RollingOut says whether a version is on its way to take over from Serving.

@@ -25,6 +25,13 @@ type Deployment struct {
 	Version            string `json:"version,omitempty"` // the deployment version that takes traffic; "": none yet
 	MaxOngoingRequests int    `json:"max_ongoing_requests"`
 	MaxQueuedRequests  int    `json:"max_queued_requests"` // -1: no limit
+
+	// Where a replica says that it can serve, for a proxy that has requests
+	// waiting and asks new replicas itself. "": it does not.
+	HealthPath string `json:"health_path,omitempty"`
+	// How often the leader wants to hear of this deployment's load,
+	// nanoseconds; 0: it does not scale by it.
+	MetricsInterval time.Duration `json:"metrics_interval,omitempty"`
 }
 
 // Table is every application's route, by application name.
