@@ -62,7 +62,8 @@ type State struct {
 	PanicMax   int       `json:"panic_max,omitempty"`  // the most that was wanted since panic began
 	Recent     []Want    `json:"recent,omitempty"`     // of the scale_down_delay, oldest first
 	ZeroSince  time.Time `json:"zero_since,omitzero"`
-	Started    bool      `json:"started,omitempty"` // a decision has been made
+	LoadSince  time.Time `json:"load_since,omitzero"` // since when there is load; zero: there is none
+	Started    bool      `json:"started,omitempty"`    // a decision has been made
 }
 
 // Want is what was wanted at a time.

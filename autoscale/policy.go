@@ -1,28 +1,142 @@
 package autoscale
 
 import (
+	"fmt"
 	"time"
+
+	"github.com/robfig/cron/v3"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
+// The policies.
+const (
+	policyRay      = "ray"
+	policyKPA      = "kpa"
+	policyExternal = "external"
+)
+
+// defaultHorizon is how far a forecast looks ahead when the block does not say
+// and no replica has been seen to start yet.
+const defaultHorizon = 30 * time.Second
+
 // Policy is an autoscaling block, ready to decide by. It is never changed.
 type Policy struct {
-	block appspec.Autoscaling
+	block     appspec.Autoscaling
+	kind      string
+	kpa       appspec.KPA
+	panic     time.Duration // KPA's shorter window
+	schedules []schedule
 }
 
-// Compile returns the Policy of a block, or why it is none.
-func Compile(block *appspec.Autoscaling) (*Policy, error) { return &Policy{block: *block}, nil }
+// schedule is a Schedule with its cron line read.
+type schedule struct {
+	appspec.Schedule
+	begins cron.Schedule
+	zone   *time.Location
+}
+
+// Compile returns the Policy of a block. An error is a schedule that cannot be
+// read, or a policy that there is not; appspec.Validate finds both, with their
+// place.
+func Compile(block *appspec.Autoscaling) (*Policy, error) {
+	p := &Policy{block: *block, kind: block.Policy}
+	switch p.kind {
+	case "":
+		p.kind = policyRay
+	case policyRay, policyExternal:
+	case policyKPA:
+		p.kpa = block.EffectiveKPA()
+		p.panic = panicWindow(p.kpa)
+	default:
+		return nil, fmt.Errorf("there is no policy %q", block.Policy)
+	}
+	for _, s := range block.Schedules {
+		begins, err := cron.ParseStandard(s.Cron)
+		if err != nil {
+			return nil, fmt.Errorf("schedule %q: %w", s.Name, err)
+		}
+		zone, err := time.LoadLocation(s.Timezone)
+		if err != nil {
+			return nil, fmt.Errorf("schedule %q: %w", s.Name, err)
+		}
+		p.schedules = append(p.schedules, schedule{*s, begins, zone})
+	}
+	return p, nil
+}
+
+// panicWindow is a share of the stable window, in whole seconds as Knative has
+// it, and at least one.
+func panicWindow(k appspec.KPA) time.Duration {
+	share := time.Duration(k.StableWindow.Std().Seconds() * k.PanicWindowPercentage / 100 * float64(time.Second))
+	return max(time.Second, share.Round(time.Second))
+}
 
 // Window returns how much of the load's past Decide looks at.
-func (p *Policy) Window() time.Duration { return p.block.LookBackPeriod.Std() }
-
-// Bounds returns the bounds in force at a time, schedules included.
-func (p *Policy) Bounds(now time.Time) (least, most int) {
-	return p.block.MinReplicas, p.block.MaxReplicas
+func (p *Policy) Window() time.Duration {
+	var w time.Duration
+	switch p.kind {
+	case policyRay:
+		w = p.block.LookBackPeriod.Std()
+	case policyKPA:
+		w = p.kpa.StableWindow.Std()
+	case policyExternal:
+		return 0
+	}
+	if f := p.block.Forecast; f != nil {
+		w = max(w, f.Window.Std())
+	}
+	return w
 }
 
-// Decide says how many replicas there should be.
-func (p *Policy) Decide(in Input, st State) (Decision, State) {
-	return Decision{Target: in.Target, At: in.Now}, st
+// HoldWindow returns how much of the load's past must be known before replicas
+// are taken away. A forecast's window is not part of it: it only ever adds.
+func (p *Policy) HoldWindow() time.Duration {
+	switch p.kind {
+	case policyRay:
+		return p.block.LookBackPeriod.Std()
+	case policyKPA:
+		return p.kpa.StableWindow.Std()
+	default:
+		return 0
+	}
+}
+
+// active says whether s is in force.
+func (s schedule) active(now time.Time) bool {
+	began := s.begins.Next(now.Add(-s.Duration.Std()).In(s.zone))
+	return !began.IsZero() && !began.After(now)
+}
+
+// limits is the bounds in force, and which schedules made them so.
+type limits struct {
+	least, most       int
+	leastBy, mostBy   string // name of the schedule; "": the block's own
+	ceilingOfSchedule bool
+}
+
+// Bounds returns the bounds in force at a time. A schedule in force raises the
+// floor, or replaces the ceiling; of several the largest floor and the largest
+// ceiling count. The ceiling wins over the floor.
+func (p *Policy) Bounds(now time.Time) (least, most int) {
+	l := p.limits(now)
+	return l.least, l.most
+}
+
+func (p *Policy) limits(now time.Time) limits {
+	l := limits{least: p.block.MinReplicas, most: p.block.MaxReplicas}
+	for i := range p.schedules {
+		s := &p.schedules[i]
+		if !s.active(now) {
+			continue
+		}
+		if n := s.MinReplicas; n != nil && *n > l.least {
+			l.least, l.leastBy = *n, s.Name
+		}
+		if n := s.MaxReplicas; n != nil && (!l.ceilingOfSchedule || *n > l.most) {
+			l.most, l.mostBy, l.ceilingOfSchedule = *n, s.Name, true
+		}
+	}
+	l.least = max(0, min(l.least, l.most))
+	return l
 }

@@ -1,0 +1,82 @@
+package autoscale
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+)
+
+// claim is how many replicas the load asks for, before anything is made of it.
+type claim struct {
+	known     bool
+	replicas  float64
+	raiseOnly bool // a part of what counts is not known: what is known may add, not take away
+	why       string
+	text      func() string
+}
+
+// staleReadings is how many intervals a metric's reading holds, and
+// staleReading how long at least.
+const (
+	staleReadings = 3
+	staleReading  = 10 * time.Second
+)
+
+// claim returns what the requests want, or the metric source, or the larger of
+// the two, as the block says.
+func (d *decider) claim() claim {
+	requests := d.requests()
+	m := d.policy.block.Metric
+	if m == nil {
+		return requests
+	}
+	metric := d.metric(m)
+	if m.Combine != "max" {
+		return metric
+	}
+	larger, other := requests, metric
+	if !larger.known || (other.known && other.replicas > larger.replicas) {
+		larger, other = other, larger
+	}
+	if !other.known {
+		larger.raiseOnly, larger.why = true, other.why
+	}
+	return larger
+}
+
+func (d *decider) requests() claim {
+	if d.in.Load == nil {
+		return claim{why: "no proxy has said how many requests there are"}
+	}
+	b := &d.policy.block
+	total := d.in.Load.Over(d.in.Now, b.LookBackPeriod.Std(), b.Aggregation)
+	replicas := total / b.TargetOngoingRequests
+	return claim{known: true, replicas: replicas, text: func() string {
+		over := "now"
+		if b.LookBackPeriod > 0 {
+			over = fmt.Sprintf("(%s of %s)", b.Aggregation, b.LookBackPeriod.Std())
+		}
+		return fmt.Sprintf("%s requests %s at %s each want %s", number(total), over, number(b.TargetOngoingRequests), number(replicas))
+	}}
+}
+
+func (d *decider) metric(m *appspec.Metric) claim {
+	r := d.in.Metric
+	holds := max(staleReadings*m.Interval.Std(), staleReading)
+	switch {
+	case r == nil:
+		return claim{why: "the metric has not been read yet"}
+	case r.Err != "":
+		return claim{why: "the metric cannot be read: " + r.Err}
+	case d.in.Now.Sub(r.At) > holds:
+		return claim{why: "the metric was last read " + d.in.Now.Sub(r.At).Round(time.Second).String() + " ago"}
+	case math.IsNaN(r.Value) || math.IsInf(r.Value, 0) || r.Value < 0:
+		return claim{why: "the metric is " + number(r.Value)}
+	}
+	replicas := r.Value / m.Target
+	return claim{known: true, replicas: replicas, text: func() string {
+		return fmt.Sprintf("the metric is %s, at %s each wants %s", number(r.Value), number(m.Target), number(replicas))
+	}}
+}
