@@ -123,10 +123,7 @@ func (d *decoder) countWith(out *Deployment) {
 	if attr, both := d.content.Attributes["num_replicas"]; both {
 		d.add(errorAt(attr.NameRange, "Both num_replicas and autoscaling", "Give one of them; initial_replicas in the autoscaling block sets how many there are at first."))
 	}
-	out.NumReplicas = out.Autoscaling.MinReplicas
-	if out.Autoscaling.InitialReplicas != nil {
-		out.NumReplicas = *out.Autoscaling.InitialReplicas
-	}
+	out.NumReplicas = out.Autoscaling.firstReplicas()
 }
 
 func (d *decoder) handles() []string {
@@ -177,39 +174,6 @@ func (p *parser) healthCheck(sc *scope, path string, block *hcl.Block, to *Healt
 	d.text("path", &to.Path)
 	d.duration("period", &to.Period)
 	d.duration("timeout", &to.Timeout)
-}
-
-func (p *parser) autoscaling(sc *scope, path string, block *hcl.Block) *Autoscaling {
-	d := p.decode(sc, path, block, fieldNames{attributes: []string{
-		"min_replicas", "max_replicas", "initial_replicas", "target_ongoing_requests",
-		"upscale_delay", "downscale_delay", "downscale_to_zero_delay", "upscaling_factor",
-		"downscaling_factor", "look_back_period", "metrics_interval", "aggregation",
-	}})
-	a := &Autoscaling{
-		MinReplicas: 1, MaxReplicas: 1, TargetOngoingRequests: 2,
-		UpscaleDelay: Duration(30 * time.Second), DownscaleDelay: Duration(600 * time.Second),
-		UpscalingFactor: 1, DownscalingFactor: 1,
-		LookBackPeriod: Duration(30 * time.Second), MetricsInterval: Duration(time.Second),
-		Aggregation: "mean",
-	}
-	d.whole("min_replicas", &a.MinReplicas)
-	d.whole("max_replicas", &a.MaxReplicas)
-	if _, there := d.content.Attributes["initial_replicas"]; there {
-		initial := a.MinReplicas
-		d.whole("initial_replicas", &initial)
-		a.InitialReplicas = &initial
-	}
-	d.decimal("target_ongoing_requests", &a.TargetOngoingRequests)
-	d.duration("upscale_delay", &a.UpscaleDelay)
-	d.duration("downscale_delay", &a.DownscaleDelay)
-	a.DownscaleToZeroDelay = a.DownscaleDelay
-	d.duration("downscale_to_zero_delay", &a.DownscaleToZeroDelay)
-	d.decimal("upscaling_factor", &a.UpscalingFactor)
-	d.decimal("downscaling_factor", &a.DownscalingFactor)
-	d.duration("look_back_period", &a.LookBackPeriod)
-	d.duration("metrics_interval", &a.MetricsInterval)
-	d.text("aggregation", &a.Aggregation)
-	return a
 }
 
 func (p *parser) rollout(sc *scope, path string, block *hcl.Block) *Rollout {

@@ -42,7 +42,7 @@ func (a *Application) Deployment(name string) *Deployment {
 type Deployment struct {
 	Name                    string          `json:"name"`
 	Handles                 []string        `json:"handles,omitempty"` // names of the deployments that it calls; a DAG
-	NumReplicas             int             `json:"num_replicas"`      // with Autoscaling: the initial count
+	NumReplicas             int             `json:"num_replicas"`      // with Autoscaling: the initial count, see FirstReplicas
 	Autoscaling             *Autoscaling    `json:"autoscaling,omitempty"`
 	MaxOngoingRequests      int             `json:"max_ongoing_requests"` // per replica, at least 1
 	MaxQueuedRequests       int             `json:"max_queued_requests"`  // per deployment; -1: no limit
@@ -71,7 +71,7 @@ type HealthCheck struct {
 // Autoscaling says how the number of replicas follows the load. The fields up
 // to Aggregation are Ray Serve's autoscaling_config, field for field.
 type Autoscaling struct {
-	Policy                string   `json:"policy"` // ray | kpa | external
+	Policy                string   `json:"policy"` // ray | kpa | external; "": ray, see EffectivePolicy
 	MinReplicas           int      `json:"min_replicas"`
 	MaxReplicas           int      `json:"max_replicas"`
 	InitialReplicas       *int     `json:"initial_replicas,omitempty"` // nil: min_replicas
@@ -85,7 +85,7 @@ type Autoscaling struct {
 	MetricsInterval       Duration `json:"metrics_interval"`
 	Aggregation           string   `json:"aggregation"` // mean | max | min
 
-	KPA       *KPA        `json:"kpa,omitempty"` // nil: defaults, if Policy is kpa
+	KPA       *KPA        `json:"kpa,omitempty"` // nil: defaults, if Policy is kpa, see EffectiveKPA
 	Schedules []*Schedule `json:"schedule,omitempty"`
 	Forecast  *Forecast   `json:"forecast,omitempty"` // nil: none
 	Metric    *Metric     `json:"metric,omitempty"`   // nil: requests alone
@@ -105,8 +105,9 @@ type KPA struct {
 	ScaleToZeroRetention     Duration `json:"scale_to_zero_retention"` // for which the last replica is kept at least
 }
 
-// Schedule sets other bounds for a while, again and again. Of several that are
-// in force the largest floor and the largest ceiling count.
+// Schedule sets other bounds for a while, again and again; one that it does not
+// set is the block's. Of several that are in force the largest floor and the
+// largest ceiling count.
 type Schedule struct {
 	Name        string   `json:"name"`
 	Cron        string   `json:"cron"`     // when it begins: five fields, or @daily and the like
@@ -128,7 +129,7 @@ type Metric struct {
 	Source   string   `json:"source"`          // prometheus | replica
 	Query    string   `json:"query,omitempty"` // of prometheus: must give one number for the deployment as a whole
 	Path     string   `json:"path,omitempty"`  // of replica: what is asked for at each
-	Field    string   `json:"field,omitempty"` // of replica: where in the JSON answer the number is, such as "queue.depth"
+	Field    string   `json:"field,omitempty"` // of replica: where in the JSON answer the number is, such as "models[0].queue"
 	Target   float64  `json:"target"`          // per replica
 	Combine  string   `json:"combine"`         // replace: instead of requests; max: the larger of the two
 	Interval Duration `json:"interval"`

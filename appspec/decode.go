@@ -73,7 +73,7 @@ func (d *decoder) block(name string) *hcl.Block {
 		return nil
 	}
 	for _, second := range blocks[1:] {
-		d.add(errorAt(second.DefRange, "Block given twice", "There is a %s block already, at line %d; one is allowed.", name, blocks[0].DefRange.Start.Line))
+		d.add(errorAt(second.DefRange, "Block given twice", "There is another %s block already, at line %d; one is allowed.", name, blocks[0].DefRange.Start.Line))
 	}
 	return blocks[0]
 }
@@ -127,17 +127,29 @@ func (d *decoder) number(name string) (*big.Float, bool) {
 	return n.AsBigFloat(), true
 }
 
-func (d *decoder) whole(name string, to *int) {
+// whole reads a whole number and says whether it has.
+func (d *decoder) whole(name string, to *int) bool {
 	x, ok := d.number(name)
 	if !ok {
-		return
+		return false
 	}
 	n, accuracy := x.Int64()
 	if accuracy != big.Exact || int64(int(n)) != n {
 		d.wrong(name, "A whole number is needed; this is %s.", x.Text('g', 10))
-		return
+		return false
 	}
 	*to = int(n)
+	return true
+}
+
+// optionalWhole is nil when the attribute is not set. What is no whole number
+// reads as standIn, so that nothing takes it to be absent.
+func (d *decoder) optionalWhole(name string, standIn int) *int {
+	n := standIn
+	if !d.whole(name, &n) && !d.bad[d.path+"."+name] {
+		return nil
+	}
+	return &n
 }
 
 func (d *decoder) decimal(name string, to *float64) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -84,7 +85,7 @@ func layOut(app *Application) map[string]laidField {
 		own["request_timeout"] = durationText(app.RequestTimeout.Std())
 	}
 	if app.Rollout != nil {
-		own.json("rollout", app.Rollout)
+		own.words("rollout", reflect.ValueOf(app.Rollout))
 	}
 	add("", own, EffectLive)
 	// The name is part of every deployment's version.

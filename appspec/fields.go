@@ -68,12 +68,15 @@ func withoutOurs(t *api.Task) api.Task {
 // liveFields is what may change while the replicas go on.
 func liveFields(d *Deployment) fields {
 	f := fields{
-		"num_replicas":         strconv.Itoa(d.NumReplicas),
 		"max_ongoing_requests": strconv.Itoa(d.MaxOngoingRequests),
 		"max_queued_requests":  strconv.Itoa(d.MaxQueuedRequests),
 	}
-	if a := d.Autoscaling; a != nil {
-		f.json("autoscaling", a)
+	a := d.Autoscaling
+	if a == nil || d.FirstReplicas() != a.firstReplicas() { // else it only says what the block says
+		f["num_replicas"] = strconv.Itoa(d.FirstReplicas())
+	}
+	if a != nil {
+		f.words("autoscaling", reflect.ValueOf(a.complete()))
 	}
 	return f
 }
@@ -90,21 +93,6 @@ func (f fields) userConfig(raw json.RawMessage) {
 		return
 	}
 	f.value("user_config", v, 0)
-}
-
-// json lays a value flat by its JSON, for types whose JSON names are the HCL's.
-func (f fields) json(path string, v any) {
-	raw, err := json.Marshal(v)
-	if err != nil { // an infinite number from Go code: no JSON can say it
-		f[path] = fmt.Sprintf("%+v", v)
-		return
-	}
-	var generic any
-	if err := json.Unmarshal(raw, &generic); err != nil {
-		f[path] = string(raw)
-		return
-	}
-	f.value(path, generic, 0)
 }
 
 // value lays flat what JSON or a driver's config can hold. Here an empty list
@@ -252,6 +240,8 @@ func scalarText(v any) string {
 		return numberLiteral(v)
 	case time.Duration:
 		return durationText(v)
+	case Duration:
+		return durationText(v.Std())
 	}
 	rv := reflect.ValueOf(v)
 	switch {

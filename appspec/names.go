@@ -60,6 +60,10 @@ func routeProblem(prefix string) string {
 	return ""
 }
 
+// requestRunes is what the path of a request may hold beside what
+// urlPathProblem always lets through: it may have a query.
+const requestRunes = "?=&:@!$'()*+,;%"
+
 // urlPathProblem lets through letters, digits, '-', '.', '_', '~', '/' and the
 // extra characters.
 func urlPathProblem(path, extra string) string {

@@ -13,8 +13,8 @@ type SourceFile struct {
 	Body []byte
 }
 
-// Source is all that Parse looks at. It reads nothing else, and no clock: the
-// same source always gives the same result.
+// Source is all that Parse looks at. It reads nothing else but the database of
+// time zones, and no clock: the same source always gives the same result.
 type Source struct {
 	Files    []SourceFile      // spec files; each has variables and locals of its own
 	FS       fs.FS             // the spec's own folder, for file functions; nil: there are none

@@ -44,6 +44,8 @@ func summaryOf(f Fault) string {
 		return "Invalid application"
 	case len(parts) >= 2 && parts[len(parts)-2] == "deployment":
 		return "Invalid deployment"
+	case len(parts) >= 3 && parts[len(parts)-2] == "schedule" && parts[len(parts)-3] == "autoscaling":
+		return "Invalid schedule"
 	case len(parts) == 2:
 		return "Invalid worker group"
 	case strings.Contains(f.Path, ".task"):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -159,7 +160,7 @@ func (v *validator) ingress(app *Application) {
 func (v *validator) deployment(app *Application, d *Deployment) {
 	path := deploymentPath(app, d)
 	v.name(path, "deployment", d.Name)
-	v.within(path+".num_replicas", d.NumReplicas, 0, maxReplicas)
+	v.replicas(path, d)
 	v.within(path+".max_ongoing_requests", d.MaxOngoingRequests, 1, maxRequests)
 	if d.MaxQueuedRequests < -1 || d.MaxQueuedRequests > maxRequests {
 		v.addf(path+".max_queued_requests", "A number from 0 to %d is needed, or -1 for no limit; this is %d.", maxRequests, d.MaxQueuedRequests)
@@ -170,9 +171,6 @@ func (v *validator) deployment(app *Application, d *Deployment) {
 	v.duration(path+".graceful_shutdown_timeout", d.GracefulShutdownTimeout, 0)
 	v.userConfig(path+".user_config", d.UserConfig)
 	v.task(path+".task", d)
-	if d.Autoscaling != nil {
-		v.autoscaling(path+".autoscaling", d.Autoscaling)
-	}
 	if d.WorkerGroup != "" {
 		if problem := nameProblem(d.WorkerGroup); problem != "" {
 			v.addf(path+".worker_group", "%s is no worker group's name: %s", quote(d.WorkerGroup), problem)
@@ -252,7 +250,7 @@ func (v *validator) resources(path string, r Resources) {
 }
 
 func (v *validator) healthCheck(path string, h HealthCheck) {
-	if problem := urlPathProblem(h.Path, "?=&:@!$'()*+,;%"); problem != "" {
+	if problem := urlPathProblem(h.Path, requestRunes); problem != "" {
 		v.addf(path+".path", "%s", problem)
 	}
 	v.duration(path+".period", h.Period, minCheck)
@@ -283,8 +281,37 @@ func (v *validator) within(path string, n, least, most int) {
 }
 
 func (v *validator) duration(path string, d Duration, least time.Duration) {
-	if d.Std() < least || d.Std() > maxTimeout {
+	v.durationWithin(path, d, least, maxTimeout)
+}
+
+func (v *validator) durationWithin(path string, d Duration, least, most time.Duration) {
+	if d.Std() < least || d.Std() > most {
 		v.addf(path, "A duration from %s to %s is needed; this is %s.",
-			durationText(least), durationText(maxTimeout), durationText(d.Std()))
+			durationText(least), durationText(most), durationText(d.Std()))
 	}
+}
+
+func (v *validator) numberWithin(path string, x, least, most float64) {
+	if math.IsNaN(x) || x < least || x > most {
+		v.addf(path, "A number from %s to %s is needed; this is %g.", numberText(least), numberText(most), x)
+	}
+}
+
+func (v *validator) numberAbove(path string, x, bottom, most float64) {
+	if math.IsNaN(x) || x <= bottom || x > most {
+		v.addf(path, "A number above %s, up to %s, is needed; this is %g.", numberText(bottom), numberText(most), x)
+	}
+}
+
+// oneOf holds a word to a list of them.
+func (v *validator) oneOf(path, word string, list ...string) {
+	if slices.Contains(list, word) {
+		return
+	}
+	quoted := make([]string, len(list))
+	for i, w := range list {
+		quoted[i] = strconv.Quote(w)
+	}
+	last := len(list) - 1
+	v.addf(path, "One of %s and %s is needed; this is %s.", strings.Join(quoted[:last], ", "), quoted[last], quote(word))
 }

@@ -2,10 +2,8 @@ package appspec
 
 import (
 	"maps"
-	"math"
 	"slices"
 	"strings"
-	"time"
 )
 
 // ours is what serve-nomad sets in a task, or has no use for in a replica,
@@ -72,35 +70,6 @@ func envProblem(name string, gpu float64) string {
 	}
 }
 
-func (v *validator) autoscaling(path string, a *Autoscaling) {
-	v.unsupported(path, "The autoscaling block")
-	v.within(path+".min_replicas", a.MinReplicas, 0, maxReplicas)
-	v.within(path+".max_replicas", a.MaxReplicas, 1, maxReplicas)
-	if a.MaxReplicas >= 1 && a.MinReplicas > a.MaxReplicas {
-		v.addf(path+".min_replicas", "min_replicas is %d, above max_replicas, which is %d.", a.MinReplicas, a.MaxReplicas)
-	} else if n := a.InitialReplicas; n != nil && (*n < a.MinReplicas || *n > a.MaxReplicas) {
-		v.addf(path+".initial_replicas", "A number from min_replicas (%d) to max_replicas (%d) is needed; this is %d.", a.MinReplicas, a.MaxReplicas, *n)
-	}
-	numbers := map[string]float64{
-		"target_ongoing_requests": a.TargetOngoingRequests,
-		"upscaling_factor":        a.UpscalingFactor,
-		"downscaling_factor":      a.DownscalingFactor,
-	}
-	for _, field := range slices.Sorted(maps.Keys(numbers)) {
-		if x := numbers[field]; math.IsNaN(x) || x <= 0 || x > maxRequests {
-			v.addf(path+"."+field, "A number above 0, up to %d, is needed; this is %g.", maxRequests, x)
-		}
-	}
-	v.duration(path+".upscale_delay", a.UpscaleDelay, 0)
-	v.duration(path+".downscale_delay", a.DownscaleDelay, 0)
-	v.duration(path+".downscale_to_zero_delay", a.DownscaleToZeroDelay, 0)
-	v.duration(path+".look_back_period", a.LookBackPeriod, 0)
-	v.duration(path+".metrics_interval", a.MetricsInterval, 100*time.Millisecond)
-	if !slices.Contains([]string{"mean", "max", "min"}, a.Aggregation) {
-		v.addf(path+".aggregation", "One of \"mean\", \"max\" and \"min\" is needed; this is %s.", quote(a.Aggregation))
-	}
-}
-
 func (v *validator) rollout(path string, r *Rollout) {
 	v.unsupported(path, "The rollout block")
 	if !slices.Contains([]string{"", "rolling", "blue_green", "canary"}, r.Strategy) {
@@ -140,7 +109,5 @@ func (v *validator) workerGroup(g *WorkerGroup) {
 	}
 	v.duration(path+".idle_timeout", g.IdleTimeout, 0)
 	v.resources(path+".node", g.Node)
-	if !slices.Contains([]string{"process", "plugin", "exec", "none"}, g.Target) {
-		v.addf(path+".target", "One of \"process\", \"plugin\", \"exec\" and \"none\" is needed; this is %s.", quote(g.Target))
-	}
+	v.oneOf(path+".target", g.Target, "process", "plugin", "exec", "none")
 }

@@ -75,7 +75,6 @@ func TestValidate(t *testing.T) {
 		"a task's service":         {func(_ *Application, b *Deployment) { b.Task.Services = []*api.Service{nil} }, at + ".task.service", "health_check"},
 		"a task's kill timeout":    {func(_ *Application, b *Deployment) { b.Task.KillTimeout = new(time.Second) }, at + ".task.kill_timeout", "graceful_shutdown_timeout"},
 		"our environment":          {func(_ *Application, b *Deployment) { b.Task.Env = map[string]string{"PORT": "1"} }, at + ".task.env.PORT", "itself sets PORT"},
-		"autoscaling":              {func(_ *Application, b *Deployment) { b.Autoscaling = soundAutoscaling() }, at + ".autoscaling", "not supported yet"},
 		"a worker group":           {func(_ *Application, b *Deployment) { b.WorkerGroup = "gpu" }, at + ".worker_group", "not supported yet"},
 		"a rollout":                {func(app *Application, _ *Deployment) { app.Rollout = &Rollout{} }, "application.shop.rollout", "not supported yet"},
 	} {
@@ -87,13 +86,6 @@ func TestValidate(t *testing.T) {
 				t.Errorf("%s: %q is wanted, not %v", c.path, c.says, faults)
 			}
 		})
-	}
-}
-
-func soundAutoscaling() *Autoscaling {
-	return &Autoscaling{
-		MinReplicas: 1, MaxReplicas: 2, TargetOngoingRequests: 2, UpscalingFactor: 1, DownscalingFactor: 1,
-		MetricsInterval: Duration(time.Second), Aggregation: "mean",
 	}
 }
 

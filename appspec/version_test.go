@@ -50,7 +50,7 @@ func TestVersionsStay(t *testing.T) {
 }
 
 func TestJSONKeepsASpec(t *testing.T) {
-	for _, name := range []string{"search.hcl", "later.hcl"} {
+	for _, name := range []string{"search.hcl", "later.hcl", "autoscaling.hcl"} {
 		app := parsed(t, name)
 		back := throughJSON(t, app)
 		if diff := cmp.Diff(app, back); diff != "" {
@@ -176,10 +176,24 @@ func anyDeployment(t *rapid.T, label, name string) *Deployment {
 			Templates: rapid.SampledFrom([][]*api.Template{nil, {{}}, {{EmbeddedTmpl: new("x")}}, {{Envvars: new(false)}}}).Draw(t, label+" templates"),
 		},
 	}
+	d.Autoscaling = anyAutoscaling(t, label)
 	if few("timeout of the check") == 1 {
 		d.HealthCheck.Timeout = Duration(time.Second)
 	}
 	return d
+}
+
+func anyAutoscaling(t *rapid.T, label string) *Autoscaling {
+	few := func(what string) int { return rapid.IntRange(0, 1).Draw(t, label+" "+what) }
+	a := &Autoscaling{
+		Policy:      rapid.SampledFrom([]string{"", PolicyRay, PolicyKPA}).Draw(t, label+" policy"),
+		MinReplicas: few("min"), UpscaleDelay: Duration(few("delay")), TargetOngoingRequests: float64(few("target")) / 3,
+		KPA:       rapid.SampledFrom([]*KPA{nil, {}, new(defaultKPA())}).Draw(t, label+" kpa"),
+		Schedules: rapid.SampledFrom([][]*Schedule{nil, {{Name: "a"}}, {{Name: "a"}, {Name: "a"}}, {{Name: "b.c", MinReplicas: new(0)}, nil}}).Draw(t, label+" schedules"),
+		Forecast:  rapid.SampledFrom([]*Forecast{nil, {}}).Draw(t, label+" forecast"),
+		Metric:    rapid.SampledFrom([]*Metric{nil, {Query: "1"}, {Query: "up"}}).Draw(t, label+" metric"),
+	}
+	return rapid.SampledFrom([]*Autoscaling{nil, a}).Draw(t, label+" autoscaling")
 }
 
 // TestDiffAgreesWithVersions holds what people are told against what is done.
