@@ -290,6 +290,26 @@ func TestPlanSaysWhatDeployWouldDo(t *testing.T) {
 	}
 }
 
+// A spec that leaves out what has a default is the same as one that names it.
+func TestWhatASpecMayLeaveOut(t *testing.T) {
+	i := start(t)
+	body := deployBody(t, func(r *serve.DeployRequest) {
+		d := r.Applications[0].Deployments[0]
+		d.NumReplicas = 0
+		d.Autoscaling = &appspec.Autoscaling{
+			MinReplicas: 1, MaxReplicas: 5, InitialReplicas: new(3), TargetOngoingRequests: 2, UpscalingFactor: 1,
+			DownscalingFactor: 1, MetricsInterval: appspec.Duration(time.Second), Aggregation: "mean",
+		}
+	})
+	if resp, text := i.ask(t, "PUT", "/v1/applications", body); resp.StatusCode != 200 {
+		t.Fatal(text)
+	}
+	d := i.View().State.Applications["search"].Wanted.Spec.Deployments[0]
+	if d.NumReplicas != 3 || d.Autoscaling.Policy != appspec.PolicyRay {
+		t.Errorf("%d replicas, policy %q", d.NumReplicas, d.Autoscaling.Policy)
+	}
+}
+
 func TestPlanWithoutNomadStillShowsChanges(t *testing.T) {
 	i := start(t, func(c *serve.ServerConfig) {
 		c.Planner = previewer{err: errors.New("nomad at 10.0.0.1 does not answer")}

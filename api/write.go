@@ -178,6 +178,7 @@ func deployCommand(specs []*appspec.Application, checkIndex map[string]uint64) (
 	}
 	command := &raftstate.Deploy{}
 	for _, spec := range specs {
+		spec.Complete()
 		in := raftstate.DeployApplication{Spec: spec, Hashes: map[string]string{}}
 		for _, d := range spec.Deployments {
 			in.Hashes[d.Name] = appspec.VersionOf(spec, d)

@@ -105,9 +105,9 @@ type KPA struct {
 	ScaleToZeroRetention     Duration `json:"scale_to_zero_retention"` // for which the last replica is kept at least
 }
 
-// Schedule sets other bounds for a while, again and again; one that it does not
-// set is the block's. Of several that are in force the largest floor and the
-// largest ceiling count.
+// Schedule sets other bounds for a while, again and again: a higher floor,
+// another ceiling. Of several that are in force, and the block itself, the
+// largest floor counts, and of the schedules the largest ceiling.
 type Schedule struct {
 	Name        string   `json:"name"`
 	Cron        string   `json:"cron"`     // when it begins: five fields, or @daily and the like

@@ -3,6 +3,7 @@ package appspec
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -83,6 +84,12 @@ func (a *Autoscaling) complete() *Autoscaling {
 		out.KPA = new(a.EffectiveKPA())
 	}
 	return &out
+}
+
+// FieldPath is Field with its indices between dots, as gjson reads it:
+// "models.0.queue" for "models[0].queue".
+func (m *Metric) FieldPath() string {
+	return strings.TrimPrefix(strings.NewReplacer("[", ".", "]", "").Replace(m.Field), ".")
 }
 
 // defaultAutoscaling is Ray Serve's, but for the shorter metrics_interval.

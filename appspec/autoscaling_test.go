@@ -287,6 +287,16 @@ func TestMetricFields(t *testing.T) {
 	}
 }
 
+func TestFieldPath(t *testing.T) {
+	for field, want := range map[string]string{
+		"depth": "depth", "queue.depth": "queue.depth", "models[0].queue": "models.0.queue", "[0][12].a": "0.12.a", "a.0": "a.0",
+	} {
+		if got := (&Metric{Field: field}).FieldPath(); got != want {
+			t.Errorf("%q: %q, want %q", field, got, want)
+		}
+	}
+}
+
 // TestJSONMayLeaveOut holds that what JSON leaves out means what HCL means by
 // it, before Complete to Diff and after it to everybody.
 func TestJSONMayLeaveOut(t *testing.T) {
