@@ -66,6 +66,7 @@ var doors = map[string][]string{
 	"github.com/hashicorp/nomad/api":      {"appspec", "jobspec", "reconcile", "controller", "nomadjobs"},
 	"github.com/hashicorp/nomad/jobspec2": {"appspec"},
 	"github.com/hashicorp/raft":           {"raftstate", "raftnode"},
+	"github.com/prometheus/client_golang": {"metrics"},
 }
 
 func TestArchitecture(t *testing.T) {

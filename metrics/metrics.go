@@ -1,0 +1,94 @@
+// Package metrics is the door to the numbers that deployments scale on beside
+// requests: what a Prometheus query gives, and what replicas say of themselves.
+// A number is finite and not below 0, or there is an error that says what came
+// instead: nothing is decided from garbage.
+package metrics
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"time"
+
+	prometheus "github.com/prometheus/client_golang/api"
+	prometheusv1 "github.com/prometheus/client_golang/api/prometheus/v1"
+)
+
+// Config says where the numbers are.
+type Config struct {
+	PrometheusAddress string // base URL, such as "http://127.0.0.1:9090"; "": there is none
+	PrometheusToken   string // sent as a bearer token, if there is one
+}
+
+// Client reads numbers. It is safe for use by many goroutines.
+type Client struct {
+	address    string // of Prometheus
+	prometheus prometheusv1.API
+	replicas   *http.Client
+	transports []*http.Transport
+}
+
+// ErrNoPrometheus says that a query cannot be asked, because the operator has
+// not said where Prometheus is.
+var ErrNoPrometheus = errors.New("no prometheus address is configured: set address in the block prometheus of the servers' configuration")
+
+// New returns a Client. It connects to nothing yet.
+func New(cfg Config) (*Client, error) {
+	straight := replicaTransport()
+	c := &Client{
+		address: cfg.PrometheusAddress, replicas: newHTTPClient(straight, maxReplicaAnswer),
+		transports: []*http.Transport{straight},
+	}
+	if cfg.PrometheusAddress == "" {
+		return c, nil
+	}
+	base, err := url.Parse(cfg.PrometheusAddress)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, fmt.Errorf("prometheus.address = %q: want a base URL, such as http://127.0.0.1:9090", cfg.PrometheusAddress)
+	}
+	configured := prometheusTransport()
+	c.transports = append(c.transports, configured)
+	var transport http.RoundTripper = configured
+	if cfg.PrometheusToken != "" {
+		transport = bearer{transport, cfg.PrometheusToken}
+	}
+	client, err := prometheus.NewClient(prometheus.Config{
+		Address: cfg.PrometheusAddress, Client: newHTTPClient(transport, maxPrometheusAnswer),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prometheus.address = %q: %w", cfg.PrometheusAddress, err)
+	}
+	c.prometheus = prometheusv1.NewAPI(client)
+	return c, nil
+}
+
+// usable returns value, or why nothing may be decided from it.
+func usable(value float64) (float64, error) {
+	switch {
+	case math.IsNaN(value):
+		return 0, errors.New("the value is not a number (NaN)")
+	case math.IsInf(value, 0):
+		return 0, errors.New("the value is infinite, or too large")
+	case value < 0:
+		return 0, fmt.Errorf("the value is %g, below 0", value)
+	default:
+		return value, nil
+	}
+}
+
+// Bounds on a call. How long it may take as a whole its context says.
+const (
+	dialTimeout         = 5 * time.Second
+	idleTimeout         = 30 * time.Second
+	maxPrometheusAnswer = 1 << 20  // bytes; one number is wanted
+	maxReplicaAnswer    = 64 << 10 // bytes
+)
+
+// Close closes the connections that are not in use.
+func (c *Client) Close() {
+	for _, t := range c.transports {
+		t.CloseIdleConnections()
+	}
+}
