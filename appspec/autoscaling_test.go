@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -410,5 +412,24 @@ func TestManyHostileSchedules(t *testing.T) {
 	}
 	if took := time.Since(start); took > patience {
 		t.Errorf("took %s", took)
+	}
+}
+
+func TestEveryFieldIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/spec.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(page), "\n## autoscaling\n")
+	if !found {
+		t.Fatal("docs/spec.md has no section on autoscaling")
+	}
+	for _, block := range []any{Autoscaling{}, KPA{}, Schedule{}, Forecast{}, Metric{}} {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(block)) {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if name != "name" && !strings.Contains(section, "`"+name) { // a schedule's label
+				t.Errorf("docs/spec.md does not say what %s is", name)
+			}
+		}
 	}
 }
