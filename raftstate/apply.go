@@ -31,7 +31,9 @@ func (s *State) Apply(index uint64, c Command) (*State, Result) {
 		next.Index = index
 		r.Code, r.Error = refusal.Code, refusal.Message
 	}
-	if c.ID != "" {
+	// An autoscaler's command needs no receipt, as its changes say what they
+	// were decided from; theirs would crowd out those that people wait for.
+	if c.ID != "" && c.Autoscale == nil {
 		next.Recent = appendBounded(next.Recent, Receipt{ID: c.ID, Result: r}, maxReceipts)
 	}
 	return &next, r
@@ -46,6 +48,8 @@ func (s *State) apply(c Command) *Refusal {
 		return s.deploy(c, c.Deploy)
 	case c.Scale != nil:
 		return s.scale(c, c.Scale)
+	case c.Autoscale != nil:
+		return s.autoscale(c, c.Autoscale)
 	case c.Delete != nil:
 		return s.delete(c, c.Delete)
 	case c.EndRollout != nil:
@@ -125,7 +129,7 @@ func (s *State) deployOne(c Command, cmd *Deploy, in DeployApplication) *Refusal
 		By: c.By, Message: cmd.Message, At: c.At,
 	}
 	for _, d := range in.Spec.Deployments {
-		v.Replicas[d.Name] = d.NumReplicas
+		v.Replicas[d.Name] = old.targetOf(d)
 	}
 	app := &Application{
 		Name: name, Serving: v, Wanted: v, CreateIndex: s.Index, ModifyIndex: s.Index,
@@ -142,6 +146,7 @@ func (s *State) deployOne(c Command, cmd *Deploy, in DeployApplication) *Refusal
 			app.Serving = old.Serving
 		}
 	}
+	app.Scalings = old.scalingsThatHold(app)
 	s.Applications[name] = app
 	s.event(c, "deployed", name, "", withMessage(fmt.Sprintf("version %d", v.Number), cmd.Message))
 	return nil
@@ -152,13 +157,13 @@ func (s *State) deployOne(c Command, cmd *Deploy, in DeployApplication) *Refusal
 func (a *Application) unchangedBy(v *Version) bool {
 	return a != nil && !a.Deleting && a.Rollout.Status != RolloutFailed &&
 		maps.Equal(a.Wanted.Hashes, v.Hashes) && maps.Equal(a.Wanted.Replicas, v.Replicas) &&
-		sameSpec(a.Wanted.Spec, v.Spec)
+		sameJSON(a.Wanted.Spec, v.Spec)
 }
 
-// sameSpec compares specs as they are written down: a server that restored a
-// snapshot has nil where one that replayed the log has an empty list, and both
-// must decide alike.
-func sameSpec(a, b *appspec.Application) bool {
+// sameJSON compares parts of specs as they are written down: a server that
+// restored a snapshot has nil where one that replayed the log has an empty
+// list, and both must decide alike.
+func sameJSON[T any](a, b *T) bool {
 	asJSON, errA := json.Marshal(a)
 	bsJSON, errB := json.Marshal(b)
 	return errA == nil && errB == nil && bytes.Equal(asJSON, bsJSON)
@@ -186,40 +191,6 @@ func (s *State) routeClash() *Refusal {
 			holder[prefix] = name
 		}
 	}
-	return nil
-}
-
-func (s *State) scale(c Command, cmd *Scale) *Refusal {
-	app, refusal := s.live(cmd.Application)
-	if refusal != nil {
-		return refusal
-	}
-	d := app.Deployment(cmd.Deployment)
-	switch {
-	case d == nil:
-		return refuse(CodeNotFound, "application %q has no deployment %q; it has %s", cmd.Application, cmd.Deployment, names(app.Wanted.Spec))
-	case d.Autoscaling != nil:
-		return refuse(CodeConflict, "deployment %q scales by itself: change its autoscaling block instead", cmd.Deployment)
-	case cmd.Replicas < 0:
-		return refuse(CodeInvalid, "replicas cannot be %d", cmd.Replicas)
-	}
-	was, wanted := app.Wanted.Replicas[cmd.Deployment]
-	if !wanted {
-		was = app.Serving.Replicas[cmd.Deployment]
-	}
-	same := app.Serving.Number == app.Wanted.Number // not the pointers: a restored snapshot may have two
-	if wanted {
-		app.Wanted = app.Wanted.scaled(cmd.Deployment, cmd.Replicas)
-	}
-	switch {
-	case same:
-		app.Serving = app.Wanted
-	case app.Serving.Spec.Deployment(cmd.Deployment) != nil:
-		app.Serving = app.Serving.scaled(cmd.Deployment, cmd.Replicas)
-	}
-	s.put(app)
-	s.event(c, "scaled", cmd.Application, cmd.Deployment,
-		withMessage(fmt.Sprintf("%d -> %d replicas", was, cmd.Replicas), cmd.Message))
 	return nil
 }
 
@@ -279,21 +250,6 @@ func (s *State) live(name string) (*Application, *Refusal) {
 func (s *State) put(app *Application) {
 	app.ModifyIndex = s.Index
 	s.Applications[app.Name] = app
-}
-
-func (v *Version) scaled(deployment string, replicas int) *Version {
-	copied := *v
-	copied.Replicas = map[string]int{}
-	maps.Copy(copied.Replicas, v.Replicas)
-	copied.Replicas[deployment] = replicas
-	return &copied
-}
-
-func (s *State) event(c Command, kind, application, deployment, message string) {
-	s.Events = appendBounded(s.Events, Event{
-		Index: s.Index, At: c.At, By: c.By, Type: kind,
-		Application: application, Deployment: deployment, Message: message,
-	}, maxEvents)
 }
 
 func (s *State) receipt(id string) (Result, bool) {

@@ -136,33 +136,37 @@ func TestASnapshotIsReadUpToItsBound(t *testing.T) {
 	}
 }
 
-// testdata/v1.jsonl is a log that was written once and must apply for ever, to
-// the very same State. A change that breaks this test breaks clusters: give
-// the changed command a new version instead.
+// testdata/v1.jsonl and its like are logs that were written once and must apply
+// for ever, to the very same State. A change that breaks this test breaks
+// clusters: give the changed command a new version instead.
 func TestAnOldLogAppliesForEver(t *testing.T) {
-	log, err := os.ReadFile(filepath.Join("testdata", "v1.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := NewFSM()
-	for i, line := range splitLines(log) {
-		f.Apply(&raft.Log{Index: uint64(i + 1), Data: line})
-	}
-	file, err := os.Open(filepath.Join("testdata", "v1.state.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	state, err := DecodeSnapshot(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := encoded(t, state) // written again: a new optional field is no difference
-	if got := encoded(t, f.State()); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if got := encoded(t, restored(t, f.State())); got != want {
-		t.Errorf("restored, it is %s", got)
+	for _, name := range []string{"v1", "v1-autoscale"} {
+		t.Run(name, func(t *testing.T) {
+			log, err := os.ReadFile(filepath.Join("testdata", name+".jsonl"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := NewFSM()
+			for i, line := range splitLines(log) {
+				f.Apply(&raft.Log{Index: uint64(i + 1), Data: line})
+			}
+			file, err := os.Open(filepath.Join("testdata", name+".state.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			state, err := DecodeSnapshot(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := encoded(t, state) // written again: a new optional field is no difference
+			if got := encoded(t, f.State()); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+			if got := encoded(t, restored(t, f.State())); got != want {
+				t.Errorf("restored, it is %s", got)
+			}
+		})
 	}
 }
 

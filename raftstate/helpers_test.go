@@ -54,6 +54,38 @@ func scale(app, deployment string, replicas int) Command {
 	return Command{By: "ada", Scale: &Scale{Application: app, Deployment: deployment, Replicas: replicas}}
 }
 
+// scaling is an application whose deployment "web" scales by itself.
+func scaling(name string, least, most int, change ...func(*appspec.Autoscaling)) *appspec.Application {
+	a := spec(name, "web")
+	block := &appspec.Autoscaling{Policy: appspec.PolicyRay, MinReplicas: least, MaxReplicas: most}
+	for _, c := range change {
+		c(block)
+	}
+	a.Deployments[0].Autoscaling, a.Deployments[0].NumReplicas = block, 0
+	a.Complete()
+	return a
+}
+
+func initially(replicas int) func(*appspec.Autoscaling) {
+	return func(a *appspec.Autoscaling) { a.InitialReplicas = &replicas }
+}
+
+func external(a *appspec.Autoscaling) { a.Policy = appspec.PolicyExternal }
+
+func scheduled(least, most int) func(*appspec.Autoscaling) {
+	return func(a *appspec.Autoscaling) {
+		a.Schedules = append(a.Schedules, &appspec.Schedule{Name: "day", MinReplicas: &least, MaxReplicas: &most})
+	}
+}
+
+func change(app, deployment string, from, to int) AutoscaleChange {
+	return AutoscaleChange{Application: app, Deployment: deployment, From: from, To: to, Reason: "12 requests"}
+}
+
+func autoscale(changes ...AutoscaleChange) Command {
+	return Command{By: "controller", Autoscale: &Autoscale{Changes: changes}}
+}
+
 func remove(app string) Command { return Command{Delete: &Delete{Application: app}} }
 
 func forget(app string) Command { return Command{Forget: &Forget{Application: app}} }

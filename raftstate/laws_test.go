@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -17,7 +18,7 @@ func anyCommand(t *rapid.T, i int) Command {
 	app := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "application")
 	deployment := rapid.SampledFrom([]string{"web", "cache", "gone"}).Draw(t, "deployment")
 	var c Command
-	switch rapid.IntRange(0, 9).Draw(t, "kind") {
+	switch rapid.IntRange(0, 13).Draw(t, "kind") {
 	case 0:
 		c = Command{InitCluster: &InitCluster{ClusterID: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "cluster")}}
 	case 1, 2, 3:
@@ -32,11 +33,41 @@ func anyCommand(t *rapid.T, i int) Command {
 	case 7, 8:
 		status := rapid.SampledFrom([]RolloutStatus{RolloutSuccessful, RolloutFailed, RolloutRunning}).Draw(t, "status")
 		c = end(app, rapid.IntRange(1, 4).Draw(t, "version"), status)
+	case 9, 10, 11, 12:
+		c = autoscale(rapid.SliceOfN(rapid.Custom(anyChange), 0, 4).Draw(t, "changes")...)
 	default:
 		c = forget(app)
 	}
 	c.ID = fmt.Sprintf("id-%d", rapid.IntRange(0, 2*i+1).Draw(t, "id")) // some of them come twice
 	return at(i, c)
+}
+
+// anyChange draws a change with few counts, so that it often fits.
+func anyChange(t *rapid.T) AutoscaleChange {
+	return AutoscaleChange{
+		Application: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "application"),
+		Deployment:  rapid.SampledFrom([]string{"web", "cache", "gone"}).Draw(t, "deployment"),
+		From:        rapid.IntRange(0, 4).Draw(t, "from"),
+		To:          rapid.IntRange(-1, 6).Draw(t, "to"),
+		Reason:      rapid.SampledFrom([]string{"", "load", strings.Repeat("x", 1000)}).Draw(t, "reason"),
+	}
+}
+
+// anyBlock draws an autoscaling block, or none.
+func anyBlock(t *rapid.T) *appspec.Autoscaling {
+	policy := rapid.SampledFrom([]string{"none", appspec.PolicyRay, appspec.PolicyKPA, appspec.PolicyExternal, ""}).Draw(t, "policy")
+	if policy == "none" {
+		return nil
+	}
+	block := &appspec.Autoscaling{Policy: policy, MinReplicas: rapid.IntRange(0, 2).Draw(t, "min")}
+	block.MaxReplicas = rapid.IntRange(block.MinReplicas, 4).Draw(t, "max")
+	if rapid.Bool().Draw(t, "initial") {
+		initially(rapid.IntRange(block.MinReplicas, block.MaxReplicas).Draw(t, "initial replicas"))(block)
+	}
+	if rapid.Bool().Draw(t, "schedule") {
+		scheduled(rapid.IntRange(0, 3).Draw(t, "scheduled min"), rapid.IntRange(3, 6).Draw(t, "scheduled max"))(block)
+	}
+	return block
 }
 
 func anySpec(t *rapid.T, name string) *appspec.Application {
@@ -47,6 +78,7 @@ func anySpec(t *rapid.T, name string) *appspec.Application {
 	}
 	for _, d := range a.Deployments {
 		d.NumReplicas = rapid.IntRange(0, 3).Draw(t, "num replicas")
+		d.Autoscaling = anyBlock(t)
 		if rapid.Bool().Draw(t, "empty, not nil") {
 			d.Handles, d.Task.Env = []string{}, map[string]string{}
 		}
@@ -72,12 +104,17 @@ func TestLaws(t *testing.T) {
 			if a != b {
 				t.Fatalf("two servers answered %+v and %+v", a, b)
 			}
-			if first, repeated := results[c.ID]; repeated && a != first {
+			first, repeated := results[c.ID]
+			if repeated && a != first {
 				t.Fatalf("%s was answered %+v, then %+v", c.ID, first, a)
 			} else if repeated && appsIn(t, old) != appsIn(t, plain.State()) {
 				t.Fatalf("%s was applied twice", c.ID)
 			}
-			results[c.ID] = a
+			if c.Autoscale == nil {
+				results[c.ID] = a
+			} else if !repeated {
+				checkAutoscaled(t, old, plain.State(), a)
+			}
 			if encodedIn(t, old) != before {
 				t.Fatal("a published State has changed")
 			}
@@ -96,9 +133,57 @@ func TestLaws(t *testing.T) {
 	})
 }
 
+// checkAutoscaled checks that an autoscale command changes targets and why they
+// are what they are, and nothing else.
+func checkAutoscaled(t *rapid.T, old, next *State, r Result) {
+	if r.Err() != nil {
+		t.Fatalf("an autoscale command was refused: %v", r.Err())
+	}
+	for name, app := range next.Applications {
+		was, is := *old.Applications[name], *app
+		for _, a := range []*Application{&was, &is} {
+			wanted, serving := *a.Wanted, *a.Serving
+			wanted.Replicas, serving.Replicas = nil, nil
+			a.Wanted, a.Serving, a.Scalings = &wanted, &serving, nil
+		}
+		if appsIn(t, &State{Applications: map[string]*Application{name: &was}}) != appsIn(t, &State{Applications: map[string]*Application{name: &is}}) {
+			t.Fatalf("an autoscale command changed more than targets of %s", name)
+		}
+	}
+}
+
+func checkTargets(t *rapid.T, app *Application) {
+	for _, v := range app.versions() {
+		for _, d := range v.Spec.Deployments {
+			n, there := v.Replicas[d.Name]
+			if !there || n < 0 {
+				t.Fatalf("%s of %s has a target of %d", d.Name, app.Name, n)
+			}
+			if d.Autoscaling != nil && (n < lowest(d.Autoscaling) || n > highest(d.Autoscaling)) {
+				t.Fatalf("%s of %s has a target of %d beyond its bounds", d.Name, app.Name, n)
+			}
+		}
+	}
+	for name, scaling := range app.Scalings {
+		if d := app.Deployment(name); d != nil && app.Rollout.Status == RolloutRunning && app.Target(name) != scaling.To {
+			t.Fatalf("%s of %s has a target of %d, and is said to have been scaled to %d", name, app.Name, app.Target(name), scaling.To)
+		}
+	}
+}
+
 func checkInvariants(t *rapid.T, s *State) {
 	holder := map[string]string{}
+	ours := 0
+	for _, e := range s.Events {
+		if e.Type == eventAutoscaled {
+			ours++
+		}
+	}
+	if len(s.Events) > maxEvents || ours > maxAutoscaled {
+		t.Fatalf("%d events, %d of them autoscaled", len(s.Events), ours)
+	}
 	for name, app := range s.Applications {
+		checkTargets(t, app)
 		switch {
 		case app.Serving == nil || app.Wanted == nil:
 			t.Fatalf("application %s lacks a version", name)
@@ -123,14 +208,18 @@ func checkInvariants(t *rapid.T, s *State) {
 // something to meet. Nothing may panic, and what comes out must survive a
 // snapshot.
 func FuzzApply(f *testing.F) {
-	log, err := os.ReadFile(filepath.Join("testdata", "v1.jsonl"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, line := range splitLines(log) {
-		f.Add(line)
+	for _, name := range []string{"v1.jsonl", "v1-autoscale.jsonl"} {
+		log, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, line := range splitLines(log) {
+			f.Add(line)
+		}
 	}
 	f.Add([]byte(`{"v":1,"deploy":{"applications":[{"spec":{"name":"a","deployments":[null]}}]}}`))
+	f.Add([]byte(`{"v":1,"autoscale":{"changes":[{"application":"a","deployment":"web","from":1,"to":-9223372036854775808},{}]}}`))
+	f.Add([]byte(`{"v":1,"deploy":{"applications":[{"spec":{"name":"a","deployments":[{"name":"web","autoscaling":{"min_replicas":9,"max_replicas":-3,"schedule":[null]}}]},"hashes":{"web":"3"}}]}}`))
 	f.Add([]byte(`{"v":1,"id":"x","scale":{"application":"a","deployment":"web","replicas":-9223372036854775808}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fsm := NewFSM()

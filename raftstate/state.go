@@ -35,36 +35,25 @@ type Application struct {
 	Deleting    bool      `json:"deleting,omitempty"`
 	History     []History `json:"history,omitempty"` // oldest first, at most maxHistory, without Wanted
 	CreateIndex uint64    `json:"create_index"`
-	ModifyIndex uint64    `json:"modify_index"`
+	ModifyIndex uint64    `json:"modify_index"` // of the last change that a deploy could undo unawares: not the autoscaler's
 
 	// Why each deployment's target is what it is, where somebody or the
-	// autoscaler has set it since the deploy.
+	// autoscaler has set it and no deploy has set it since.
 	Scalings map[string]Scaling `json:"scalings,omitempty"`
 }
 
 // Scaling is the last change of a deployment's target.
 type Scaling struct {
 	At     time.Time `json:"at"`
-	By     string    `json:"by,omitempty"`
+	By     string    `json:"by,omitempty"` // ByAutoscaler, or whoever scaled it; at most maxScalingBy bytes
 	From   int       `json:"from"`
 	To     int       `json:"to"`
-	Reason string    `json:"reason,omitempty"`
+	Reason string    `json:"reason,omitempty"` // at most maxScalingReason bytes
 }
 
 // RollingOut says whether a version is on its way to take over from Serving.
 func (a *Application) RollingOut() bool {
 	return a.Rollout.Status == RolloutRunning && a.Wanted.Number != a.Serving.Number
-}
-
-// Deployment returns the named deployment as the wanted version has it, or as
-// the serving one does when the wanted one has none: it takes traffic until
-// the rollout is over, and for good when that fails. It returns nil when
-// neither has it.
-func (a *Application) Deployment(name string) *appspec.Deployment {
-	if d := a.Wanted.Spec.Deployment(name); d != nil {
-		return d
-	}
-	return a.Serving.Spec.Deployment(name)
 }
 
 // Version is one deployed version of an application.
@@ -107,7 +96,7 @@ type Event struct {
 	Index       uint64    `json:"index"`
 	At          time.Time `json:"at"`
 	By          string    `json:"by,omitempty"`
-	Type        string    `json:"type"` // deployed | scaled | deleting | deleted | rollout-successful | rollout-failed
+	Type        string    `json:"type"` // deployed | scaled | autoscaled | deleting | deleted | rollout-successful | rollout-failed
 	Application string    `json:"application,omitempty"`
 	Deployment  string    `json:"deployment,omitempty"`
 	Message     string    `json:"message"`
@@ -125,4 +114,8 @@ const (
 	maxEvents   = 256
 	maxReceipts = 512
 	maxHistory  = 20
+
+	maxAutoscaled    = maxEvents / 2 // of the events, those of type autoscaled
+	maxScalingBy     = 128           // bytes
+	maxScalingReason = 320           // bytes
 )
