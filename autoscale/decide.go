@@ -97,6 +97,7 @@ func (d *decider) undecided(why string) int {
 func (d *decider) bound(n int) int {
 	least, most := d.limits.least, d.limits.most
 	floor, why := d.forecast()
+	floor = min(floor, most)
 	if floor > 0 {
 		d.rule("forecast", floor, why)
 	}
@@ -107,10 +108,10 @@ func (d *decider) bound(n int) int {
 	case n < least && floor <= least:
 		d.and("bounds", least, func() string { return d.limits.floor() })
 		return least
-	case n < floor && least < most:
-		d.because("bounds", min(floor, most), why)
-		d.out.Min = min(floor, most)
-		return min(floor, most)
+	case n < floor:
+		d.because("bounds", floor, why)
+		d.out.Min = floor
+		return floor
 	default:
 		d.rule("bounds", n, func() string { return fmt.Sprintf("%d is within %d..%d", n, least, most) })
 		return n
