@@ -16,7 +16,8 @@ import (
 // Limits on what a request may bring.
 const (
 	maxBody     = 4 << 20
-	maxDepth    = 100 // of objects and arrays in each other
+	maxReport   = 16 << 20 // of a proxy's load, in which thousands of deployments are usual
+	maxDepth    = 100      // of objects and arrays in each other
 	bodyTimeout = 30 * time.Second
 )
 
@@ -25,9 +26,12 @@ const jsonSpace = " \t\r\n"
 
 // readBody takes the whole body in, within the limits. Nothing has looked at
 // what it says yet.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, tooLarge()
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) { return readUpTo(w, r, maxBody) }
+
+// readUpTo is readBody with a limit of its own, in bytes.
+func readUpTo(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	if r.ContentLength > most {
+		return nil, tooLarge(most)
 	}
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
@@ -35,12 +39,12 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	control := http.NewResponseController(w)
 	// Not every ResponseWriter has a deadline to set; the server's own holds then.
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	_ = control.SetReadDeadline(time.Time{})
 	var limit *http.MaxBytesError
 	switch {
 	case errors.As(err, &limit):
-		return nil, tooLarge()
+		return nil, tooLarge(most)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.Header().Set("Connection", "close")
 		return nil, fail(CodeTimeout, "the body did not come within %s", bodyTimeout)
@@ -50,8 +54,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-func tooLarge() error {
-	return fail(CodeTooLarge, "the body is larger than %d MiB", maxBody>>20)
+func tooLarge(most int64) error {
+	return fail(CodeTooLarge, "the body is larger than %d MiB", most>>20)
 }
 
 // checkMedia refuses a body that is not plain JSON, which also keeps HTML forms

@@ -25,7 +25,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, found *route) e
 	if by := r.Header.Get(forwardedHeader); by != "" {
 		return fail(CodeNoLeader, "server %s took this one for the leader, which it is not: nothing was done, an election is under way", by)
 	}
-	body, err := readBody(w, r)
+	body, err := readUpTo(w, r, found.maxBody())
 	if err != nil {
 		return err
 	}
@@ -61,6 +61,8 @@ func forwardFailure(r *http.Request, found *route, err error) error {
 		return nil
 	case errors.Is(err, ErrNoLeader):
 		return ErrNoLeader
+	case found.path == loadsPath:
+		return fail(CodeUnavailable, "the leader does not answer: %s", err) // the next report makes up for it
 	case found.needs == write:
 		return fail(CodeUnknownOutcome, "the leader's answer was lost (%s): the write may or may not have been done; "+
 			"send it again with the same request_id, which applies it once", err)

@@ -43,7 +43,11 @@ func routeTable() []route {
 		{"GET", "/v1/applications/{app}/history", read, false, blocking, readHistory},
 		{"POST", "/v1/applications/{app}/deployments/{deployment}/scale", write, false, nil, scale},
 		{"GET", "/v1/applications/{app}/deployments/{deployment}/logs", read, false, []string{"replica", "stream", "follow", "tail"}, readLogs},
+		{"GET", "/v1/applications/{app}/deployments/{deployment}/autoscale", read, false, nil, explain},
 		{"POST", "/v1/plan", read, false, nil, plan},
+
+		{"POST", loadsPath, write, false, nil, takeLoads},
+		{"GET", "/v1/autoscale/proxies", read, false, nil, listProxies},
 
 		{"GET", "/v1/events", read, false, with("application"), listEvents},
 		{"GET", "/v1/event/stream", read, false, []string{"index", "application", "stale"}, streamEvents},
@@ -53,6 +57,14 @@ func routeTable() []route {
 		{"GET", "/v1/status/leader", read, true, nil, readLeader},
 		{"GET", "/v1/status/peers", read, true, nil, listPeers},
 	}
+}
+
+// maxBody is how large a body the route takes, in bytes.
+func (r *route) maxBody() int64 {
+	if r.path == loadsPath {
+		return maxReport
+	}
+	return maxBody
 }
 
 // match finds the row for a request. HEAD is a GET whose body net/http drops.

@@ -65,14 +65,16 @@ type LogRequest struct {
 
 // ServerConfig is what a Server is made of.
 type ServerConfig struct {
-	Cluster  Cluster
-	Planner  Planner
-	Logs     LogSource
-	Settings reconcile.Settings
-	Info     ServerInfo // Leader and ClusterID are filled in for each answer
-	Logger   hclog.Logger
-	Now      func() time.Time // nil: time.Now
-	NewID    func() string    // a fresh unique id
+	Cluster    Cluster
+	Planner    Planner
+	Logs       LogSource
+	Loads      LoadSink   // nil: no load reports are taken
+	Autoscaler Autoscaler // nil: nothing scales
+	Settings   reconcile.Settings
+	Info       ServerInfo // Leader and ClusterID are filled in for each answer
+	Logger     hclog.Logger
+	Now        func() time.Time // nil: time.Now
+	NewID      func() string    // a fresh unique id
 
 	ProposeLimit time.Duration // how long a write may take; 0: 10 s
 	Heartbeat    time.Duration // of event streams; 0: 10 s
