@@ -280,6 +280,45 @@ func TestSchedules(t *testing.T) {
 			t.Errorf("%s: %d..%d, want %d..%d", c.at, least, most, c.least, c.most)
 		}
 	}
+	t.Run("a day without a midnight has its schedule", func(t *testing.T) {
+		p := compile(t, block(func(b *appspec.Autoscaling) {
+			b.Schedules = []*appspec.Schedule{{Name: "market", Cron: "0 8 * * FRI", Duration: appspec.Duration(time.Hour), Timezone: "Africa/Cairo", MinReplicas: new(3)}}
+		}))
+		cairo, err := time.LoadLocation("Africa/Cairo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at, want := range map[time.Time]int{
+			time.Date(2026, 4, 24, 7, 59, 0, 0, cairo): 0,
+			time.Date(2026, 4, 24, 8, 30, 0, 0, cairo): 3,
+			time.Date(2026, 4, 24, 9, 0, 0, 0, cairo):  0,
+			time.Date(2026, 4, 17, 8, 0, 0, 0, cairo):  3,
+		} {
+			if least, _ := p.Bounds(at); least != want {
+				t.Errorf("%s: a floor of %d, want %d", at, least, want)
+			}
+		}
+	})
+	t.Run("a schedule in the hour that is there twice, or not at all", func(t *testing.T) {
+		p := compile(t, block(func(b *appspec.Autoscaling) {
+			b.Schedules = []*appspec.Schedule{{Name: "night", Cron: "30 2 * * *", Duration: appspec.Duration(30 * time.Minute), Timezone: "Europe/Berlin", MinReplicas: new(3)}}
+		}))
+		for _, day := range []string{"2026-03-28", "2026-03-29", "2026-10-25", "2026-10-26"} {
+			from, err := time.ParseInLocation(time.DateOnly, day, berlin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			minutes := 0
+			for m := range 25 * 60 {
+				if least, _ := p.Bounds(from.Add(time.Duration(m) * time.Minute)); least == 3 {
+					minutes++
+				}
+			}
+			if minutes != 30 {
+				t.Errorf("%s: in force for %d minutes", day, minutes)
+			}
+		}
+	})
 	t.Run("acts at once, and says so", func(t *testing.T) {
 		at, _ := time.ParseInLocation(time.DateTime, "2026-01-05 11:30:00", berlin)
 		got, _ := p.Decide(Input{Now: at, Running: 1, Target: 1, Load: NewSeries(Level(at, 0))}, State{})

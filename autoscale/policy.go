@@ -102,10 +102,39 @@ func (p *Policy) HoldWindow() time.Duration {
 	}
 }
 
-// active says whether s is in force.
+// active says whether s is in force: whether it began within its duration
+// before now. The cron line is followed on the zone's wall clock, which has a
+// midnight on every day; by the zone's own time the library skips a day whose
+// midnight the clock change takes away.
 func (s schedule) active(now time.Time) bool {
-	began := s.begins.Next(now.Add(-s.Duration.Std()).In(s.zone))
-	return !began.IsZero() && !began.After(now)
+	ended := now.Add(-s.Duration.Std())
+	for wall := s.wallBefore(ended); ; {
+		if wall = s.begins.Next(wall); wall.IsZero() {
+			return false
+		}
+		if began := offWall(wall, s.zone); began.After(ended) {
+			return !began.After(now)
+		}
+	}
+}
+
+// wallBefore is what the clock on the wall shows at t. In the hour after it was
+// put forward it is what it would show otherwise: what was to begin in the hour
+// that was left out begins after it.
+func (s schedule) wallBefore(t time.Time) time.Time {
+	_, offset := t.In(s.zone).Zone()
+	_, before := t.Add(-time.Hour).In(s.zone).Zone()
+	return onWall(t.In(s.zone)).Add(-time.Duration(max(0, offset-before)) * time.Second)
+}
+
+// onWall is what the clock on the wall shows, as if it were UTC.
+func onWall(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+}
+
+// offWall is when the clock on the wall of a zone shows wall.
+func offWall(wall time.Time, zone *time.Location) time.Time {
+	return time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, zone)
 }
 
 // limits is the bounds in force, and which schedules made them so.
