@@ -34,5 +34,5 @@ func (s *State) addEvents(added ...Event) {
 		surplus--
 		return true
 	})
-	s.Events = list[max(0, len(list)-maxEvents):]
+	s.Events = slices.Clone(list[max(0, len(list)-maxEvents):]) // without the room of a large batch
 }

@@ -166,7 +166,7 @@ func (s *State) autoscale(c Command, cmd *Autoscale) *Refusal {
 		app.Scalings[change.Deployment] = Scaling{At: c.At, By: c.By, From: change.From, To: change.To, Reason: reason}
 		events = append(events, s.newEvent(c, eventAutoscaled, app.Name, change.Deployment, scaled(change.From, change.To, reason)))
 	}
-	s.addEvents(events[max(0, len(events)-maxAutoscaled):]...)
+	s.addEvents(events...)
 	return nil
 }
 

@@ -56,6 +56,7 @@ func TestTargets(t *testing.T) {
 		"a version with lower bounds leaves the old one's count": {[]Command{deploy(scaling("a", 1, 8), "1"), up(1, 7), deploy(scaling("a", 1, 3), "2")}, 7, 3},
 		"and a raise of it is no cut of the old one":             {[]Command{deploy(scaling("a", 1, 8), "1"), up(1, 7), deploy(scaling("a", 1, 3, initially(2)), "2"), up(2, 3)}, 7, 3},
 		"a cut is one of both, each within its own bounds":       {[]Command{deploy(scaling("a", 2, 8), "1"), up(2, 7), deploy(scaling("a", 1, 3), "2"), up(3, 1)}, 2, 1},
+		"and no raise of the old one":                            {[]Command{deploy(scaling("a", 2, 8), "1"), deploy(scaling("a", 1, 8, initially(6)), "2"), up(6, 5)}, 2, 5},
 		"the old one does not go beyond its own bounds":          {[]Command{deploy(scaling("a", 1, 4), "1"), deploy(scaling("a", 1, 9), "2"), up(1, 8)}, 4, 8},
 		"the old one that does not scale stays":                  {[]Command{deploy(plain, "1"), deploy(scaling("a", 1, 9), "2"), up(1, 8)}, 1, 8},
 		"during a rollout to no scaling nothing scales":          {[]Command{deploy(scaling("a", 1, 9), "1"), deploy(plain, "2"), up(1, 8)}, 1, 1},
@@ -129,6 +130,9 @@ func TestScalingsSayWhy(t *testing.T) {
 		"nor one that drops the deployment": {
 			[]Command{deploy(spec("a", "web", "cache"), "1"), scale("a", "cache", 1), deploy(spec("a", "web"), "1"), end("a", 2, RolloutSuccessful), deploy(spec("a", "web"), "2")}, nil,
 		},
+		"not even if there is as little of it as of what is gone": {
+			[]Command{deploy(spec("a", "web", "cache"), "1"), scale("a", "cache", 0), deploy(spec("a", "web"), "1"), end("a", 2, RolloutSuccessful), deploy(spec("a", "web"), "2")}, nil,
+		},
 		"while the old version still has it, it stays": {
 			[]Command{deploy(spec("a", "web", "cache"), "1"), scale("a", "cache", 3), deploy(spec("a", "web"), "1")},
 			map[string]Scaling{"cache": {At: second(1), By: "ada", From: 1, To: 3}},
@@ -147,6 +151,27 @@ func TestScalingsSayWhy(t *testing.T) {
 			}
 			if diff := cmp.Diff(test.want, restored(t, s).Applications["a"].Scalings); diff != "" {
 				t.Errorf("restored:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestScalingsOfAPublishedStateStay(t *testing.T) {
+	for name, next := range map[string]Command{
+		"by the autoscaler": autoscale(change("a", "web", 2, 3)),
+		"from outside":      scale("b", "web", 3),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := run(t, []Command{
+				deploy(scaling("a", 1, 4), "1"), deploy(scaling("b", 1, 4, external), "1"),
+				autoscale(change("a", "web", 1, 2)), scale("b", "web", 2),
+			})
+			before := encoded(t, s)
+			if _, r := s.Apply(5, at(5, next)); r.Err() != nil {
+				t.Fatal(r.Err())
+			}
+			if diff := cmp.Diff(before, encoded(t, s)); diff != "" {
+				t.Error(diff)
 			}
 		})
 	}
