@@ -99,7 +99,7 @@ func (d *differ) job(n need) {
 	case job.Count != n.count:
 		d.add(Step{
 			Scale:  &Scale{JobID: job.ID, Group: n.deployment.Name, From: job.Count, Count: n.count},
-			Reason: fmt.Sprintf("%s of application %s is to have %d replicas", n.deployment.Name, n.app.Name, n.count),
+			Reason: n.whyCount(),
 		})
 	}
 }

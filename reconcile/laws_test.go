@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,8 +57,12 @@ func (c *cluster) settled(t *rapid.T) {
 			t.Fatalf("application %s: the route names %v", name, route.Deployments)
 		}
 		for _, d := range app.Serving.Spec.Deployments {
-			if version := route.Deployments[d.Name].Version; version != app.Serving.Hashes[d.Name] {
-				t.Fatalf("application %s: the route sends %s to version %q", name, d.Name, version)
+			entry := route.Deployments[d.Name]
+			if entry.Version != app.Serving.Hashes[d.Name] {
+				t.Fatalf("application %s: the route sends %s to version %q", name, d.Name, entry.Version)
+			}
+			if reported := entry.MetricsInterval > 0; reported != raftstate.ScalesByItself(app.Deployment(d.Name)) || entry.HealthPath != d.HealthCheck.Path {
+				t.Fatalf("application %s: the route of %s is %+v", name, d.Name, entry)
 			}
 			needed[jobspec.JobID(name, d.Name, app.Serving.Hashes[d.Name])] = app.Serving.Replicas[d.Name]
 		}
@@ -170,6 +175,9 @@ func (c *cluster) pass(t interface {
 		if s.WriteRoute != nil {
 			c.wantHandlesLead(t, s.WriteRoute.Route)
 		}
+		if len(s.Reason) > 512 {
+			t.Fatalf("a reason of %d bytes: %s", len(s.Reason), s)
+		}
 		c.state, c.world = reconcile.Simulate(c.state, c.world, c.now, s)
 		c.index = max(c.index, c.state.Index)
 	}
@@ -199,16 +207,22 @@ func (c *cluster) wantHandlesLead(t interface {
 
 func drawCommand(t *rapid.T) raftstate.Command {
 	app := rapid.SampledFrom([]string{"shop", "search"}).Draw(t, "application")
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 9).Draw(t, "kind") {
 	case 0:
 		return raftstate.Command{Delete: &raftstate.Delete{Application: app}}
-	case 1:
+	case 1, 2, 3, 4:
+		return autoscale(app, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "deployment"),
+			rapid.IntRange(0, 3).Draw(t, "from"), rapid.IntRange(0, 4).Draw(t, "to"), strings.Repeat("load ", 1000))
+	case 5:
 		return raftstate.Command{Scale: &raftstate.Scale{Application: app, Deployment: "a", Replicas: rapid.IntRange(0, 3).Draw(t, "replicas")}}
 	default:
 		spec := application(app, rapid.SampledFrom([][]string{{"a"}, {"a", "b"}, {"b", "a", "c"}}).Draw(t, "deployments")...)
 		for _, d := range spec.Deployments {
 			d.NumReplicas = rapid.IntRange(0, 3).Draw(t, "num_replicas")
 			d.MaxOngoingRequests = rapid.IntRange(1, 2).Draw(t, "max_ongoing_requests")
+			if policy := rapid.SampledFrom([]string{"", appspec.PolicyRay, appspec.PolicyExternal}).Draw(t, "policy"); policy != "" {
+				scales(d, rapid.IntRange(0, 2).Draw(t, "min_replicas"), 4).Policy = policy
+			}
 			d.Task.Config["command"] = fmt.Sprintf("v%d", rapid.IntRange(1, 3).Draw(t, "command"))
 		}
 		for i, d := range spec.Deployments[1:] {
@@ -217,6 +231,21 @@ func drawCommand(t *rapid.T) raftstate.Command {
 		}
 		return deploy(spec)
 	}
+}
+
+// scales gives d an autoscaling block, and returns it.
+func scales(d *appspec.Deployment, least, most int) *appspec.Autoscaling {
+	d.Autoscaling = &appspec.Autoscaling{
+		Policy: appspec.PolicyRay, MinReplicas: least, MaxReplicas: most, MetricsInterval: appspec.Duration(time.Second),
+	}
+	d.NumReplicas = least
+	return d.Autoscaling
+}
+
+func autoscale(app, deployment string, from, to int, reason string) raftstate.Command {
+	return raftstate.Command{Autoscale: &raftstate.Autoscale{Changes: []raftstate.AutoscaleChange{
+		{Application: app, Deployment: deployment, From: from, To: to, Reason: reason},
+	}}}
 }
 
 func application(name string, deployments ...string) *appspec.Application {

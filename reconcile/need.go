@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -34,6 +35,26 @@ type need struct {
 
 func (n need) jobID() string {
 	return jobspec.JobID(n.app.Name, n.deployment.Name, n.version)
+}
+
+// whyCount says why n is to have so many replicas, for Nomad's list of scaling
+// events too.
+func (n need) whyCount() string {
+	s, scaled := n.app.Scalings[n.deployment.Name]
+	switch {
+	case !scaled || s.To != n.count:
+		return fmt.Sprintf("%s of application %s is to have %d replicas", n.deployment.Name, n.app.Name, n.count)
+	case s.By == raftstate.ByAutoscaler:
+		return "autoscaler: " + s.Reason
+	}
+	why := "scaled"
+	if s.By != "" {
+		why += " by " + s.By
+	}
+	if s.Reason != "" {
+		why += ": " + s.Reason
+	}
+	return why
 }
 
 // needs returns the jobs that app asks for: those of the serving version and,
@@ -119,14 +140,28 @@ func wantRoute(clusterID string, app *raftstate.Application) routes.Route {
 			Version:            cmp.Or(serving.Hashes[d.Name], n.version),
 			MaxOngoingRequests: d.MaxOngoingRequests,
 			MaxQueuedRequests:  d.MaxQueuedRequests,
+			HealthPath:         d.HealthCheck.Path,
+			HealthPeriod:       d.HealthCheck.Period.Std(),
+			MetricsInterval:    metricsInterval(d),
 		}
-		// Until a version takes traffic its limits do not count.
+		// Until a version takes traffic its limits do not count, and it is
+		// replicas of the old one that requests wait for.
 		if old, ok := r.Deployments[d.Name]; ok && !n.serving {
 			entry.MaxOngoingRequests, entry.MaxQueuedRequests = old.MaxOngoingRequests, old.MaxQueuedRequests
+			entry.HealthPath, entry.HealthPeriod = old.HealthPath, old.HealthPeriod
 		}
 		r.Deployments[d.Name] = entry
 	}
 	return r
+}
+
+// metricsInterval returns how often proxies are to report the load of d; 0 when
+// that scales nothing.
+func metricsInterval(d *appspec.Deployment) time.Duration {
+	if !raftstate.ScalesByItself(d) {
+		return 0
+	}
+	return d.Autoscaling.MetricsInterval.Std()
 }
 
 // applications returns the State's applications by name.

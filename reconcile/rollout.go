@@ -36,22 +36,19 @@ func (d *differ) rollout(app *raftstate.Application) {
 func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, string) {
 	replicas, waiting := 0, ""
 	for _, n := range needs(app) {
-		if !n.wanted {
+		if !n.wanted || unchanged(app, n) {
 			continue
 		}
 		s := d.world.deployment(d.state.ClusterID, d.settings, n)
-		target := app.Wanted.Replicas[n.deployment.Name]
-		if unchanged(app, n) {
-			continue
+		enough := d.enough(app, n)
+		replicas += enough
+		if waiting == "" {
+			waiting = d.waitsFor(n, s, enough)
 		}
-		replicas += target
-		if s.Healthy < target && waiting == "" {
-			waiting = fmt.Sprintf("%s: %d of %d replicas pass", n.deployment.Name, s.Healthy, target)
-			if s.Reason != "" {
-				waiting += ", " + s.Reason
-			}
-		}
-		if failures, last := d.world.startFailures(n.jobID(), app.Rollout.StartedAt); s.Healthy == 0 && failures >= maxStartFailures {
+		failures, last := d.world.startFailures(n.jobID(), app.Rollout.StartedAt)
+		// Without a target the dead are no more than what the autoscaler once
+		// asked for.
+		if s.Healthy == 0 && failures >= maxStartFailures && app.Wanted.Replicas[n.deployment.Name] > 0 {
 			return raftstate.RolloutFailed, fmt.Sprintf("%s: its replicas died %d times and none ever passed: %s", n.deployment.Name, failures, last)
 		}
 	}
@@ -60,6 +57,8 @@ func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, str
 		deadline = DefaultProgressDeadline
 	}
 	switch {
+	case waiting == "" && replicas == 0:
+		return raftstate.RolloutSuccessful, "there was no replica to wait for"
 	case waiting == "":
 		return raftstate.RolloutSuccessful, fmt.Sprintf("all %d replicas that it waited for pass their health checks", replicas)
 	case d.now.Sub(app.Rollout.StartedAt) >= deadline && d.now.Sub(d.world.Since) >= deadline:
@@ -67,6 +66,48 @@ func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, str
 	default:
 		return raftstate.RolloutRunning, waiting
 	}
+}
+
+// waitsFor says what the rollout waits for at n, "" when for nothing.
+func (d *differ) waitsFor(n need, s DeploymentStatus, enough int) string {
+	waiting := ""
+	job, exists := d.world.Jobs[n.jobID()]
+	switch {
+	case s.Healthy < enough:
+		waiting = fmt.Sprintf("%s: %d of %d replicas pass", n.deployment.Name, s.Healthy, enough)
+	case !exists || job.Stopped || job.ClusterID != d.state.ClusterID:
+		// Without a replica to wait for, this is how a job shows that Nomad
+		// does not take.
+		waiting = n.deployment.Name + ": its job is not in Nomad yet"
+	default:
+		return ""
+	}
+	if s.Reason != "" {
+		waiting += ", " + s.Reason
+	}
+	return waiting
+}
+
+// enough returns how many replicas of n, which is of the wanted version, must
+// pass before it takes over. Of a deployment that scales those are the ones
+// that it is to begin with, and as many as carry the load now; never more than
+// the target. The target alone would not do: load that comes while a rollout
+// runs may ask for more than there is room for, next to the old version.
+func (d *differ) enough(app *raftstate.Application, n need) int {
+	name := n.deployment.Name
+	target := app.Wanted.Replicas[name]
+	if n.deployment.Autoscaling == nil {
+		return target
+	}
+	least := n.deployment.FirstReplicas()
+	if app.RollingOut() {
+		for _, old := range versionNeeds(app, app.Serving) {
+			if old.deployment.Name == name {
+				least = max(least, d.world.deployment(d.state.ClusterID, d.settings, old).Healthy)
+			}
+		}
+	}
+	return min(target, least)
 }
 
 // unchanged says whether a rollout leaves n as it is: the same replicas serve

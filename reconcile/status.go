@@ -38,6 +38,18 @@ type DeploymentStatus struct {
 	Unplaced int           `json:"unplaced_replicas"`
 	Failed   int           `json:"failed_replicas"` // ended by themselves, of those that Nomad still lists
 	Replicas []ReplicaInfo `json:"replicas"`        // newest first, those that stopped as asked left out
+
+	Autoscaling *AutoscalingStatus `json:"autoscaling,omitempty"` // nil: its target is set by people alone
+}
+
+// AutoscalingStatus is what there is to say of how a deployment's target is
+// set.
+type AutoscalingStatus struct {
+	Policy    string             `json:"policy"`
+	Min       int                `json:"min_replicas"`
+	Max       int                `json:"max_replicas"`
+	Schedules int                `json:"schedules,omitempty"` // how many there are that set other bounds at times
+	Last      *raftstate.Scaling `json:"last,omitempty"`      // nil: a deploy set the target last
 }
 
 // ReplicaInfo is what there is to say of one replica.
@@ -59,6 +71,7 @@ type Health string
 const (
 	Deploying Health = "deploying" // not all there yet, and still on the way
 	Healthy   Health = "healthy"   // every replica that is wanted passes
+	Scaling   Health = "scaling"   // serves as before, and more replicas start because they were asked for
 	Degraded  Health = "degraded"  // serves, with fewer replicas than wanted
 	Unhealthy Health = "unhealthy" // serves nothing
 	Failed    Health = "failed"    // the newest version did not get there; the old one, if any, serves

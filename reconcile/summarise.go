@@ -54,6 +54,7 @@ func summarise(state *raftstate.State, world sight, settings Settings, app *raft
 	for _, n := range list {
 		d := world.deployment(state.ClusterID, settings, n)
 		d.Status, d.Reason = deploymentHealth(world, app, n, d)
+		d.Autoscaling = autoscalingStatus(app, n)
 		s.Deployments = append(s.Deployments, d)
 	}
 	s.Status, s.Reason = applicationHealth(state, world, app, s.Deployments)
@@ -147,10 +148,14 @@ func deploymentHealth(w sight, app *raftstate.Application, n need, d DeploymentS
 		return Unknown, cmp.Or(w.NomadError, w.ConsulError)
 	case app.Deleting:
 		return Deleting, ""
+	case d.Target == 0:
+		return Healthy, idle(n)
 	case d.Healthy >= d.Target:
 		return Healthy, ""
 	case n.wanted && app.Rollout.Status == raftstate.RolloutRunning:
 		return Deploying, d.Reason
+	case grows(app.Scalings[d.Name], d):
+		return Scaling, n.whyCount()
 	case n.wanted && app.Rollout.Status == raftstate.RolloutFailed && d.Healthy == 0:
 		return Failed, cmp.Or(d.Reason, app.Rollout.Reason)
 	case d.Healthy > 0:
@@ -158,6 +163,49 @@ func deploymentHealth(w sight, app *raftstate.Application, n need, d DeploymentS
 	default:
 		return Unhealthy, d.Reason
 	}
+}
+
+// idle says what it means that n is to have no replica.
+func idle(n need) string {
+	if raftstate.ScalesByItself(n.deployment) {
+		return "scaled to zero: a replica starts when a request comes"
+	}
+	return "scaled to zero: requests wait until it is scaled up"
+}
+
+// grows says whether d lacks replicas only because s asked for more: those from
+// before it still pass, and none of the new ones is in trouble. A deployment
+// that scales is then as well as it can be.
+func grows(s raftstate.Scaling, d DeploymentStatus) bool {
+	if s.From >= s.To || d.Unplaced > 0 {
+		return false
+	}
+	kept := 0
+	for _, r := range d.Replicas {
+		switch {
+		case r.CreatedAt.Before(s.At):
+			if r.Healthy {
+				kept++
+			}
+		case !r.Status.live() || r.Restarts > 0:
+			return false
+		}
+	}
+	return kept >= s.From
+}
+
+func autoscalingStatus(app *raftstate.Application, n need) *AutoscalingStatus {
+	block := n.deployment.Autoscaling
+	if block == nil {
+		return nil
+	}
+	s := &AutoscalingStatus{
+		Policy: block.EffectivePolicy(), Min: block.MinReplicas, Max: block.MaxReplicas, Schedules: len(block.Schedules),
+	}
+	if last, scaled := app.Scalings[n.deployment.Name]; scaled {
+		s.Last = &last
+	}
+	return s
 }
 
 func applicationHealth(state *raftstate.State, w sight, app *raftstate.Application, list []DeploymentStatus) (Health, string) {
@@ -180,7 +228,7 @@ func applicationHealth(state *raftstate.State, w sight, app *raftstate.Applicati
 	case app.Rollout.Status == raftstate.RolloutFailed && app.Wanted.Number != app.Serving.Number:
 		return Failed, fmt.Sprintf("version %d: %s; version %d serves", app.Wanted.Number, app.Rollout.Reason, app.Serving.Number)
 	}
-	for _, h := range []Health{Failed, Unhealthy, Degraded} {
+	for _, h := range []Health{Failed, Unhealthy, Degraded, Scaling} {
 		for _, d := range list {
 			if d.Status == h {
 				return h, d.Name + ": " + d.Reason
@@ -192,7 +240,7 @@ func applicationHealth(state *raftstate.State, w sight, app *raftstate.Applicati
 
 func firstReason(list []DeploymentStatus) string {
 	for _, d := range list {
-		if d.Reason != "" {
+		if d.Reason != "" && d.Status != Healthy {
 			return d.Name + ": " + d.Reason
 		}
 	}

@@ -29,6 +29,8 @@ type Deployment struct {
 	// Where a replica says that it can serve, for a proxy that has requests
 	// waiting and asks new replicas itself. "": it does not.
 	HealthPath string `json:"health_path,omitempty"`
+	// How often Consul asks there, nanoseconds; 0: not said.
+	HealthPeriod time.Duration `json:"health_period,omitempty"`
 	// How often the leader wants to hear of this deployment's load,
 	// nanoseconds; 0: it does not scale by it.
 	MetricsInterval time.Duration `json:"metrics_interval,omitempty"`
@@ -46,4 +48,7 @@ type Endpoint struct {
 	Address     string `json:"address"` // host:port
 	Node        string `json:"node"`    // Consul node name
 	Passing     bool   `json:"passing"` // all of its checks pass
+	// It does not pass, and nothing but its own health check stands in the
+	// way: neither its node nor a maintenance that somebody asked for.
+	Unproven bool `json:"unproven,omitempty"`
 }
