@@ -101,6 +101,12 @@ func (in Input) group() *api.TaskGroup {
 		Services: []*api.Service{in.service()},
 		Networks: []*api.NetworkResource{{DynamicPorts: []api.Port{{Label: PortLabel}}}},
 		Volumes:  hostVolumes(task.VolumeMounts),
+		// Replicas share nodes evenly, and so do those that are left when some
+		// go: Nomad stops the ones with the highest index, wherever they run.
+		// Left alone it prefers the fullest of a few nodes that it looks at,
+		// and 6 -> 3 on three nodes emptied a node in 26 of 64 runs, and with
+		// this in none. The price is that it looks at more nodes for each.
+		Spreads: []*api.Spread{{Attribute: "${node.unique.id}", Weight: new(int8(100))}},
 		// Nomad takes a stopping replica out of Consul, waits this long, and
 		// only then signals it.
 		ShutdownDelay: new(delay),

@@ -59,6 +59,13 @@ func samples() map[string]Input {
 			Task:                    &api.Task{Driver: "raw_exec", Config: map[string]any{"command": "python3", "args": []any{"hello.py"}}},
 		}},
 	}
+	chat := clone(hello)
+	chat.Name, chat.RoutePrefix, chat.Deployments[0].NumReplicas = "chat", "/chat", 0
+	chat.Deployments[0].Autoscaling = &appspec.Autoscaling{
+		Policy: appspec.PolicyRay, MaxReplicas: 8, MetricsInterval: appspec.Duration(time.Second),
+		Schedules: []*appspec.Schedule{{Name: "day", Cron: "0 8 * * mon-fri", Timezone: "UTC", MinReplicas: new(2)}},
+	}
+	chat.Complete()
 	input := func(app *appspec.Application, dep int) Input {
 		return Input{
 			ClusterID: "c1", Application: app, Deployment: app.Deployments[dep], Version: "1a2b3c4d", Count: 2,
@@ -69,7 +76,9 @@ func samples() map[string]Input {
 	ranker.Placement = Placement{Namespace: "ml", Region: "eu", NodePool: "gpu", Datacenters: []string{"dc1", "dc2"}}
 	ranker.ShutdownDelay, ranker.UIAddress = 4*time.Second, ""
 	ranker.HandleAddress = "${attr.unique.network.ip-address}:8001"
-	return map[string]Input{"search-pipeline": input(search, 0), "search-re-ranker": ranker, "hello": input(hello, 0)}
+	zero := input(chat, 0)
+	zero.Count = chat.Deployments[0].FirstReplicas()
+	return map[string]Input{"search-pipeline": input(search, 0), "search-re-ranker": ranker, "hello": input(hello, 0), "chat-at-zero": zero}
 }
 
 func TestRender(t *testing.T) {
@@ -229,6 +238,20 @@ func TestLimitsChangeInPlace(t *testing.T) {
 	after.TaskGroups[0].Services = before.TaskGroups[0].Services
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("more than the service changed:\n%s", diff)
+	}
+}
+
+// How a deployment scales is serve-nomad's own business: a change of it restarts
+// no replica, and a scaling block would bring Nomad's own autoscaler in.
+func TestScalingIsNotInTheJob(t *testing.T) {
+	in := samples()["chat-at-zero"]
+	scaling := Render(in)
+	if group := scaling.TaskGroups[0]; *group.Count != 0 || group.Scaling != nil || group.Tasks[0].ScalingPolicies != nil {
+		t.Errorf("count %d, scaling %v, %v", *group.Count, group.Scaling, group.Tasks[0].ScalingPolicies)
+	}
+	in.Deployment.Autoscaling = nil
+	if diff := cmp.Diff(Render(in), scaling); diff != "" {
+		t.Errorf("an autoscaling block changes the job:\n%s", diff)
 	}
 }
 
