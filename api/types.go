@@ -50,6 +50,8 @@ type Deployed struct {
 }
 
 // ScaleRequest is the body of POST /v1/applications/{app}/deployments/{deployment}/scale.
+// A deployment with an autoscaling block takes it if the block's policy is
+// external, within the block's bounds, and keeps the count at the next deploy.
 type ScaleRequest struct {
 	RequestID string `json:"request_id,omitempty"`
 	Replicas  int    `json:"replicas"`

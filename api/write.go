@@ -218,26 +218,25 @@ func scale(c *call) error {
 }
 
 // scaleFaults holds a count to the same rules as one in a spec. What is not
-// there to scale is for Apply to refuse.
+// there to scale, or has an autoscaling block, is for Apply to judge.
 func scaleFaults(state *raftstate.State, name, deployment string, replicas int) []appspec.Fault {
 	app := state.Applications[name]
 	if app == nil {
 		return nil
 	}
+	d := app.Deployment(deployment)
+	if d == nil || d.Autoscaling != nil {
+		return nil
+	}
 	spec := *app.Wanted.Spec
-	if spec.Deployment(deployment) == nil {
+	if spec.Deployment(deployment) != d {
 		spec = *app.Serving.Spec
 	}
+	changed := *d
+	changed.NumReplicas = replicas
 	spec.Deployments = slices.Clone(spec.Deployments)
-	for i, d := range spec.Deployments {
-		if d.Name == deployment && d.Autoscaling == nil {
-			changed := *d
-			changed.NumReplicas = replicas
-			spec.Deployments[i] = &changed
-			return appspec.Validate(&spec)
-		}
-	}
-	return nil
+	spec.Deployments[slices.Index(spec.Deployments, d)] = &changed
+	return appspec.Validate(&spec)
 }
 
 // deleteApplication is DELETE /v1/applications/{app}.
