@@ -12,6 +12,7 @@ type Input struct {
 	Running   int           // replicas that serve now
 	Target    int           // replicas that are wanted now
 	Load      *Series       // ongoing plus queued requests; nil: not known, which is not the same as none
+	Noise     float64       // share by which Load may be off, because it is put together from reports; 0: it is exact
 	Metric    *Reading      // of the block's metric source; nil: it has none, or nothing has come yet
 	StartTime time.Duration // from the order for a replica until it serves, as seen of late; 0: not known
 	Hold      string        // why nothing may be taken away now, for example a proxy that is silent; "": it may
@@ -63,7 +64,7 @@ type State struct {
 	Recent     []Want    `json:"recent,omitempty"`     // of the scale_down_delay, oldest first
 	ZeroSince  time.Time `json:"zero_since,omitzero"`
 	LoadSince  time.Time `json:"load_since,omitzero"` // since when there is load; zero: there is none
-	Started    bool      `json:"started,omitempty"`    // a decision has been made
+	Started    bool      `json:"started,omitempty"`   // a decision has been made
 }
 
 // Want is what was wanted at a time.

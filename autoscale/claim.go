@@ -52,7 +52,7 @@ func (d *decider) requests() claim {
 	}
 	b := &d.policy.block
 	total := d.in.Load.Over(d.in.Now, b.LookBackPeriod.Std(), b.Aggregation)
-	replicas := total / b.TargetOngoingRequests
+	replicas := d.snapped(total / b.TargetOngoingRequests)
 	return claim{known: true, replicas: replicas, text: func() string {
 		over := "now"
 		if b.LookBackPeriod > 0 {
@@ -79,4 +79,13 @@ func (d *decider) metric(m *appspec.Metric) claim {
 	return claim{known: true, replicas: replicas, text: func() string {
 		return fmt.Sprintf("the metric is %s, at %s each wants %s", number(r.Value), number(m.Target), number(replicas))
 	}}
+}
+
+// snapped is a number of replicas without the noise of the load: 6 requests that
+// are reported as 6.0004 are no reason for one replica more.
+func (d *decider) snapped(replicas float64) float64 {
+	if whole := math.Round(replicas); whole > 0 && math.Abs(replicas-whole) <= d.in.Noise*replicas {
+		return whole
+	}
+	return replicas
 }

@@ -144,10 +144,3 @@ func roundUp(x float64) int {
 
 // number writes a load for people.
 func number(x float64) string { return strconv.FormatFloat(x, 'g', 4, 64) }
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

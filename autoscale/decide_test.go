@@ -24,11 +24,11 @@ func block(changes ...func(*appspec.Autoscaling)) *appspec.Autoscaling {
 	return b
 }
 
-func compile(t testing.TB, b *appspec.Autoscaling) *Policy {
-	t.Helper()
+func compile(tb testing.TB, b *appspec.Autoscaling) *Policy {
+	tb.Helper()
 	p, err := Compile(b)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p
 }
@@ -39,8 +39,12 @@ func constant(q float64) *Series { return NewSeries(Level(epoch().Add(-time.Hour
 // TestRayCases is cases of Ray Serve's own unit tests, each a single step from a
 // fresh state.
 func TestRayCases(t *testing.T) {
-	up, down := func(f float64) func(*appspec.Autoscaling) { return func(b *appspec.Autoscaling) { b.UpscalingFactor = f } },
-		func(f float64) func(*appspec.Autoscaling) { return func(b *appspec.Autoscaling) { b.DownscalingFactor = f } }
+	up, down := func(f float64) func(*appspec.Autoscaling) {
+		return func(b *appspec.Autoscaling) { b.UpscalingFactor = f }
+	},
+		func(f float64) func(*appspec.Autoscaling) {
+			return func(b *appspec.Autoscaling) { b.DownscalingFactor = f }
+		}
 	delays := func(upscale, downscale time.Duration) func(*appspec.Autoscaling) {
 		return func(b *appspec.Autoscaling) {
 			b.UpscaleDelay, b.DownscaleDelay = appspec.Duration(upscale), appspec.Duration(downscale)
@@ -191,6 +195,21 @@ func TestNotKnownIsNotNone(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestNoise(t *testing.T) {
+	for _, policy := range []string{"ray", "kpa"} {
+		p := compile(t, block(func(b *appspec.Autoscaling) { b.Policy, b.TargetOngoingRequests = policy, 2 }))
+		for load, want := range map[float64]int{6: 3, 6.004: 3, 6.1: 4, 5.996: 3, 0.001: 1} {
+			got, _ := p.Decide(Input{Now: epoch(), Running: 1, Target: 1, Load: constant(load), Noise: 0.001}, State{Started: true})
+			if got.Target != want {
+				t.Errorf("%s: %d for %g, want %d", policy, got.Target, load, want)
+			}
+		}
+		if got, _ := p.Decide(Input{Now: epoch(), Running: 1, Target: 1, Load: constant(6.004)}, State{Started: true}); got.Target != 4 {
+			t.Errorf("%s: an exact load of 6.004 wants %d", policy, got.Target)
+		}
+	}
 }
 
 func TestMetric(t *testing.T) {

@@ -36,7 +36,7 @@ func (d *decider) forecast() (floor int, why func() string) {
 	if d.policy.kind == policyKPA {
 		each = max(0.01, each*d.policy.kpa.TargetUtilization)
 	}
-	floor = roundUp(load / each)
+	floor = roundUp(d.snapped(load / each))
 	return floor, func() string {
 		return fmt.Sprintf("forecast: the load grows by %s a second, to %s in %s, which wants %d", number(t.slope), number(load), horizon, floor)
 	}

@@ -59,7 +59,7 @@ func (d *decider) kpaWant(stable, panicked float64) int {
 	each := max(0.01, d.policy.block.TargetOngoingRequests*k.TargetUtilization)
 	up := roundUp(k.MaxScaleUpRate * float64(running))
 	down := int(math.Floor(float64(running) / k.MaxScaleDownRate))
-	byStable, byPanic := roundUp(stable/each), roundUp(panicked/each)
+	byStable, byPanic := roundUp(d.snapped(stable/each)), roundUp(d.snapped(panicked/each))
 	over := float64(byPanic)/float64(running) >= k.PanicThresholdPercentage/100
 	rated := func(n int) int {
 		limited := min(max(n, down), up)
@@ -147,6 +147,8 @@ func (d *decider) lastReplica(n int) int {
 		return 0
 	}
 	d.out.Pending = &Pending{Target: 0, At: due}
-	d.and("delay", 1, func() string { return fmt.Sprintf("the last replica is kept for scale_to_zero_retention, %s", retention) })
+	d.and("delay", 1, func() string {
+		return fmt.Sprintf("the last replica is kept for scale_to_zero_retention, %s", retention)
+	})
 	return 1
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
-func kpaPolicy(t testing.TB, each float64, changes ...func(*appspec.KPA)) *Policy {
-	t.Helper()
+func kpaPolicy(tb testing.TB, each float64, changes ...func(*appspec.KPA)) *Policy {
+	tb.Helper()
 	k := &appspec.KPA{
 		StableWindow: appspec.Duration(time.Minute), PanicWindowPercentage: 10, PanicThresholdPercentage: 200,
 		TargetUtilization: 1, MaxScaleUpRate: 10, MaxScaleDownRate: 10, ActivationScale: 1,
@@ -17,7 +17,7 @@ func kpaPolicy(t testing.TB, each float64, changes ...func(*appspec.KPA)) *Polic
 	for _, change := range changes {
 		change(k)
 	}
-	return compile(t, block(func(b *appspec.Autoscaling) { b.Policy, b.KPA, b.TargetOngoingRequests = "kpa", k, each }))
+	return compile(tb, block(func(b *appspec.Autoscaling) { b.Policy, b.KPA, b.TargetOngoingRequests = "kpa", k, each }))
 }
 
 // TestKPACases is cases of Knative's own unit tests: the means of both windows
