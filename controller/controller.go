@@ -6,6 +6,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -48,6 +49,7 @@ type Config struct {
 	Raft         Raft
 	Jobs         Jobs
 	Discovery    Discovery
+	Metrics      Metrics // what deployments scale on beside requests; nil: nothing can be read
 	Settings     reconcile.Settings
 	NewID        func() string        // a fresh unique id
 	Now          func() time.Time     // nil: time.Now
@@ -60,13 +62,15 @@ type Config struct {
 // Controller runs the loop while this server leads, and publishes what it
 // sees all the time.
 type Controller struct {
-	cfg  Config
-	log  hclog.Logger
-	view *viewer
+	cfg    Config
+	log    hclog.Logger
+	view   *viewer
+	scaler *scaler
 
 	// The loop's own.
 	looked  time.Time // when it last looked
 	repeats repeats
+	counts  counts
 }
 
 // Pauses of the loop. After a pass it waits at least minPause, so that a burst
@@ -101,7 +105,12 @@ func New(cfg Config) *Controller {
 	if cfg.Conflict == nil {
 		cfg.Conflict = func(error) bool { return false }
 	}
-	return &Controller{cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State()), repeats: repeats{}}
+	c := &Controller{
+		cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State()),
+		repeats: repeats{}, counts: counts{set: map[string]countSet{}},
+	}
+	c.scaler = newScaler(c)
+	return c
 }
 
 // Run publishes a new View after each change of State, until ctx ends.
@@ -117,8 +126,9 @@ func (c *Controller) Run(ctx context.Context) {
 	}
 }
 
-// Lead runs the loop until ctx ends, which is when this server no longer
-// leads. An error is one that keeps this server from leading at all.
+// Lead runs the loop, and the scaler beside it, until ctx ends, which is when
+// this server no longer leads. An error is one that keeps this server from
+// leading at all.
 func (c *Controller) Lead(ctx context.Context) error {
 	c.log.Info("leading")
 	defer c.log.Info("no longer leading")
@@ -127,6 +137,16 @@ func (c *Controller) Lead(ctx context.Context) error {
 	if err := c.initCluster(ctx); err != nil {
 		return err
 	}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { c.scaler.run(ctx) })
+	c.loop(ctx)
+	return nil
+}
+
+// loop looks, decides and does until ctx ends.
+func (c *Controller) loop(ctx context.Context) {
+	c.counts.planned = nil
 	wake := c.cfg.Jobs.Wake(ctx)
 	retry := retryPause
 	for {
@@ -141,8 +161,8 @@ func (c *Controller) Lead(ctx context.Context) error {
 		default:
 			retry = retryPause
 		}
-		if !sleep(ctx, min(max(minPause, took), maxPause)) {
-			return nil
+		if !c.rest(ctx, min(max(minPause, took), maxPause)) {
+			return
 		}
 		timer := time.NewTimer(idle)
 		select {
@@ -154,7 +174,7 @@ func (c *Controller) Lead(ctx context.Context) error {
 		}
 		timer.Stop()
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 	}
 }
@@ -184,10 +204,21 @@ func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
 	}
 	now := c.cfg.Now()
 	c.publish(before, world, now)
+	c.counts.looked(began)
 
-	plan := reconcile.Diff(c.cfg.Raft.State(), world, now, c.cfg.Settings)
+	state := c.cfg.Raft.State()
+	plan := reconcile.Diff(state, world, now, c.cfg.Settings)
+	c.counts.planned = state
 	c.repeats.keep(plan)
 	for i, step := range plan.Steps {
+		c.hurry(ctx)
+		switch {
+		case c.overtaken(step, state, world):
+			err = errors.Join(err, errPlanOld)
+			continue
+		case c.counts.done(step):
+			continue
+		}
 		if i > 0 && time.Since(began) > planLimit {
 			// Thousands of steps, or some that hang: by now people may have
 			// decided otherwise, and Nomad may look different.
@@ -203,10 +234,8 @@ func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
 // look returns the world as it is now. A side that does not answer keeps what
 // was last seen of it, and is marked as not known.
 func (c *Controller) look(ctx context.Context, before *reconcile.World) (*reconcile.World, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.ObserveLimit)
-	defer cancel()
 	world := &reconcile.World{NomadKnown: true, ConsulKnown: true}
-	seen, err := c.cfg.Jobs.Observe(ctx)
+	seen, err := c.observe(ctx)
 	if err != nil {
 		world.NomadKnown, world.NomadError = false, err.Error()
 		if before != nil {
@@ -279,7 +308,7 @@ func (c *Controller) act(ctx context.Context, step reconcile.Step) error {
 	case step.Update != nil:
 		return c.cfg.Jobs.Update(ctx, *step.Update)
 	case step.Scale != nil:
-		return c.cfg.Jobs.Scale(ctx, step.Scale.JobID, step.Scale.Group, step.Scale.Count, step.Reason)
+		return c.scale(ctx, step)
 	case step.Stop != nil:
 		return c.cfg.Jobs.Stop(ctx, step.Stop.JobID, step.Stop.ModifyIndex)
 	case step.WriteRoute != nil:
@@ -305,16 +334,4 @@ func (c *Controller) propose(ctx context.Context, command raftstate.Command) err
 		c.log.Debug("command refused", "error", refusal)
 	}
 	return nil
-}
-
-// sleep waits, and says whether ctx is still alive.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

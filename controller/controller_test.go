@@ -266,6 +266,19 @@ type fake struct {
 	slow     time.Duration // how long a write to Nomad or Consul takes
 	slowLook time.Duration // how long a look at Nomad takes
 	looks    int
+	blind    error               // why Nomad does not show what there is, though it takes writes
+	leaveOut bool                // Apply makes none of the autoscaler's changes
+	noCommit error               // why the log takes nothing
+	commands []raftstate.Command // that were proposed, also in vain
+	scales   []scaled            // that Nomad got
+	metrics  controller.Metrics  // of the next controller
+}
+
+// scaled is a count that Nomad got.
+type scaled struct {
+	at     time.Time
+	count  int
+	reason string
 }
 
 func newFake() *fake {
@@ -299,6 +312,7 @@ func (f *fake) startWith(t *testing.T, made func(*controller.Controller)) (stop 
 		Raft: f, Jobs: f, Discovery: f,
 		Settings: reconcile.Settings{Placement: jobspec.Placement{NodePool: "default"}},
 		NewID:    f.newID,
+		Metrics:  f.metrics,
 	})
 	made(c)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -381,6 +395,13 @@ func (f *fake) VerifyLeader(context.Context) error {
 func (f *fake) Propose(_ context.Context, c raftstate.Command) (raftstate.Result, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.commands = append(f.commands, c)
+	if f.noCommit != nil {
+		return raftstate.Result{}, f.noCommit
+	}
+	if c.Autoscale != nil && f.leaveOut {
+		c.Autoscale = &raftstate.Autoscale{}
+	}
 	if err := f.count(); err != nil {
 		return raftstate.Result{}, err
 	}
@@ -404,7 +425,7 @@ func (f *fake) count() error {
 }
 
 func (f *fake) write(ctx context.Context, s reconcile.Step) error {
-	f.pause(&f.slow)
+	f.pause(ctx, &f.slow)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if ctx.Err() != nil {
@@ -429,11 +450,14 @@ func (f *fake) tick(c chan struct{}) {
 }
 
 // pause takes the time that a call is to take.
-func (f *fake) pause(length *time.Duration) {
+func (f *fake) pause(ctx context.Context, length *time.Duration) {
 	f.mu.Lock()
 	d := *length
 	f.mu.Unlock()
-	time.Sleep(d) // fake
+	select {
+	case <-time.After(d): // fake
+	case <-ctx.Done():
+	}
 }
 
 func (f *fake) lookCount() int {
@@ -442,12 +466,13 @@ func (f *fake) lookCount() int {
 	return f.looks
 }
 
-func (f *fake) Observe(context.Context) (reconcile.Observation, error) {
-	f.pause(&f.slowLook)
+func (f *fake) Observe(ctx context.Context) (reconcile.Observation, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	world, err := f.world, errors.Join(f.down, f.blind)
 	f.looks++
-	return reconcile.Observation{Jobs: f.world.Jobs, Replicas: f.world.Replicas, CoreMHz: f.world.CoreMHz}, f.down
+	f.mu.Unlock()
+	f.pause(ctx, &f.slowLook) // what comes meanwhile is not in the answer
+	return reconcile.Observation{Jobs: world.Jobs, Replicas: world.Replicas, CoreMHz: world.CoreMHz}, err
 }
 
 func (f *fake) Wake(context.Context) <-chan struct{} { return f.wake }
@@ -460,7 +485,10 @@ func (f *fake) Update(ctx context.Context, u reconcile.Update) error {
 	return f.write(ctx, reconcile.Step{Update: &u})
 }
 
-func (f *fake) Scale(ctx context.Context, id, group string, count int, _ string) error {
+func (f *fake) Scale(ctx context.Context, id, group string, count int, reason string) error {
+	f.mu.Lock()
+	f.scales = append(f.scales, scaled{time.Now(), count, reason})
+	f.mu.Unlock()
 	return f.write(ctx, reconcile.Step{Scale: &reconcile.Scale{JobID: id, Group: group, Count: count}})
 }
 

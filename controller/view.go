@@ -81,16 +81,28 @@ func (c *Controller) publish(before, world *reconcile.World, now time.Time) {
 	events := reconcile.Observe(before, world, now)
 	c.view.publish(func(v *View) {
 		v.World = world
-		if len(events) == 0 {
-			return
-		}
-		for i := range events {
-			events[i].Index = v.Index + 1
-			c.log.Info("observed", "type", events[i].Type, "application", events[i].Application,
-				"deployment", events[i].Deployment, "message", events[i].Message)
-		}
-		seen := append([]raftstate.Event{}, v.Seen...)
-		seen = append(seen, events...)
-		v.Seen = seen[max(0, len(seen)-maxSeen):]
+		c.remember(v, events)
 	})
+}
+
+// observed tells of what was seen beside the world.
+func (c *Controller) observed(events ...raftstate.Event) {
+	if len(events) > 0 {
+		c.view.publish(func(v *View) { c.remember(v, events) })
+	}
+}
+
+// remember adds events to a View that is being made.
+func (c *Controller) remember(v *View, events []raftstate.Event) {
+	if len(events) == 0 {
+		return
+	}
+	for i := range events {
+		events[i].Index = v.Index + 1
+		c.log.Info("observed", "type", events[i].Type, "application", events[i].Application,
+			"deployment", events[i].Deployment, "message", events[i].Message)
+	}
+	seen := append([]raftstate.Event{}, v.Seen...)
+	seen = append(seen, events...)
+	v.Seen = seen[max(0, len(seen)-maxSeen):]
 }

@@ -1,0 +1,263 @@
+package controller
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/autoscale"
+	"github.com/serve-nomad/serve-nomad/loads"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
+)
+
+// fleet is the deployments that have an autoscaling block, as the State and the
+// World have them. It looks at either only when it is another one.
+type fleet struct {
+	log     hclog.Logger
+	state   *raftstate.State
+	world   *reconcile.World
+	members map[loads.Key]*member
+	order   []*member // by application; within one, as the spec has them
+	groups  map[group]*replicas
+	passed  map[string]bool // replicas that have passed their check; nil: not known
+}
+
+// member is one deployment.
+type member struct {
+	key     loads.Key
+	block   *appspec.Autoscaling
+	policy  *autoscale.Policy // nil: the block makes none
+	fault   string            // why not
+	version string            // the deployment version that takes traffic
+	target  int
+	running int // replicas of version that pass
+
+	// What is remembered from one decision to the next. Another block starts
+	// anew, as in Ray.
+	state     autoscale.State
+	notBefore time.Time // a change was left out: not again before
+	starts    autoscale.StartTimes
+}
+
+// scales says whether the scaler sets the target.
+func (m *member) scales() bool {
+	return m.policy != nil && m.block.EffectivePolicy() != appspec.PolicyExternal
+}
+
+// group is the replicas of one deployment version.
+type group struct{ application, deployment, version string }
+
+type replicas struct{ addresses []string }
+
+func newFleet(log hclog.Logger) *fleet {
+	return &fleet{log: log, members: map[loads.Key]*member{}}
+}
+
+// follow takes in the State, and says whether another set of deployments or
+// other blocks came of it.
+func (f *fleet) follow(state *raftstate.State) (changed bool) {
+	if state == f.state {
+		return false
+	}
+	f.state = state
+	before := f.members
+	f.members, f.order = make(map[loads.Key]*member, len(before)), f.order[:0]
+	for _, name := range slices.Sorted(maps.Keys(state.Applications)) {
+		app := state.Applications[name]
+		if app.Deleting {
+			continue
+		}
+		for _, d := range deployments(app) {
+			key := loads.Key{Application: name, Deployment: d.Name}
+			m := before[key]
+			if m == nil || m.block != d.Autoscaling && !reflect.DeepEqual(m.block, d.Autoscaling) {
+				m = f.join(m, key, d.Autoscaling)
+				changed = true
+			}
+			m.block, m.target, m.version = d.Autoscaling, app.Target(d.Name), servingVersion(app, d.Name)
+			m.running = f.running(m)
+			f.members[key] = m
+			f.order = append(f.order, m)
+		}
+	}
+	return changed || len(f.members) != len(before)
+}
+
+// deployments returns those of app that have an autoscaling block, by the spec
+// that is in force.
+func deployments(app *raftstate.Application) []*appspec.Deployment {
+	var list []*appspec.Deployment
+	add := func(v, known *raftstate.Version) {
+		for _, d := range v.Spec.Deployments {
+			if known != nil && known.Spec.Deployment(d.Name) != nil {
+				continue
+			}
+			if in := app.Deployment(d.Name); in != nil && in.Autoscaling != nil {
+				list = append(list, in)
+			}
+		}
+	}
+	add(app.Wanted, nil)
+	if app.Serving != app.Wanted {
+		add(app.Serving, app.Wanted)
+	}
+	return list
+}
+
+// servingVersion is the deployment version that takes traffic, or the one that
+// will when there is none yet.
+func servingVersion(app *raftstate.Application, deployment string) string {
+	if hash, ok := app.Serving.Hashes[deployment]; ok {
+		return hash
+	}
+	return app.Wanted.Hashes[deployment]
+}
+
+// join returns a member for a block that is new. old may be nil; how long its
+// replicas took to start is still true of them.
+func (f *fleet) join(old *member, key loads.Key, block *appspec.Autoscaling) *member {
+	m := &member{key: key, block: block}
+	if old != nil {
+		m.starts = old.starts
+	}
+	policy, err := autoscale.Compile(block)
+	if err != nil {
+		m.fault = err.Error()
+		f.log.Error("a deployment cannot scale", "application", key.Application, "deployment", key.Deployment, "error", err)
+		return m
+	}
+	m.policy = policy
+	return m
+}
+
+// windows says how much of each deployment's load is looked at.
+func (f *fleet) windows() map[loads.Key]time.Duration {
+	windows := make(map[loads.Key]time.Duration, len(f.order))
+	for _, m := range f.order {
+		if m.policy != nil {
+			windows[m.key] = m.policy.Window()
+		}
+	}
+	return windows
+}
+
+// metrics returns the metric sources that there are.
+func (f *fleet) metrics() map[loads.Key]appspec.Metric {
+	list := map[loads.Key]appspec.Metric{}
+	for _, m := range f.order {
+		if m.block.Metric != nil && m.scales() {
+			list[m.key] = *m.block.Metric
+		}
+	}
+	return list
+}
+
+// pick returns the members that are named.
+func (f *fleet) pick(keys map[loads.Key]bool) []*member {
+	var list []*member
+	for key := range keys {
+		if m := f.members[key]; m != nil {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// see takes in the World, which may be nil: nothing has been seen yet.
+func (f *fleet) see(world *reconcile.World, now time.Time) {
+	if world == f.world {
+		return
+	}
+	f.world = world
+	if world == nil {
+		return
+	}
+	status := make(map[string]reconcile.ReplicaStatus, len(world.Replicas))
+	for _, r := range world.Replicas {
+		status[r.ID] = r.Status
+	}
+	f.groups = map[group]*replicas{}
+	for _, e := range world.Endpoints {
+		s, listed := status[e.Replica]
+		// Consul may know of a replica before Nomad's list does, and for a
+		// moment of one that Nomad has stopped.
+		if !e.Passing || listed && s != reconcile.ReplicaRunning {
+			continue
+		}
+		in := group{e.Application, e.Deployment, e.Version}
+		if f.groups[in] == nil {
+			f.groups[in] = &replicas{}
+		}
+		f.groups[in].addresses = append(f.groups[in].addresses, e.Address)
+	}
+	for _, m := range f.order {
+		m.running = f.running(m)
+	}
+	f.learn(world, now)
+}
+
+// running counts the replicas that serve. While Consul has never been seen that
+// is not known, and they are taken to be as many as were ordered.
+func (f *fleet) running(m *member) int {
+	switch {
+	case f.world == nil:
+		return 0
+	case !f.world.ConsulKnown && len(f.world.Endpoints) == 0:
+		return m.target
+	default:
+		return len(f.addresses(m))
+	}
+}
+
+// addresses lists where the replicas are that serve.
+func (f *fleet) addresses(m *member) []string {
+	found := f.groups[group{m.key.Application, m.key.Deployment, m.version}]
+	if found == nil {
+		return nil
+	}
+	return found.addresses
+}
+
+// hold says why nothing may be taken away on what has been seen; "": it may.
+func (f *fleet) hold() string {
+	switch {
+	case !f.world.NomadKnown:
+		return "Nomad is not known: " + f.world.NomadError
+	case !f.world.ConsulKnown:
+		return "Consul is not known: " + f.world.ConsulError
+	default:
+		return ""
+	}
+}
+
+// learn notes how long replicas took that pass for the first time. Those that
+// pass when the world is first seen, or seen again, began at an unknown time.
+func (f *fleet) learn(world *reconcile.World, now time.Time) {
+	if !world.NomadKnown || !world.ConsulKnown {
+		f.passed = nil
+		return
+	}
+	created := map[string]time.Time{}
+	if f.passed != nil {
+		for _, r := range world.Replicas {
+			created[r.ID] = r.CreatedAt
+		}
+	}
+	passed := make(map[string]bool, len(world.Endpoints))
+	for _, e := range world.Endpoints {
+		if e.Passing || f.passed[e.Replica] {
+			passed[e.Replica] = true
+		}
+		at, listed := created[e.Replica]
+		m := f.members[loads.Key{Application: e.Application, Deployment: e.Deployment}]
+		if m != nil && e.Passing && listed && !f.passed[e.Replica] {
+			m.starts.Add(now.Sub(at))
+		}
+	}
+	f.passed = passed
+}
