@@ -170,19 +170,20 @@ func (s *State) autoscale(c Command, cmd *Autoscale) *Refusal {
 	return nil
 }
 
-// possible says whether a change can be made to app as it is by now.
+// possible says whether a change can be made to app as it is by now. What scales
+// from outside has a change of bounds to follow too, when a schedule begins.
 func (change AutoscaleChange) possible(app *Application) bool {
 	if app == nil || app.Deleting || change.To == change.From {
 		return false
 	}
 	d := app.Deployment(change.Deployment)
-	return ScalesByItself(d) && app.Target(change.Deployment) == change.From && within(d.Autoscaling, change.To) == change.To
+	return d != nil && d.Autoscaling != nil && app.Target(change.Deployment) == change.From && within(d.Autoscaling, change.To) == change.To
 }
 
 // autoscale makes a change to a, which is a copy of the caller's own. During a
 // rollout the other version follows: the old one carries the load until the new
 // one takes over. It goes the same way, if at all, and within its own bounds; what
-// does not scale by itself there stays.
+// does not scale there stays.
 func (a *Application) autoscale(change AutoscaleChange) {
 	force := a.inForce(change.Deployment)
 	for _, v := range a.versions() {
@@ -190,7 +191,7 @@ func (a *Application) autoscale(change AutoscaleChange) {
 		switch {
 		case v == force:
 			v.Replicas[change.Deployment] = change.To
-		case !ScalesByItself(own):
+		case own == nil || own.Autoscaling == nil:
 		case change.To > change.From:
 			v.Replicas[change.Deployment] = within(own.Autoscaling, max(v.Replicas[change.Deployment], change.To))
 		default:

@@ -35,7 +35,7 @@ func TestTargets(t *testing.T) {
 		"not below zero, whatever the bounds say": {[]Command{deploy(scaling("a", -5, 4, initially(0)), "1"), up(0, -2)}, 0, 0},
 		"up to what a schedule may ask for":       {[]Command{deploy(day, "1"), up(1, 9)}, 9, 9},
 		"and no further":                          {[]Command{deploy(day, "1"), up(1, 10)}, 1, 1},
-		"nobody's that scales from outside":       {[]Command{deploy(scaling("a", 1, 4, external), "1"), up(1, 2)}, 1, 1},
+		"within a schedule's, from outside too":   {[]Command{deploy(scaling("a", 1, 4, external, scheduled(2, 4)), "1"), up(1, 2)}, 2, 2},
 		"nobody's that does not scale":            {[]Command{deploy(plain, "1"), up(1, 2)}, 1, 1},
 		"nor one's that is being deleted":         {[]Command{deploy(scaling("a", 1, 4), "1"), remove("a"), up(1, 2)}, 1, 1},
 		"both versions' during a rollout":         {[]Command{deploy(scaling("a", 1, 8), "1"), done(1), deploy(scaling("a", 1, 8), "2"), up(1, 6)}, 6, 6},
@@ -299,7 +299,7 @@ func TestAutoscaleComparesAndSets(t *testing.T) {
 		}
 		d, before, after := was.Deployment(ch.Deployment), was.Target(ch.Deployment), is.Target(ch.Deployment)
 		block := d.Autoscaling
-		legal := block != nil && block.Policy != appspec.PolicyExternal && !was.Deleting &&
+		legal := block != nil && !was.Deleting &&
 			before == ch.From && ch.To >= 0 && ch.To >= lowest(block) && ch.To <= highest(block)
 		switch {
 		case legal && after != ch.To:
