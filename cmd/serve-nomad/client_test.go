@@ -95,7 +95,13 @@ func (f *fakeAPI) cliRun(ctx context.Context, args ...string) (code int, stdout,
 	if f.held == nil {
 		f.held = make(chan struct{})
 	}
-	server := httptest.NewServer(f)
+	return cliRunAgainst(ctx, f, args...)
+}
+
+// cliRunAgainst runs one command line against any server and returns what it
+// wrote.
+func cliRunAgainst(ctx context.Context, handler http.Handler, args ...string) (code int, stdout, stderr string) {
+	server := httptest.NewServer(handler)
 	defer server.Close()
 	var out, errs bytes.Buffer
 	env := map[string]string{api.AddressEnv: server.URL, "USER": "me"}
@@ -356,7 +362,7 @@ func TestLogs(t *testing.T) {
 func TestEveryCommandExplainsItself(t *testing.T) {
 	for name := range commands() {
 		t.Run(name, func(t *testing.T) {
-			code, out, errs := (&fakeAPI{t: t}).cliRun(t.Context(), name, "-help")
+			code, out, errs := (&fakeAPI{t: t}).cliRun(t.Context(), append(strings.Fields(name), "-help")...)
 			if code != exitOK || errs != "" {
 				t.Errorf("exit code %d, stderr %q", code, errs)
 			}

@@ -20,7 +20,9 @@ func newScaleCommand(b *base) cli.Command {
 		args:     "<application> <deployment> <replicas>",
 		about: "Sets how many replicas a deployment shall have, until the next deploy says\n" +
 			"otherwise. A deployment with an autoscaling block scales by itself and refuses\n" +
-			"this. Returns when the number is recorded; status shows how it comes about.",
+			"this, unless its policy is \"external\": then the number must be within the\n" +
+			"block's bounds, and the next deploy keeps it. Returns when the number is\n" +
+			"recorded; status shows how it comes about.",
 		examples: "$ serve-nomad scale search ranker 4\n$ serve-nomad scale -message \"sale tomorrow\" search ranker 8",
 	})}
 	c.minArgs, c.maxArgs, c.args, c.run = 3, 3, c.predictApplications(), c.scale

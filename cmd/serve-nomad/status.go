@@ -127,6 +127,9 @@ func (c *statusCommand) showOne(a reconcile.ApplicationStatus, now time.Time) {
 		{"Modify Index", strconv.FormatUint(a.ModifyIndex, 10)},
 	}))
 	c.printf("\nDeployments\n%s", deploymentTable(a, now))
+	if scaling := autoscalingTable(a, now); scaling != "" {
+		c.printf("\nAutoscaling\n%s", scaling)
+	}
 	if replicas := c.replicaTable(a, now); replicas != "" {
 		c.printf("\nReplicas\n%s", replicas)
 	}
@@ -141,6 +144,35 @@ func deploymentTable(a reconcile.ApplicationStatus, now time.Time) string {
 		})
 	}
 	return table([]string{"Deployment", "Version", "Status", "Traffic", "Target", "Healthy", "Starting", "Unplaced", "Failed", "Reason"}, rows)
+}
+
+// autoscalingTable says how targets are set that people do not set, and what
+// set them last.
+func autoscalingTable(a reconcile.ApplicationStatus, now time.Time) string {
+	var rows [][]string
+	for _, d := range a.Deployments {
+		s := d.Autoscaling
+		if s == nil {
+			continue
+		}
+		row := []string{d.Name, d.Version, s.Policy, boundsCell(s), strconv.Itoa(d.Target), "", "", "", ""}
+		if last := s.Last; last != nil {
+			row = append(row[:5], fmt.Sprintf("%d -> %d", last.From, last.To), ago(now, last.At), last.By, last.Reason)
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return ""
+	}
+	return table([]string{"Deployment", "Version", "Policy", "Bounds", "Target", "Last Change", "Changed", "By", "Why"}, rows)
+}
+
+func boundsCell(s *reconcile.AutoscalingStatus) string {
+	bounds := fmt.Sprintf("%d..%d", s.Min, s.Max)
+	if s.Schedules > 0 {
+		bounds += ", " + plural(s.Schedules, "schedule")
+	}
+	return bounds
 }
 
 func trafficCell(d reconcile.DeploymentStatus) string {
