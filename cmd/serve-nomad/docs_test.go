@@ -89,7 +89,10 @@ func TestCommandLinesInTheDocumentationAreRight(t *testing.T) {
 			if strings.HasPrefix(words[0], "-") || strings.HasPrefix(words[0], "<") {
 				continue
 			}
-			construct, ok := commands()[words[0]]
+			construct, ok := commands()[strings.Join(words[:min(2, len(words))], " ")]
+			if !ok {
+				construct, ok = commands()[words[0]]
+			}
 			if !ok {
 				t.Errorf("%s: there is no command %s", page, words[0])
 				continue

@@ -26,6 +26,9 @@ func runMain(args []string) int {
 // commands is every subcommand, by name.
 func commands() map[string]func(*base) cli.Command {
 	return map[string]func(*base) cli.Command{
+		"autoscale":        newAutoscaleCommand,
+		"autoscale replay": newReplayCommand,
+
 		"delete":   newDeleteCommand,
 		"deploy":   newDeployCommand,
 		"dev":      newDevCommand,
@@ -105,7 +108,7 @@ func overview(factories map[string]cli.CommandFactory) string {
 		names []string
 	}{
 		{"Try it on this machine", []string{"dev"}},
-		{"Applications", []string{"deploy", "plan", "status", "scale", "logs", "events", "delete"}},
+		{"Applications", []string{"deploy", "plan", "status", "scale", "autoscale", "logs", "events", "delete"}},
 		{"Spec files", []string{"validate", "fmt"}},
 		{"The cluster", []string{"server", "proxy", "servers", "version"}},
 	}
