@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/cli"
-	"github.com/posener/complete"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
 )
@@ -12,14 +13,20 @@ import (
 // newAutoscaleCommand returns what stands before the commands about
 // autoscaling.
 func newAutoscaleCommand(b *base) cli.Command {
-	known := []string{"replay"}
+	var known []string
+	for name := range commands() {
+		if second, ok := strings.CutPrefix(name, "autoscale "); ok {
+			known = append(known, second)
+		}
+	}
+	slices.Sort(known)
 	c := newLocalCommand(b, "autoscale", helpText{
-		synopsis: "Rehearse what the autoscaler does",
-		args:     "replay [...]",
-		about:    "autoscale replay runs a deployment's autoscaling block over a recorded or invented\nload, offline.",
-		examples: "$ serve-nomad autoscale replay -spec search.hcl -deployment ranker -load load.jsonl",
+		synopsis: "Explain and rehearse what the autoscaler does",
+		args:     strings.Join(known, " | ") + " [...]",
+		about: "autoscale explain shows why a deployment has as many replicas as it has, and what\ncomes next. " +
+			"autoscale replay runs a deployment's autoscaling block over a recorded or\ninvented load, offline.",
+		examples: "$ serve-nomad autoscale explain search/ranker\n$ serve-nomad autoscale replay -spec search.hcl -deployment ranker -load load.jsonl",
 	})
-	c.args = complete.PredictSet(known...)
 	c.run = func(_ context.Context, args []string) error {
 		if len(args) == 0 {
 			return wrongUse("something is missing: it takes %s", c.help.args)
