@@ -287,3 +287,40 @@ func TestRealConsulDelete(t *testing.T) {
 		t.Errorf("an empty folder: %v, %+v, %v", pairs, meta, err)
 	}
 }
+
+// TestRealConsulHowSoon logs how long after its registration a replica that has
+// not been tested is in the View, which requests to a deployment at zero wait
+// for. It is a measurement and asserts no time.
+func TestRealConsulHowSoon(t *testing.T) {
+	consul := startConsul(t)
+	c := consul.client()
+	w := watch(t, c)
+	if err := c.WriteRoute(t.Context(), route("search"), 0); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 5*time.Second, "the route is seen", func() bool { return w.View().Known && len(w.View().Table) == 1 })
+	sees := func(n int) time.Duration {
+		started := time.Now()
+		for len(w.View().Endpoints) != n {
+			select {
+			case <-w.Updates():
+			case <-t.Context().Done():
+				t.Fatal("it is never seen")
+			}
+		}
+		return time.Since(started)
+	}
+	for round := range 10 {
+		time.Sleep(500 * time.Millisecond) // it is quiet, as at a deployment at zero
+		started := time.Now()
+		consul.register("search", "r1", 1)
+		registered := time.Since(started)
+		seen := registered + sees(1)
+		e := w.View().Endpoints[0]
+		if e.Passing || !e.Unproven {
+			t.Errorf("it is %+v", e)
+		}
+		consul.put("/v1/agent/service/deregister/_nomad-task-r1", nil)
+		t.Logf("round %d: Consul took the registration in %s, seen after %s; gone after %s", round, registered.Round(100*time.Microsecond), seen.Round(100*time.Microsecond), sees(0).Round(100*time.Microsecond))
+	}
+}

@@ -75,6 +75,7 @@ func readEndpoint(e *api.ServiceEntry) (routes.Endpoint, error) {
 		Version:     meta[metaVersion],
 		Node:        e.Node.Node,
 		Passing:     passing(e),
+		Unproven:    unproven(e),
 	}
 	for _, key := range []string{metaReplica, metaApplication, metaDeployment, metaVersion} {
 		if value := meta[key]; value == "" || len(value) > maxName {
@@ -92,6 +93,21 @@ func readEndpoint(e *api.ServiceEntry) (routes.Endpoint, error) {
 func passing(e *api.ServiceEntry) bool {
 	own := slices.ContainsFunc(e.Checks, func(c *api.HealthCheck) bool { return c.ServiceID == e.Service.ID })
 	return own && e.Checks.AggregatedStatus() == api.HealthPassing
+}
+
+// unproven says whether the instance does not pass and nothing but its own
+// health check stands in the way. A maintenance that an operator asked for is a
+// check of the instance or of its node, and no health check.
+func unproven(e *api.ServiceEntry) bool {
+	if passing(e) {
+		return false
+	}
+	for _, c := range e.Checks {
+		if c.Status != api.HealthPassing && (c.ServiceID != e.Service.ID || strings.HasPrefix(c.CheckID, api.ServiceMaintPrefix)) {
+			return false
+		}
+	}
+	return true
 }
 
 // untested says whether the instance could pass but for checks of its own that

@@ -425,6 +425,36 @@ func TestReadInstances(t *testing.T) {
 	})
 }
 
+// TestUnproven has a replica fail for each reason that Consul can give.
+func TestUnproven(t *testing.T) {
+	check := func(id, service, status string) *api.HealthCheck {
+		return &api.HealthCheck{CheckID: id, ServiceID: service, Status: status}
+	}
+	const own = "_nomad-task-r1"
+	for name, tt := range map[string]struct {
+		checks api.HealthChecks
+		want   bool
+	}{
+		"it passes":                          {api.HealthChecks{check("serfHealth", "", "passing"), check("c", own, "passing")}, false},
+		"its check has not run, or fails":    {api.HealthChecks{check("serfHealth", "", "passing"), check("c", own, "critical")}, true},
+		"its check warns":                    {api.HealthChecks{check("serfHealth", "", "passing"), check("c", own, "warning")}, true},
+		"its check is not registered yet":    {api.HealthChecks{check("serfHealth", "", "passing")}, true},
+		"its node fails":                     {api.HealthChecks{check("serfHealth", "", "critical"), check("c", own, "passing")}, false},
+		"its node fails, and it does too":    {api.HealthChecks{check("serfHealth", "", "critical"), check("c", own, "critical")}, false},
+		"its node is in maintenance":         {api.HealthChecks{check(api.NodeMaint, "", "critical"), check("c", own, "critical")}, false},
+		"it is in maintenance":               {api.HealthChecks{check(api.ServiceMaintPrefix+own, own, "critical"), check("c", own, "critical")}, false},
+		"it is in maintenance, before tests": {api.HealthChecks{check(api.ServiceMaintPrefix+own, own, "critical")}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := replica("search", "r1", 9001)
+			e.Checks = tt.checks
+			if got := readInstances([]*api.ServiceEntry{e})[0].endpoint; got.Unproven != tt.want {
+				t.Errorf("unproven %v, want %v", got.Unproven, tt.want)
+			}
+		})
+	}
+}
+
 func TestAServiceShowsOnlyItsOwners(t *testing.T) {
 	s := &service{owners: owners{{"search", "main"}: true}, held: map[string]heldReplica{}}
 	s.read([]instance{

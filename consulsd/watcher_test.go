@@ -61,7 +61,7 @@ func TestWatcherFollowsConsul(t *testing.T) {
 	index := f.putRoute(route("search"))
 	f.register("serve-search-main", replica("search", "r1", 9001), critical(replica("search", "r2", 9002), "refused"))
 	second := endpoint("search", "r2", 9002)
-	second.Passing = false
+	second.Passing, second.Unproven = false, true
 	sees(t, w, "the route with its replicas", routes.View{
 		Known:     true,
 		Table:     routes.Table{"search": route("search")},
@@ -210,7 +210,7 @@ func TestWatcherConsulRestartsEmpty(t *testing.T) {
 	f.register("serve-search-main", critical(replica("search", "r1", 9001), "refused"), replica("search", "r2", 9002))
 	failed := good
 	failed.Endpoints = []routes.Endpoint{endpoint("search", "r1", 9001), endpoint("search", "r2", 9002)}
-	failed.Endpoints[0].Passing = false
+	failed.Endpoints[0].Passing, failed.Endpoints[0].Unproven = false, true
 	sees(t, w, "the replica that fails", failed)
 
 	f.register("serve-search-main", replica("search", "r2", 9002))
