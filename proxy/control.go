@@ -68,7 +68,8 @@ type Status struct {
 	Reason      string             `json:"reason,omitempty"` // why it is not ready
 	Discovery   string             `json:"discovery_error,omitempty"`
 	Draining    bool               `json:"draining"`
-	Lingering   int                `json:"lingering"` // tunnels, and requests whose client left before the replica finished
+	Lingering   int                `json:"lingering"`           // tunnels, and requests whose client left before the replica finished
+	Reporting   *ReportingStatus   `json:"reporting,omitempty"` // absent: nothing is reported
 	Deployments []DeploymentStatus `json:"deployments"`
 }
 
@@ -89,7 +90,8 @@ type ReplicaStatus struct {
 	Replica string `json:"replica"`
 	Address string `json:"address"`
 	Ongoing int    `json:"ongoing"`
-	Passing bool   `json:"passing"`
+	Passing bool   `json:"passing"`           // Consul says so
+	Probed  bool   `json:"probed,omitempty"`  // Consul does not yet, but it has answered this proxy's own question
 	Suspect bool   `json:"suspect,omitempty"` // it could not be reached a moment ago
 	Leaving bool   `json:"leaving,omitempty"` // it gets no new requests, and has not finished its last
 }
@@ -100,6 +102,9 @@ func (p *Proxy) Status() Status {
 	s := Status{
 		Ready: reason == "", Reason: reason, Draining: p.draining.Load(),
 		Lingering: p.busy.count(), Deployments: []DeploymentStatus{},
+	}
+	if p.reporter != nil {
+		s.Reporting = p.reporter.status()
 	}
 	p.mu.Lock()
 	s.Discovery = p.viewError

@@ -15,7 +15,8 @@ import (
 // on its way. Then it closes idle connections, takes no new ones, and waits for
 // the requests that are under way. The port of the handles stays open until the
 // public ones are done, for their replicas call each other through it. What is
-// not done when ctx ends is cut off, and an error says so.
+// not done when ctx ends is cut off, and an error says so. Loads are reported
+// until the end, and then that this proxy leaves, which takes up to a second.
 func (p *Proxy) Drain(ctx context.Context) error {
 	p.draining.Store(true)
 	p.giveNotice(ctx)
@@ -27,6 +28,9 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	}
 	err := errors.Join(shutdown(ctx, public), p.finish(ctx), shutdown(ctx, handle), p.finish(ctx))
 	p.sweep(time.Now().Add(time.Hour)) // every idle connection
+	if p.reporter != nil {
+		p.reporter.leave()
+	}
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 var (
@@ -50,15 +48,24 @@ type gate struct {
 	maxQueue int // -1: none
 	version  string
 	replicas map[string]*replica
-	live     []*replica // known and passing
+	live     []*replica // those that requests may be sent to, see relist
 	queue    queue
 	rate     drainRate
+	load     load
+	probes   probes
+
+	// Of the load reports, see load.go.
+	alarm       chan<- struct{} // has a report made at once; nil: nobody reports
+	scales      bool            // the leader scales the deployment by its load
+	alarmAt     int             // as many waiters are a reason for a report at once
+	starvedTold bool            // the last report said that nobody serves those who wait
 }
 
 func newGate(application, deployment string) *gate {
 	return &gate{
 		application: application, deployment: deployment,
 		closed: true, replicas: map[string]*replica{},
+		load: newLoad(), alarmAt: 1, probes: probes{wake: make(chan struct{}, 1)},
 	}
 }
 
@@ -95,6 +102,7 @@ func (g *gate) acquire(ctx context.Context, t *ticket) (*slot, error) {
 		return nil, errGone
 	}
 	if r := g.pick(now, t.avoid); r != nil && g.mayPass(t) {
+		g.load.add(1, now)
 		s := g.take(r)
 		g.mu.Unlock()
 		t.again = true
@@ -107,7 +115,10 @@ func (g *gate) acquire(ctx context.Context, t *ticket) (*slot, error) {
 	}
 	t.again = true
 	w := &waiter{seq: t.seq, avoid: t.avoid, ready: make(chan grant, 1)}
+	g.load.add(1, now)
 	g.queue.insert(w)
+	g.raiseAlarm()
+	g.probeForWaiters()
 	g.mu.Unlock()
 	return g.wait(ctx, t, w)
 }
@@ -157,10 +168,11 @@ func (g *gate) abandon(w *waiter) {
 	defer g.mu.Unlock()
 	if w.queued {
 		g.queue.remove(w)
+		g.load.add(-1, time.Now())
 		return
 	}
 	if got := <-w.ready; got.slot != nil {
-		g.free(got.slot.replica)
+		g.free(got.slot.replica, time.Now())
 		g.dispatch()
 	}
 }
@@ -176,8 +188,9 @@ func (s *slot) release() {
 	g := s.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.rate.add(time.Now())
-	g.free(s.replica)
+	now := time.Now()
+	g.rate.add(now)
+	g.free(s.replica, now)
 	g.dispatch()
 }
 
@@ -187,9 +200,11 @@ func (s *slot) unreachable() time.Duration {
 	g := s.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	d := s.replica.suspect(time.Now())
+	now := time.Now()
+	d := s.replica.suspect(now)
 	time.AfterFunc(d, g.wake)
-	g.free(s.replica)
+	g.distrustProbe(s.replica, now)
+	g.free(s.replica, now)
 	g.dispatch()
 	return d
 }
@@ -209,7 +224,9 @@ func (g *gate) wake() {
 	g.dispatch()
 }
 
-func (g *gate) free(r *replica) {
+// free counts one request less at r.
+func (g *gate) free(r *replica, now time.Time) {
+	g.load.add(-1, now)
 	r.ongoing--
 	if r.ongoing == 0 && !r.known {
 		g.forget(r)
@@ -223,6 +240,9 @@ func (g *gate) forget(r *replica) {
 
 // dispatch gives the free slots to those who wait, first come first served.
 func (g *gate) dispatch() {
+	if g.queue.first == nil {
+		return
+	}
 	now := time.Now()
 	for w := g.queue.first; w != nil; w = g.queue.first {
 		r := g.pick(now, w.avoid)
@@ -263,83 +283,6 @@ func (g *gate) pick(now time.Time, avoid string) *replica {
 	return best
 }
 
-// configure takes over what the table and Consul say of the deployment.
-// endpoints are those of this deployment, of any version.
-func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closed = false
-	g.limit, g.maxQueue, g.version = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests, d.Version
-	g.observe(endpoints)
-	g.dispatch()
-}
-
-// observe brings the replicas in line with the endpoints.
-func (g *gate) observe(endpoints []routes.Endpoint) {
-	seen := make(map[string]routes.Endpoint, len(endpoints))
-	for _, e := range endpoints {
-		if g.version == "" || e.Version != g.version || e.Replica == "" || e.Address == "" {
-			continue
-		}
-		// Listed twice, by two Consul agents say: the one that passes counts.
-		if other, twice := seen[e.Replica]; !twice || (e.Passing && !other.Passing) {
-			seen[e.Replica] = e
-		}
-	}
-	for id, r := range g.replicas {
-		if _, ok := seen[id]; ok {
-			continue
-		}
-		r.known, r.passing = false, false
-		r.pool.setOpen(false)
-		if r.ongoing == 0 {
-			g.forget(r)
-		}
-	}
-	g.live = g.live[:0]
-	for id, e := range seen {
-		if r := g.admit(id, e); r.passing {
-			g.live = append(g.live, r)
-		}
-	}
-	slices.SortFunc(g.live, func(a, b *replica) int { return strings.Compare(a.id, b.id) })
-}
-
-func (g *gate) admit(id string, e routes.Endpoint) *replica {
-	r := g.replicas[id]
-	if r == nil {
-		r = &replica{id: id}
-		g.replicas[id] = r
-	}
-	if r.address != e.Address {
-		r.pool.flush()
-	}
-	if (e.Passing && !r.passing) || r.address != e.Address {
-		r.trust()
-	}
-	if !r.known {
-		r.pool.setOpen(true)
-	}
-	r.address, r.known, r.passing = e.Address, true, e.Passing
-	return r
-}
-
-// close sends everyone who waits away: the deployment is not in the table any
-// more. It says whether the gate can be forgotten, which it can only when no
-// replica has a request.
-func (g *gate) close() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closed = true
-	g.version = ""
-	g.observe(nil)
-	for w := g.queue.first; w != nil; w = g.queue.first {
-		g.queue.remove(w)
-		w.ready <- grant{err: errGone}
-	}
-	return len(g.replicas) == 0
-}
-
 // sweep closes the connections that have been idle since before cutoff.
 func (g *gate) sweep(cutoff time.Time) {
 	g.mu.Lock()
@@ -363,7 +306,7 @@ func (g *gate) status() DeploymentStatus {
 		s.Ongoing += r.ongoing
 		s.Replicas = append(s.Replicas, ReplicaStatus{
 			Replica: r.id, Address: r.address, Ongoing: r.ongoing,
-			Passing: r.passing, Suspect: r.suspectUntil.After(now), Leaving: !r.known,
+			Passing: r.passing, Probed: r.probe.isLive(), Suspect: r.suspectUntil.After(now), Leaving: !r.known,
 		})
 	}
 	slices.SortFunc(s.Replicas, func(a, b ReplicaStatus) int { return strings.Compare(a.Replica, b.Replica) })

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 	"pgregory.net/rapid"
 
 	"github.com/serve-nomad/serve-nomad/routes"
@@ -440,7 +442,7 @@ func TestGateLaws(t *testing.T) {
 		var ended any
 		synctest.Test(t, func(*testing.T) {
 			defer func() { ended = recover() }()
-			m := &gateModel{g: openGate(2, -1), limit: 2, held: map[string]int{}}
+			m := newGateModel()
 			defer m.end()
 			for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 				m.step(rt)
@@ -458,14 +460,33 @@ type gateModel struct {
 	g       *gate
 	limit   int
 	closed  bool
-	alive   []string // passing, of the version in force
+	alive   []string // requests may be sent to these
+	listed  []routes.Endpoint
+	passed  map[string]bool // since it was listed
 	held    map[string]int
 	slots   []*slot
 	waiters []*waiting // in order of arrival
+
+	mu      sync.Mutex
+	answers map[string]bool // by address: it says that it can serve
+}
+
+func newGateModel() *gateModel {
+	m := &gateModel{g: openGate(2, -1), limit: 2, held: map[string]int{}, passed: map[string]bool{}, answers: map[string]bool{}}
+	m.g.probes.prober = newProber(hclog.NewNullLogger())
+	m.g.probes.prober.ask = func(_ context.Context, address, _ string) error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if !m.answers[address] {
+			return errRefused
+		}
+		return nil
+	}
+	return m
 }
 
 func (m *gateModel) step(rt *rapid.T) {
-	switch rapid.IntRange(0, 6).Draw(rt, "step") {
+	switch rapid.IntRange(0, 7).Draw(rt, "step") {
 	case 0, 1:
 		m.waiters = append(m.waiters, enqueue(m.g, m.g.ticket(time.Time{})))
 	case 2:
@@ -486,11 +507,30 @@ func (m *gateModel) step(rt *rapid.T) {
 	case 6:
 		if rapid.IntRange(0, 3).Draw(rt, "close") == 0 {
 			m.g.close()
-			m.closed, m.alive = true, nil
+			m.closed, m.alive, m.listed = true, nil, nil
+			clear(m.passed)
 			synctest.Wait()
 			return
 		}
 		m.reconfigure(rt)
+	case 7:
+		address := fmt.Sprintf("10.0.0.%d:1", rapid.IntRange(0, 3).Draw(rt, "who answers"))
+		m.mu.Lock()
+		m.answers[address] = !m.answers[address]
+		m.mu.Unlock()
+		m.listen()
+		time.Sleep(3 * time.Second) // by then it has been asked
+		synctest.Wait()
+	}
+}
+
+// listen finds anew who may be sent requests.
+func (m *gateModel) listen() {
+	m.alive = nil
+	for _, e := range m.listed {
+		if e.Passing || (e.Unproven && !m.passed[e.Replica] && m.answers[e.Address]) {
+			m.alive = append(m.alive, e.Replica)
+		}
 	}
 }
 
@@ -508,20 +548,27 @@ func (m *gateModel) withSlot(rt *rapid.T, f func(*slot)) {
 
 func (m *gateModel) reconfigure(rt *rapid.T) {
 	var es []routes.Endpoint
-	m.alive, m.closed = nil, false
+	m.listed, m.closed = nil, false
+	before := m.passed
+	m.passed = map[string]bool{}
 	version := rapid.SampledFrom([]string{"v1", "v2"}).Draw(rt, "version")
 	for i := range 4 {
 		e := endpoint(fmt.Sprintf("r%d", i), fmt.Sprintf("10.0.0.%d:1", i))
 		e.Version = []string{"v1", "v2"}[i%2]
 		e.Passing = rapid.Bool().Draw(rt, "passing")
+		e.Unproven = !e.Passing && rapid.Bool().Draw(rt, "unproven")
 		if rapid.Bool().Draw(rt, "listed") {
 			es = append(es, e)
-			if e.Passing && e.Version == version {
-				m.alive = append(m.alive, e.Replica)
+			if e.Version == version {
+				m.listed = append(m.listed, e)
+				m.passed[e.Replica] = e.Passing || before[e.Replica]
 			}
 		}
 	}
-	m.g.configure(routes.Deployment{Version: version, MaxOngoingRequests: m.limit, MaxQueuedRequests: -1}, es)
+	m.listen()
+	// Nobody here lives to see Consul's patience end.
+	m.g.configure(routes.Deployment{Version: version, MaxOngoingRequests: m.limit, MaxQueuedRequests: -1, HealthPath: "/healthz", HealthPeriod: time.Hour}, es)
+	time.Sleep(3 * time.Second) // an answer of theirs may have been awaited already
 	synctest.Wait()
 }
 
@@ -546,6 +593,10 @@ func (m *gateModel) check(rt *rapid.T) {
 		}
 	}
 	m.waiters = still
+	here := len(still) + len(m.slots)
+	if m.g.load.present != here {
+		rt.Fatalf("the load is %d, there are %d requests", m.g.load.present, here)
+	}
 	if len(still) == 0 {
 		return
 	}
@@ -572,6 +623,7 @@ func (m *gateModel) end() {
 		w.cancel()
 	}
 	synctest.Wait()
+	m.g.probes.prober.stop()
 }
 
 func BenchmarkGate(b *testing.B) {

@@ -9,6 +9,10 @@
 // over a connection of its own client (exchange.go, pump.go, respond.go,
 // tunnel.go), again elsewhere where that is safe; and the slot goes back when
 // the replica has finished, also when nobody waits for it any more (linger.go).
+//
+// While requests wait, replicas that are new are asked whether they can serve
+// (probe.go, prober.go). Each gate keeps count of its load (load.go), and the
+// leader is told of it (report.go), for it scales by that.
 package proxy
 
 import (
@@ -37,6 +41,8 @@ type Discovery interface {
 // Config is what a proxy can be told. Zero values stand for the defaults.
 type Config struct {
 	Discovery Discovery
+	Loads     LoadSink // is told how many requests each deployment has; nil: nobody is
+	Name      string   // this proxy's name in what Loads is told: its own, and the same after a restart
 
 	DialTimeout       time.Duration // to connect to a replica; default 3s
 	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s
@@ -76,6 +82,8 @@ type Proxy struct {
 	draining atomic.Bool
 	buffers  buffers
 	busy     busy
+	reporter *reporter // nil: nobody is told of the load
+	prober   *prober
 
 	mu        sync.Mutex
 	gates     map[deploymentKey]*gate // also of deployments that are gone and still have requests
@@ -86,12 +94,22 @@ type Proxy struct {
 
 // New returns a proxy that knows no routes yet: Run reads them.
 func New(config Config, log hclog.Logger) *Proxy {
-	return &Proxy{config: config.withDefaults(), log: log, gates: map[deploymentKey]*gate{}}
+	p := &Proxy{config: config.withDefaults(), log: log, prober: newProber(log), gates: map[deploymentKey]*gate{}}
+	if config.Loads != nil {
+		p.reporter = newReporter(p, config.Loads)
+	}
+	return p
 }
 
-// Run follows the discovery until ctx ends. Connections to replicas that are
-// idle then are closed; requests under way are not touched.
+// Run follows the discovery, and reports the load, until ctx ends. Connections
+// to replicas that are idle then are closed; requests under way are not touched.
 func (p *Proxy) Run(ctx context.Context) {
+	var reporting sync.WaitGroup
+	defer reporting.Wait()
+	if p.reporter != nil {
+		reporting.Go(func() { p.reporter.run(ctx) })
+	}
+	defer p.prober.stop()
 	ticker := time.NewTicker(p.config.IdleTimeout)
 	defer ticker.Stop()
 	defer func() { p.sweep(time.Now().Add(time.Second)) }()

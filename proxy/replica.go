@@ -19,7 +19,9 @@ type replica struct {
 	address      string
 	ongoing      int // slots taken; outlives the endpoint
 	passing      bool
-	known        bool // Consul lists it, with the version that takes traffic
+	passed       bool   // it has passed since Consul listed it
+	probe        *probe // nil: it is not asked whether it could serve
+	known        bool   // Consul lists it, with the version that takes traffic
 	suspectUntil time.Time
 	failures     int // dials that failed in a row
 	pool         pool

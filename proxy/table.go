@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -54,8 +55,14 @@ func (p *Proxy) apply(v routes.View) {
 		key := deploymentKey{e.Application, e.Deployment}
 		endpoints[key] = append(endpoints[key], e)
 	}
-	next := p.build(v.Table, endpoints)
+	next := p.build(v, endpoints)
 	first := p.routing.Swap(next) == nil
+	if p.reporter != nil {
+		p.reporter.follow(v.Table)
+		if first {
+			p.reporter.alarm() // that this proxy knows of the deployments now
+		}
+	}
 	if first {
 		p.log.Info("routing table seen", "applications", len(next.byName), "endpoints", len(v.Endpoints))
 	}
@@ -67,7 +74,8 @@ func (p *Proxy) apply(v routes.View) {
 	}
 }
 
-func (p *Proxy) build(t routes.Table, endpoints map[deploymentKey][]routes.Endpoint) *table {
+func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoint) *table {
+	t := v.Table
 	next := &table{
 		byPrefix: map[string]*application{},
 		byName:   make(map[string]*application, len(t)),
@@ -79,9 +87,10 @@ func (p *Proxy) build(t routes.Table, endpoints map[deploymentKey][]routes.Endpo
 			key := deploymentKey{name, deployment}
 			g := p.gates[key]
 			if g == nil {
-				g = newGate(name, deployment)
+				g = p.newGate(name, deployment)
 				p.gates[key] = g
 			}
+			g.consulRead(v.Error == "")
 			g.configure(d, endpoints[key])
 			a.gates[deployment], next.gates[key] = g, g
 		}
@@ -98,6 +107,23 @@ func (p *Proxy) build(t routes.Table, endpoints map[deploymentKey][]routes.Endpo
 		next.byPrefix[prefix] = a
 	}
 	return next
+}
+
+// newGate returns a gate that asks and reports by this proxy.
+func (p *Proxy) newGate(application, deployment string) *gate {
+	g := newGate(application, deployment)
+	g.probes.prober = p.prober
+	if p.reporter != nil {
+		g.alarm = p.reporter.alarms
+	}
+	return g
+}
+
+// allGates returns the gates in any order.
+func (p *Proxy) allGates() []*gate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.gates))
 }
 
 // sortedGates returns the gates by name. The caller holds p.mu.

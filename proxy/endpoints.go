@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// configure takes over what the table and Consul say of the deployment.
+// endpoints are those of this deployment, of any version.
+func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = false
+	g.limit, g.maxQueue, g.version = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests, d.Version
+	g.scales = d.MetricsInterval > 0
+	g.probes.follow(d)
+	g.observe(endpoints)
+	g.dispatch()
+	g.keepProbing()
+}
+
+// observe brings the replicas in line with the endpoints.
+func (g *gate) observe(endpoints []routes.Endpoint) {
+	seen := make(map[string]routes.Endpoint, len(endpoints))
+	for _, e := range endpoints {
+		if g.version == "" || e.Version != g.version || e.Replica == "" || e.Address == "" {
+			continue
+		}
+		// Listed twice, by two Consul agents say: the one that passes counts.
+		if other, twice := seen[e.Replica]; !twice || (e.Passing && !other.Passing) {
+			seen[e.Replica] = e
+		}
+	}
+	for id, r := range g.replicas {
+		if _, ok := seen[id]; ok {
+			continue
+		}
+		r.known, r.passing, r.probe = false, false, nil
+		r.pool.setOpen(false)
+		if r.ongoing == 0 {
+			g.forget(r)
+		}
+	}
+	for id, e := range seen {
+		g.admit(id, e)
+	}
+	g.relist()
+}
+
+// relist finds anew which replicas are live, and which are to be asked whether
+// they could be.
+func (g *gate) relist() {
+	g.live, g.probes.open, g.probes.live = g.live[:0], 0, 0
+	for _, r := range g.replicas {
+		if r.passing || r.probe.isLive() {
+			g.live = append(g.live, r)
+		}
+		if r.probe.isOpen() {
+			g.probes.open++
+		}
+		if r.probe.isLive() {
+			g.probes.live++
+		}
+	}
+	slices.SortFunc(g.live, func(a, b *replica) int { return strings.Compare(a.id, b.id) })
+	if len(g.live) > 0 {
+		g.starvedTold = false
+	}
+}
+
+func (g *gate) admit(id string, e routes.Endpoint) {
+	r := g.replicas[id]
+	if r == nil {
+		r = &replica{id: id}
+		g.replicas[id] = r
+	}
+	r.meetProbe(e, g.probes.path != "")
+	if r.address != e.Address {
+		r.pool.flush()
+	}
+	if (e.Passing && !r.passing) || r.address != e.Address {
+		r.trust()
+	}
+	if !r.known {
+		r.pool.setOpen(true)
+	}
+	r.address, r.known, r.passing = e.Address, true, e.Passing
+}
+
+// close sends everyone who waits away: the deployment is not in the table any
+// more. It says whether the gate can be forgotten, which it can only when no
+// replica has a request.
+func (g *gate) close() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	g.version = ""
+	g.observe(nil)
+	g.keepProbing()
+	g.load.add(-g.queue.length, time.Now())
+	for w := g.queue.first; w != nil; w = g.queue.first {
+		g.queue.remove(w)
+		w.ready <- grant{err: errGone}
+	}
+	return len(g.replicas) == 0
+}

@@ -1,0 +1,701 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// asked is what a fake of the network was asked, and what it answers.
+type asked struct {
+	mu     sync.Mutex
+	at     map[string][]time.Time // address -> when it was asked
+	answer map[string]func(ctx context.Context) error
+	open   int
+	most   int
+}
+
+var errRefused = errors.New("refused")
+
+func serves(context.Context) error { return nil }
+
+func hangs(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (a *asked) ask(ctx context.Context, address, _ string) error {
+	a.mu.Lock()
+	a.at[address] = append(a.at[address], time.Now())
+	a.open++
+	a.most = max(a.most, a.open)
+	answer := a.answer[address]
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		a.open--
+		a.mu.Unlock()
+	}()
+	if answer == nil {
+		return errRefused
+	}
+	return answer(ctx)
+}
+
+func (a *asked) set(address string, answer func(ctx context.Context) error) {
+	synctest.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answer[address] = answer
+}
+
+// times says when an address was asked, and forgets it.
+func (a *asked) times(address string, start time.Time) []time.Duration {
+	synctest.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var at []time.Duration
+	for _, when := range a.at[address] {
+		at = append(at, when.Sub(start))
+	}
+	delete(a.at, address)
+	return at
+}
+
+// unproven is an endpoint that only its own health check keeps from passing.
+func unproven(id string) routes.Endpoint {
+	e := endpoint(id, id+":1")
+	e.Passing, e.Unproven = false, true
+	return e
+}
+
+// coming is a view whose deployment has a health path, and those endpoints.
+func coming(es ...routes.Endpoint) routes.View {
+	v := amend(app{ongoing: 1, queued: -1}.view(), func(d *routes.Deployment) { d.HealthPath = "/healthz" })
+	v.Endpoints = es
+	return v
+}
+
+func passes(id string) routes.Endpoint { return endpoint(id, id+":1") }
+
+func probing(t *testing.T, v routes.View, f func(t *testing.T, b *bubble, a *asked)) {
+	t.Helper()
+	inBubble(t, v, func(t *testing.T, b *bubble) {
+		a := &asked{at: map[string][]time.Time{}, answer: map[string]func(context.Context) error{}}
+		b.prober.ask = a.ask
+		f(t, b, a)
+	})
+}
+
+func (b *bubble) show(es ...routes.Endpoint) {
+	b.discovery.set(coming(es...))
+	synctest.Wait()
+}
+
+// probed says whether a replica is live by its own word.
+func (b *bubble) probed(id string) bool {
+	synctest.Wait()
+	for _, r := range b.gate().status().Replicas {
+		if r.Replica == id {
+			return r.Probed
+		}
+	}
+	return false
+}
+
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	scenario := func(name string, v routes.View, f func(t *testing.T, b *bubble, a *asked)) {
+		t.Run(name, func(t *testing.T) { probing(t, v, f) })
+	}
+
+	scenario("a new replica is asked at once, then ever more seldom", coming(), func(t *testing.T, b *bubble, a *asked) {
+		w := b.request()
+		time.Sleep(time.Second)
+		start := time.Now()
+		b.show(unproven("a"))
+		time.Sleep(200 * ms)
+		got := a.times("a:1", start)
+		// 20 ms, and 1.3 times as much each time.
+		want := []time.Duration{0, 20 * ms, 46 * ms, 79800 * time.Microsecond, 123740 * time.Microsecond, 180862 * time.Microsecond}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		time.Sleep(28 * time.Second)
+		got = a.times("a:1", start)
+		for i := 20; i < len(got); i++ {
+			if gap := got[i] - got[i-1]; gap != 250*ms {
+				t.Errorf("question %d after %v", i, gap)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		got = a.times("a:1", start)
+		if n := len(got); n < 10 || got[n-1]-got[n-2] != time.Second {
+			t.Errorf("at last %v", got)
+		}
+		w.cancel()
+	})
+
+	scenario("a replica that answers is served to those who wait", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		w, second := b.request(), b.request()
+		time.Sleep(100 * ms)
+		a.set("a:1", serves)
+		time.Sleep(100 * ms)
+		if !w.ended() || w.slot == nil || w.slot.address != "a:1" {
+			t.Fatalf("not served: %v", w.err)
+		}
+		if second.ended() {
+			t.Error("over the limit")
+		}
+		if s := b.gate().status().Replicas[0]; s.Passing || !s.Probed || s.Ongoing != 1 {
+			t.Errorf("status %+v", s)
+		}
+		w.slot.release()
+		if !second.ended() {
+			t.Error("the second was not served")
+		}
+		b.show(passes("a"))
+		if s := b.gate().status().Replicas[0]; !s.Passing || s.Probed || s.Ongoing != 1 {
+			t.Errorf("status when Consul agrees: %+v", s)
+		}
+		a.times("a:1", b.start)
+		time.Sleep(time.Minute)
+		if got := a.times("a:1", b.start); len(got) != 0 {
+			t.Errorf("asked at %v although Consul agrees", got)
+		}
+		second.slot.release()
+	})
+
+	scenario("nobody is asked while nobody waits", coming(unproven("a"), passes("b")), func(t *testing.T, b *bubble, a *asked) {
+		time.Sleep(time.Minute)
+		held := b.request()
+		time.Sleep(time.Minute)
+		if got := a.times("a:1", b.start); len(got) != 0 {
+			t.Errorf("asked at %v", got)
+		}
+		start := time.Now()
+		w := b.request()
+		if got := a.times("a:1", start); len(got) != 1 {
+			t.Errorf("once somebody waits asked at %v", got)
+		}
+		w.cancel()
+		synctest.Wait()
+		a.times("a:1", start)
+		time.Sleep(time.Minute)
+		if got := a.times("a:1", start); len(got) != 0 {
+			t.Errorf("asked at %v", got)
+		}
+		held.slot.release()
+	})
+
+	scenario("others are asked at once when all that are live are full", coming(unproven("a"), unproven("b")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		held := b.request()
+		time.Sleep(10*time.Second + 500*ms)
+		if got := a.times("b:1", b.start); len(got) > 1 {
+			t.Errorf("while nobody waits asked at %v", got)
+		}
+		a.set("b:1", serves)
+		w := b.request()
+		if !w.ended() || w.slot.address != "b:1" {
+			t.Error("not asked")
+		}
+		w.slot.release()
+		held.slot.release()
+	})
+
+	scenario("no health path, none is asked", amend(coming(unproven("a")), func(d *routes.Deployment) { d.HealthPath = "" }), func(t *testing.T, b *bubble, a *asked) {
+		w := b.request()
+		time.Sleep(time.Minute)
+		if got := a.times("a:1", b.start); len(got) != 0 {
+			t.Errorf("asked at %v", got)
+		}
+		w.cancel()
+	})
+
+	scenario("one that fails for another reason, or is of another version, is not asked", coming(), func(t *testing.T, b *bubble, a *asked) {
+		w := b.request()
+		node, old := unproven("a"), unproven("b")
+		node.Unproven, old.Version = false, "v0"
+		b.show(node, old)
+		time.Sleep(time.Minute)
+		if got := append(a.times("a:1", b.start), a.times("b:1", b.start)...); len(got) != 0 {
+			t.Errorf("asked at %v", got)
+		}
+		w.cancel()
+	})
+
+	scenario("one that has passed and fails is never kept alive", coming(passes("a")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		b.show(unproven("a"))
+		w := b.request()
+		time.Sleep(time.Minute)
+		if got := a.times("a:1", b.start); len(got) != 0 || w.ended() {
+			t.Errorf("asked at %v", got)
+		}
+		// Gone and back, it is as new.
+		b.show()
+		b.show(unproven("a"))
+		if !w.ended() || w.slot == nil {
+			t.Error("not served")
+		}
+		w.slot.release()
+	})
+
+	scenario("one that is live by its word, passes, and fails in Consul is not kept alive", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		b.request().slot.release()
+		b.show(passes("a"))
+		b.show(unproven("a"))
+		w := b.request()
+		time.Sleep(time.Minute)
+		if w.ended() {
+			t.Error("sent to it")
+		}
+		w.cancel()
+	})
+
+	scenario("it is asked each second, and is out when it refuses", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		start := time.Now()
+		a.set("a:1", serves)
+		b.request().slot.release()
+		time.Sleep(3500 * ms)
+		if diff := cmp.Diff([]time.Duration{0, 1000 * ms, 2000 * ms, 3000 * ms}, a.times("a:1", start)); diff != "" {
+			t.Error(diff)
+		}
+		a.set("a:1", nil)
+		if !b.probed("a") {
+			t.Error("out before it was asked")
+		}
+		time.Sleep(500 * ms)
+		if b.probed("a") {
+			t.Error("still in")
+		}
+		a.times("a:1", start)
+		time.Sleep(time.Minute)
+		if got := a.times("a:1", start); len(got) != 0 {
+			t.Errorf("nobody waits, and it is asked at %v", got)
+		}
+		a.set("a:1", serves)
+		if w := b.request(); !w.ended() || w.slot == nil {
+			t.Error("not in again")
+		} else {
+			w.slot.release()
+		}
+	})
+
+	scenario("while at work it may be late, but not three times", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		held := b.request()
+		a.set("a:1", hangs)
+		time.Sleep(4500 * ms) // two answers are a second late
+		if !b.probed("a") {
+			t.Error("out after two")
+		}
+		a.set("a:1", serves)
+		time.Sleep(3 * time.Second)
+		a.set("a:1", hangs)
+		time.Sleep(4500 * ms)
+		if !b.probed("a") {
+			t.Error("counts from before an answer in time")
+		}
+		time.Sleep(2 * time.Second)
+		if b.probed("a") {
+			t.Error("still in after three")
+		}
+		held.slot.release()
+	})
+
+	scenario("without Consul's agreement it is out after a while, for good", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		b.request().slot.release()
+		time.Sleep(agreement - time.Millisecond)
+		if !b.probed("a") {
+			t.Error("out too early")
+		}
+		time.Sleep(time.Second)
+		if b.probed("a") {
+			t.Error("still in")
+		}
+		if !strings.Contains(b.log.String(), "Consul does not say that it passes") {
+			t.Errorf("log: %s", b.log)
+		}
+		w := b.request()
+		b.show(unproven("a"))
+		time.Sleep(time.Minute)
+		if w.ended() {
+			t.Error("in again")
+		}
+		b.show(passes("a"))
+		if !w.ended() || w.slot == nil {
+			t.Error("not in when Consul agrees")
+		}
+		w.slot.release()
+	})
+
+	long := func(d *routes.Deployment) { d.HealthPeriod = time.Minute }
+	scenario("a check that runs seldom has time to agree", amend(coming(unproven("a")), long), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		b.request().slot.release()
+		time.Sleep(agreement + 2*time.Minute - time.Millisecond)
+		if !b.probed("a") {
+			t.Error("out too early")
+		}
+		time.Sleep(time.Second)
+		if b.probed("a") {
+			t.Error("still in")
+		}
+	})
+
+	scenario("while Consul is not read nobody can agree", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		b.request().slot.release()
+		blind := coming(unproven("a"))
+		blind.Error = "Consul is away"
+		b.discovery.set(blind)
+		time.Sleep(time.Hour)
+		if !b.probed("a") {
+			t.Error("out although Consul is away")
+		}
+		b.show(unproven("a"))
+		time.Sleep(agreement - time.Second)
+		if !b.probed("a") {
+			t.Error("out as soon as Consul is back")
+		}
+		time.Sleep(2 * time.Second)
+		if b.probed("a") {
+			t.Error("still in")
+		}
+	})
+
+	scenario("a request that cannot reach it ends it, and it is asked again", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		w := b.request()
+		a.set("a:1", nil)
+		if d := w.slot.unreachable(); d != suspectFirst || b.probed("a") {
+			t.Errorf("avoided for %v, live %v", d, b.probed("a"))
+		}
+		again := b.request()
+		time.Sleep(100 * ms)
+		if again.ended() {
+			t.Error("sent to it")
+		}
+		a.set("a:1", serves)
+		time.Sleep(250 * ms)
+		if !again.ended() || again.slot == nil { // not only when the suspicion ends
+			t.Error("not sent although it answers")
+		}
+		again.slot.release()
+	})
+
+	scenario("one that comes again at another address is asked there", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		b.request().slot.release()
+		moved := unproven("a")
+		moved.Address = "b:1"
+		b.show(moved)
+		w := b.request()
+		if w.ended() {
+			t.Error("sent to where it was not asked")
+		}
+		a.set("b:1", serves)
+		time.Sleep(time.Second)
+		if !w.ended() || w.slot.address != "b:1" {
+			t.Error("not sent")
+		}
+		w.slot.release()
+	})
+
+	scenario("an answer that comes when the replica has gone means nothing", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		release := make(chan struct{})
+		a.set("a:1", func(context.Context) error { <-release; return nil })
+		w := b.request()
+		b.show()
+		a.set("a:1", nil)
+		b.show(unproven("a"))
+		close(release)
+		time.Sleep(time.Minute)
+		if w.ended() || b.probed("a") {
+			t.Error("taken for the new one's")
+		}
+		w.cancel()
+	})
+
+	scenario("an answer that comes when the deployment has gone means nothing", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		release := make(chan struct{})
+		a.set("a:1", func(context.Context) error { <-release; return nil })
+		w := b.request()
+		b.discovery.set(routes.View{Known: true})
+		if !w.ended() || !errors.Is(w.err, errGone) {
+			t.Errorf("got %v", w.err)
+		}
+		close(release)
+		time.Sleep(time.Minute)
+		if n := len(b.gates); n != 0 {
+			t.Errorf("%d gates left", n)
+		}
+	})
+
+	scenario("what is asked when the proxy stops ends", coming(unproven("a"), unproven("b")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		a.set("b:1", serves)
+		b.request().slot.release()
+		w := b.request()
+		w.slot.release()
+		b.stop()
+		if !b.probed("b") {
+			t.Error("the end of the proxy was taken for the replica's")
+		}
+		b.gate().configure(amend(coming(), func(*routes.Deployment) {}).Table["app"].Deployments["main"], []routes.Endpoint{unproven("c")})
+		w = b.request() // is not asked for any more
+		w.cancel()
+	})
+}
+
+func TestProbeBounds(t *testing.T) {
+	t.Parallel()
+	var many []routes.Endpoint
+	for i := range 40 {
+		many = append(many, unproven(fmt.Sprintf("r%02d", i)))
+	}
+	t.Run("of one gate", func(t *testing.T) {
+		probing(t, coming(many...), func(t *testing.T, b *bubble, a *asked) {
+			for _, e := range many {
+				a.set(e.Address, hangs)
+			}
+			last := many[len(many)-1]
+			w := b.request()
+			time.Sleep(4999 * time.Millisecond) // 40 questions of a second, 8 at once
+			for _, e := range many {
+				if n := len(a.times(e.Address, b.start)); n != 1 {
+					t.Errorf("%s was asked %d times", e.Replica, n)
+				}
+			}
+			if a.most != probesAtOnce {
+				t.Errorf("%d at once", a.most)
+			}
+			a.set(last.Address, serves)
+			time.Sleep(6 * time.Second)
+			if !w.ended() || w.slot.replica.id != last.Replica {
+				t.Error("not served")
+			}
+			w.slot.release()
+		})
+	})
+	t.Run("of the proxy", func(t *testing.T) {
+		v := coming(many...)
+		base := v.Table["app"]
+		for i := range 20 { // as many applications, with eight replicas each
+			name := fmt.Sprintf("app%d", i)
+			route := base
+			route.Application, route.RoutePrefix = name, "/"+name
+			v.Table[name] = route
+			for j := range 8 {
+				e := unproven(fmt.Sprintf("%s-%d", name, j))
+				e.Application = name
+				v.Endpoints = append(v.Endpoints, e)
+			}
+		}
+		probing(t, v, func(t *testing.T, b *bubble, a *asked) {
+			for _, e := range v.Endpoints {
+				a.set(e.Address, hangs)
+			}
+			var all []*waiting
+			for key := range v.Table {
+				g := b.gates[deploymentKey{key, "main"}]
+				all = append(all, enqueue(g, g.ticket(time.Time{})))
+			}
+			time.Sleep(30 * time.Second) // gates come in turn: the one of 40 replicas takes longest
+			synctest.Wait()
+			for _, e := range v.Endpoints {
+				if len(a.times(e.Address, b.start)) == 0 {
+					t.Errorf("%s was never asked", e.Replica)
+				}
+			}
+			if a.most != probesOfAll {
+				t.Errorf("%d at once", a.most)
+			}
+			for _, w := range all {
+				w.cancel()
+			}
+		})
+	})
+}
+
+func TestHealthPath(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]bool{
+		"/healthz": true, "/": true, "/a?b=c": true, "//a": true,
+		"": false, "healthz": false, "@evil/": false, ":80/x": false, "/a b": false, "/a\r\nX: y": false, "/ä": false,
+		"/" + strings.Repeat("a", maxHealthPath): false,
+	} {
+		if got := isHealthPath(path); got != want {
+			t.Errorf("%.20q: %v, want %v", path, got, want)
+		}
+	}
+	var p probes
+	p.follow(routes.Deployment{HealthPath: "x", HealthPeriod: math.MaxInt64})
+	if p.path != "" || p.patience != agreement+2*time.Hour {
+		t.Errorf("got %+v", p)
+	}
+	p.follow(routes.Deployment{HealthPath: "/x", HealthPeriod: -time.Hour})
+	if p.path != "/x" || p.patience != agreement {
+		t.Errorf("got %+v", p)
+	}
+}
+
+// TestAsker asks servers of every kind over real sockets.
+func TestAsker(t *testing.T) {
+	t.Parallel()
+	raw := func(answer string) func(nc net.Conn, br *bufio.Reader) {
+		return func(nc net.Conn, br *bufio.Reader) {
+			if _, _, ok := readRequest(br); ok {
+				fmt.Fprint(nc, answer)
+			}
+		}
+	}
+	var other atomic.Int32
+	elsewhere := replicaServer(t, func(http.ResponseWriter, *http.Request) { other.Add(1) })
+	for name, tt := range map[string]struct {
+		serve func(nc net.Conn, br *bufio.Reader)
+		good  bool
+		late  bool
+	}{
+		"200":                  {raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), true, false},
+		"204":                  {raw("HTTP/1.1 204 No Content\r\n\r\n"), true, false},
+		"299, to the end":      {raw("HTTP/1.0 299 Odd\r\n\r\nbody"), true, false},
+		"a long one":           {raw("HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + strings.Repeat("x", 9000)), true, false},
+		"103, then 200":        {raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), true, false},
+		"503":                  {raw("HTTP/1.1 503 Loading\r\nContent-Length: 0\r\n\r\n"), false, false},
+		"199 at the end":       {raw("HTTP/1.1 199 Odd\r\n\r\n"), false, false},
+		"a redirect":           {raw("HTTP/1.1 302 Found\r\nLocation: http://" + elsewhere + "/\r\nContent-Length: 0\r\n\r\n"), false, false},
+		"something else":       {raw("SSH-2.0-OpenSSH\r\n\r\n"), false, false},
+		"nothing":              {raw(""), false, false},
+		"half a body":          {raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"), false, false},
+		"a header without end": {raw("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"), false, false},
+		"no answer in time":    {func(_ net.Conn, br *bufio.Reader) { _, _ = io.Copy(io.Discard, br) }, false, true},
+		"no whole body in time": {func(nc net.Conn, br *bufio.Reader) {
+			raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")(nc, br)
+			_, _ = io.Copy(io.Discard, br)
+		}, false, true},
+		"a change of protocol":   {raw("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"), false, false},
+		"two lengths":            {raw("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), false, false},
+		"a status of two digits": {raw("HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n"), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := newAsker()(t.Context(), rawReplica(t, tt.serve), "/healthz")
+			if (err == nil) != tt.good || (err != nil && isLate(err) != tt.late) {
+				t.Errorf("got %v, late %v", err, err != nil && isLate(err))
+			}
+			if other.Load() != 0 {
+				t.Error("followed the redirect")
+			}
+		})
+	}
+	t.Run("nobody listens", func(t *testing.T) {
+		t.Parallel()
+		if err := newAsker()(t.Context(), deadAddress(t), "/"); err == nil || isLate(err) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("it asks as Consul does", func(t *testing.T) {
+		t.Parallel()
+		got := make(chan string, 1)
+		address := replicaServer(t, func(_ http.ResponseWriter, r *http.Request) {
+			got <- fmt.Sprint(r.Method, " ", r.URL, " ", r.Host, " ", r.Close)
+		})
+		if err := newAsker()(t.Context(), address, "/healthz?a=b"); err != nil {
+			t.Fatal(err)
+		}
+		if want := "GET /healthz?a=b " + address + " true"; <-got != want {
+			t.Errorf("want %s", want)
+		}
+	})
+}
+
+// TestFirstRequest has requests wait for a replica that takes a while to bind
+// its port and to load, as Consul sees it: listed, and not passing.
+func TestFirstRequest(t *testing.T) {
+	t.Parallel()
+	address := deadAddress(t)
+	e := unproven("r0")
+	e.Address = address
+	r := start(t, coming())
+	got := make(chan string, 3)
+	for range 3 {
+		go func() {
+			res, body := do(t, r.client, http.MethodPost, r.url+"/app", strings.NewReader("x"))
+			got <- fmt.Sprint(res.StatusCode, " ", body)
+		}()
+	}
+	eventually(t, "they wait", func() bool { _, queued := r.load(); return queued == 3 })
+	r.discovery.set(coming(e))
+	eventually(t, "it is listed", func() bool { return len(r.Status().Deployments[0].Replicas) == 1 })
+
+	var loading, atOnce, most atomic.Int32
+	loading.Store(3)
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" {
+			if loading.Add(-1) >= 0 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			return
+		}
+		if loading.Load() >= 0 {
+			t.Error("a request before it could serve")
+		}
+		most.Store(max(most.Load(), atOnce.Add(1)))
+		defer atOnce.Add(-1)
+		_, _ = io.Copy(w, r.Body)
+	})}
+	var serving sync.WaitGroup
+	l := listenAt(t, address)
+	e.Address = l.Addr().String()
+	serving.Go(func() { _ = s.Serve(l) })
+	r.discovery.set(coming(e))
+	for range 3 {
+		if answer := <-got; answer != "200 x" {
+			t.Errorf("got %s", answer)
+		}
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d at once", most.Load())
+	}
+	if s := r.Status().Deployments[0].Replicas[0]; !s.Probed || s.Passing {
+		t.Errorf("status %+v", s)
+	}
+
+	// It dies before Consul has seen it: the next requests take the ordinary
+	// way of those that reach nobody.
+	_ = s.Close()
+	serving.Wait()
+	go func() {
+		res, _ := get(t, r.client, r.url+"/app")
+		got <- fmt.Sprint(res.StatusCode)
+	}()
+	eventually(t, "it is found dead", func() bool { return !r.Status().Deployments[0].Replicas[0].Probed })
+	another := replicaServer(t, func(http.ResponseWriter, *http.Request) {})
+	r.discovery.set(coming(e, endpoint("r1", another)))
+	if answer := <-got; answer != "200" {
+		t.Errorf("got %s", answer)
+	}
+}

@@ -1,0 +1,312 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/loads"
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// LoadSink takes the load reports to the leader.
+type LoadSink interface {
+	// SendLoads returns nil once the leader has taken r. It returns soon after
+	// ctx has ended.
+	SendLoads(ctx context.Context, r loads.Report) error
+}
+
+// Pace of the reports.
+const (
+	reportIdle    = 5 * time.Second        // between reports while nothing scales by them
+	reportLeast   = 100 * time.Millisecond // between reports, whatever a table asks for
+	reportMost    = loads.MaxCovers / 2    // so that one that is lost does not make the next too long
+	reportUrgent  = 50 * time.Millisecond  // between urgent ones
+	sendLeast     = 2 * time.Second        // that a report may take to arrive, or until the next if that is longer
+	sendMost      = 10 * time.Second       // that it may take in any case
+	sendLast      = time.Second            // that the last one may take
+	starvedFirst  = 100 * time.Millisecond // until a report is tried again while requests wait at no replica
+	starvedLonger = time.Second            // the same, after several failures
+)
+
+// reporter tells the leader of the load, again and again. One report is on its
+// way at a time.
+type reporter struct {
+	proxy       *Proxy
+	sink        LoadSink
+	incarnation int64
+	interval    atomic.Int64  // ns between reports, as the table asks for
+	alarms      chan struct{} // of capacity 1: a report is to be made at once
+	shorter     chan struct{} // of capacity 1: the interval has become shorter
+
+	sending  chan struct{} // of capacity 1: holds something while a report is on its way; guards the next two
+	sequence uint64
+	since    time.Time // of the last report that arrived; before the first, the beginning
+
+	mu        sync.Mutex // guards what follows
+	leaving   bool
+	cancel    context.CancelFunc // breaks off the report that is on its way
+	delivered uint64
+	last      time.Time // as since
+	err       error     // why the last one did not arrive
+}
+
+func newReporter(p *Proxy, sink LoadSink) *reporter {
+	now := time.Now()
+	r := &reporter{
+		proxy: p, sink: sink, incarnation: now.UnixNano(), since: now, last: now,
+		alarms: make(chan struct{}, 1), shorter: make(chan struct{}, 1), sending: make(chan struct{}, 1),
+	}
+	r.interval.Store(int64(reportIdle))
+	return r
+}
+
+// follow takes the interval from the table.
+func (r *reporter) follow(t routes.Table) {
+	next := reportInterval(t)
+	if before := r.interval.Swap(int64(next)); int64(next) < before {
+		select {
+		case r.shorter <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// reportInterval returns the shortest interval that a deployment of the table
+// asks for.
+func reportInterval(t routes.Table) time.Duration {
+	shortest := time.Duration(0)
+	for _, route := range t {
+		for _, d := range route.Deployments {
+			if d.MetricsInterval > 0 && (shortest == 0 || d.MetricsInterval < shortest) {
+				shortest = d.MetricsInterval
+			}
+		}
+	}
+	if shortest == 0 {
+		return reportIdle
+	}
+	return min(max(shortest, reportLeast), reportMost)
+}
+
+// alarm has a report made at once.
+func (r *reporter) alarm() {
+	select {
+	case r.alarms <- struct{}{}:
+	default:
+	}
+}
+
+// run reports until ctx ends.
+func (r *reporter) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	now := time.Now()
+	t := timetable{due: now, made: now}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.shorter:
+			t.due = earlier(t.due, t.made.Add(r.every()))
+		case <-r.alarms:
+			t.hurry(time.Now())
+		case <-timer.C:
+			r.serve(ctx, &t)
+		}
+		timer.Reset(time.Until(t.due))
+	}
+}
+
+// timetable is when the next report is due.
+type timetable struct {
+	due    time.Time
+	made   time.Time // the last report
+	urgent bool      // the next report was asked for
+	asked  time.Time // when the last one was made that was
+	failed int       // reports in a row that did not arrive
+}
+
+// hurry asks for a report at once, or a little after the last that was asked
+// for: many requests come together, and one report tells of them all.
+func (t *timetable) hurry(now time.Time) {
+	if t.urgent {
+		return
+	}
+	t.urgent = true
+	if next := t.asked.Add(reportUrgent); next.After(now) {
+		now = next
+	}
+	t.due = earlier(t.due, now)
+}
+
+// serve makes the report that is due.
+func (r *reporter) serve(ctx context.Context, t *timetable) {
+	select {
+	case <-r.alarms: // whoever asked is in this report already
+		t.urgent = true
+	default:
+	}
+	t.made = time.Now()
+	if t.urgent {
+		t.urgent, t.asked = false, t.made
+	}
+	t.failed++
+	if r.send(ctx) {
+		t.failed = 0
+	}
+	t.due = r.next(t.made.Add(r.every()), t.failed)
+}
+
+// next says when the report after one that has just been tried is due.
+func (r *reporter) next(due time.Time, failures int) time.Time {
+	if failures == 0 {
+		return due
+	}
+	now := time.Now()
+	if r.starved() {
+		wait := starvedLonger
+		if failures < 5 {
+			wait = min(wait, starvedFirst<<(failures-1))
+		}
+		due = earlier(due, now.Add(wait))
+	}
+	if least := now.Add(reportUrgent); due.Before(least) {
+		return least
+	}
+	return due
+}
+
+// starved says whether requests wait somewhere that only a report can help.
+func (r *reporter) starved() bool {
+	return slices.ContainsFunc(r.proxy.allGates(), (*gate).isStarved)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func (r *reporter) every() time.Duration { return time.Duration(r.interval.Load()) }
+
+// send makes a report and says whether it arrived.
+func (r *reporter) send(ctx context.Context) bool {
+	r.sending <- struct{}{}
+	defer func() { <-r.sending }()
+	ctx, cancel := context.WithTimeout(ctx, min(max(sendLeast, r.every()), sendMost))
+	defer cancel()
+	r.mu.Lock()
+	leaving := r.leaving
+	r.cancel = cancel
+	r.mu.Unlock()
+	if leaving {
+		return true // the last one has been made
+	}
+	return r.attempt(ctx, false)
+}
+
+// leave makes the last report, when nothing goes on here any more.
+func (r *reporter) leave() {
+	r.mu.Lock()
+	again := r.leaving
+	r.leaving = true
+	if r.cancel != nil {
+		r.cancel()
+	}
+	r.mu.Unlock()
+	if again {
+		return
+	}
+	r.sending <- struct{}{}
+	defer func() { <-r.sending }()
+	// The drain's own time may be over, and the leader should know even so.
+	ctx, cancel := context.WithTimeout(context.Background(), sendLast)
+	defer cancel()
+	r.attempt(ctx, true)
+}
+
+// attempt makes a report and sends it. What did not arrive is in the next one.
+// The caller has filled r.sending.
+func (r *reporter) attempt(ctx context.Context, leaving bool) bool {
+	r.sequence++
+	now := time.Now()
+	gates := r.proxy.allGates()
+	report := r.report(now, gates)
+	report.Leaving = leaving
+	err := r.sink.SendLoads(ctx, report)
+	if err == nil {
+		r.since = now
+		for _, g := range gates {
+			g.reportArrived()
+		}
+	}
+	r.note(now, err, leaving)
+	return err == nil
+}
+
+func (r *reporter) report(now time.Time, gates []*gate) loads.Report {
+	covers := now.Sub(r.since)
+	report := loads.Report{
+		Schema: loads.Schema, Proxy: r.proxy.config.Name, Incarnation: r.incarnation, Sequence: r.sequence,
+		Ready:  r.proxy.routing.Load() != nil,
+		Covers: min(covers, loads.MaxCovers), Next: r.every(),
+		Deployments: []loads.Deployment{},
+	}
+	for _, g := range gates {
+		if d, had := g.report(now, covers); had {
+			report.Deployments = append(report.Deployments, d)
+		}
+	}
+	slices.SortFunc(report.Deployments, func(a, b loads.Deployment) int {
+		return cmp.Or(strings.Compare(a.Application, b.Application), strings.Compare(a.Deployment, b.Deployment))
+	})
+	return report
+}
+
+// note keeps how a report went, and logs when they begin to fail and when they
+// arrive again.
+func (r *reporter) note(made time.Time, err error, leaving bool) {
+	r.mu.Lock()
+	before := r.err
+	broken := r.leaving && !leaving // by leave, which is no failure
+	if !broken {
+		r.err = err
+	}
+	if err == nil {
+		r.delivered++
+		r.last = made
+	}
+	r.mu.Unlock()
+	log := r.proxy.log
+	switch {
+	case broken:
+	case err != nil && before == nil:
+		log.Warn("load reports do not reach the leader, so that nothing is scaled down; they are tried again", "error", err)
+	case err == nil && before != nil:
+		log.Info("load reports reach the leader again")
+	}
+}
+
+// ReportingStatus is how the proxy's load reports arrive.
+type ReportingStatus struct {
+	Delivered uint64        `json:"delivered"`       // reports that have arrived
+	Age       time.Duration `json:"age"`             // ns since the last one that arrived was made, or since the start
+	Error     string        `json:"error,omitempty"` // why the last one did not arrive
+}
+
+func (r *reporter) status() *ReportingStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := &ReportingStatus{Delivered: r.delivered, Age: time.Since(r.last)}
+	if r.err != nil {
+		s.Error = fmt.Sprint(r.err)
+	}
+	return s
+}
