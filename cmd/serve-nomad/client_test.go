@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/api"
+	"github.com/serve-nomad/serve-nomad/autoscale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
@@ -31,6 +32,9 @@ type fakeAPI struct {
 	deployed api.DeployRequest
 	deploy   func(http.ResponseWriter)
 	held     chan struct{} // closed when a question waits for a change that never comes
+
+	explanation autoscale.Explanation
+	refusal     *api.ErrorResponse // in place of the explanation
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -63,6 +67,11 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/v1/applications":
 		w.Header().Set(api.IndexHeader, "1")
 		reply(f.statuses[:1])
+	case path == "/v1/applications/hello/deployments/web/autoscale" && f.refusal != nil:
+		w.WriteHeader(http.StatusConflict)
+		reply(f.refusal)
+	case path == "/v1/applications/hello/deployments/web/autoscale":
+		reply(f.explanation)
 	case path == "/v1/applications/hello":
 		f.status(w, r, reply)
 	default:

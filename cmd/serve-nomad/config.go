@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -29,12 +30,13 @@ type config struct {
 	// loopback, where anybody who reaches them may do anything.
 	AllowInsecureBind bool `hcl:"allow_insecure_bind,optional"`
 
-	HTTP   *httpConfig   `hcl:"http,block"`
-	Raft   *raftConfig   `hcl:"raft,block"`
-	Nomad  *nomadConfig  `hcl:"nomad,block"`
-	Consul *consulConfig `hcl:"consul,block"`
-	Proxy  *proxyConfig  `hcl:"proxy,block"`
-	Jobs   *jobsConfig   `hcl:"jobs,block"`
+	HTTP       *httpConfig       `hcl:"http,block"`
+	Raft       *raftConfig       `hcl:"raft,block"`
+	Nomad      *nomadConfig      `hcl:"nomad,block"`
+	Consul     *consulConfig     `hcl:"consul,block"`
+	Proxy      *proxyConfig      `hcl:"proxy,block"`
+	Jobs       *jobsConfig       `hcl:"jobs,block"`
+	Prometheus *prometheusConfig `hcl:"prometheus,block"`
 }
 
 // httpConfig is the control API.
@@ -75,6 +77,16 @@ type proxyConfig struct {
 	Advertise       string `hcl:"advertise,optional"`        // base URL as people reach it; default: from address
 	HandleAddress   string `hcl:"handle_address,optional"`   // listen here for calls between deployments
 	HandleAdvertise string `hcl:"handle_advertise,optional"` // as replicas reach it; may hold Nomad's ${attr...}
+
+	// Servers are base URLs of the control API, which is told of the load; any
+	// of them passes it on to the leader. Default: this file's own.
+	Servers []string `hcl:"servers,optional"`
+}
+
+// prometheusConfig is where the leader reads the metrics of autoscaling blocks.
+type prometheusConfig struct {
+	Address string `hcl:"address,optional"` // base URL; "": there is none
+	Token   string `hcl:"token,optional"`   // sent as a bearer token
 }
 
 // jobsConfig is what the Nomad jobs that serve-nomad makes have in common.
@@ -101,6 +113,7 @@ func defaultConfig() *config {
 			Datacenters: []string{"*"}, NodePool: "default",
 			ShutdownDelay: "2s", ProgressDeadline: "10m",
 		},
+		Prometheus: &prometheusConfig{},
 	}
 }
 
@@ -195,6 +208,9 @@ func (c *config) complete() error {
 	c.HTTP.Advertise = cmp.Or(c.HTTP.Advertise, c.HTTP.Address)
 	c.Proxy.Advertise = cmp.Or(c.Proxy.Advertise, "http://"+c.Proxy.Address)
 	c.Raft.Advertise = cmp.Or(c.Raft.Advertise, c.Raft.Address)
+	if len(c.Proxy.Servers) == 0 {
+		c.Proxy.Servers = []string{"http://" + c.HTTP.Advertise}
+	}
 	if host, port, err := net.SplitHostPort(c.Proxy.HandleAddress); err == nil && c.Proxy.HandleAdvertise == "" {
 		c.Proxy.HandleAdvertise = c.Proxy.HandleAddress
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
@@ -220,6 +236,14 @@ func (c *config) wrongWords() error {
 		if !hostPort(peer) {
 			faults = append(faults, fmt.Errorf("raft.peers: %q: want host:port, such as 10.0.0.5:8266", peer))
 		}
+	}
+	for _, server := range c.Proxy.Servers {
+		if !baseURL(server) {
+			faults = append(faults, fmt.Errorf("proxy.servers: %q: want a base URL, such as http://10.0.0.5:8265", server))
+		}
+	}
+	if a := c.Prometheus.Address; a != "" && !baseURL(a) {
+		faults = append(faults, fmt.Errorf("prometheus.address = %q: want a base URL, such as http://127.0.0.1:9090", a))
 	}
 	if c.Consul.Prefix == "" {
 		faults = append(faults, errors.New("consul.prefix is empty: name a folder of Consul's KV, or leave it out"))
@@ -261,6 +285,12 @@ func hostPort(address string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+// baseURL says whether address is one that HTTP can be spoken to.
+func baseURL(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 // loopback says whether only this machine reaches address.

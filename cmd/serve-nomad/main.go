@@ -26,8 +26,9 @@ func runMain(args []string) int {
 // commands is every subcommand, by name.
 func commands() map[string]func(*base) cli.Command {
 	return map[string]func(*base) cli.Command{
-		"autoscale":        newAutoscaleCommand,
-		"autoscale replay": newReplayCommand,
+		"autoscale":         newAutoscaleCommand,
+		"autoscale explain": newExplainCommand,
+		"autoscale replay":  newReplayCommand,
 
 		"delete":   newDeleteCommand,
 		"deploy":   newDeployCommand,

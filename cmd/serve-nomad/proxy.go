@@ -26,8 +26,8 @@ func newProxyCommand(b *base) cli.Command {
 	c := &proxyCommand{command: newLocalCommand(b, "proxy", helpText{
 		synopsis: "Run the proxy of a node",
 		about: "Takes requests and passes them on to replicas, by the routes and endpoints in Consul.\n" +
-			"It reads the same configuration as the server, of which it uses the blocks proxy and consul,\n" +
-			"and needs no server to go on serving. SIGTERM drains it: what has begun is finished.",
+			"It reads the same configuration as the server, of which it uses the blocks proxy and consul.\n" +
+			"It tells the servers of its load, and needs none of them to go on serving. SIGTERM drains it: what has begun is finished.",
 		examples: "$ serve-nomad proxy -config=/etc/serve-nomad.hcl",
 		exits:    "0  stopped by a signal, with every request finished\n1  it could not start or go on, or had to cut requests off; why is on standard error\n2  the command line is wrong; nothing was done",
 	})}
@@ -48,6 +48,10 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
+	sender, err := newLoadSender(cfg.Proxy.Servers, c.getenv("SERVE_NOMAD_TOKEN"))
+	if err != nil {
+		return err
+	}
 	public, err := listen(ctx, cfg.Proxy.Address, "proxy.address")
 	if err != nil {
 		return err
@@ -57,7 +61,9 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 		return errors.Join(err, public.Close())
 	}
 	watcher := consulsd.NewWatcher(consul)
-	p := proxy.New(proxy.Config{Discovery: watcher, DrainNotice: c.notice}, log.Named("proxy"))
+	p := proxy.New(proxy.Config{
+		Discovery: watcher, Loads: sender, Name: proxyName(cfg), DrainNotice: c.notice,
+	}, log.Named("proxy"))
 
 	// The table goes on being followed while requests drain.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -17,6 +17,7 @@ import (
 	"github.com/serve-nomad/serve-nomad/consulsd"
 	"github.com/serve-nomad/serve-nomad/controller"
 	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/metrics"
 	"github.com/serve-nomad/serve-nomad/nomadjobs"
 	"github.com/serve-nomad/serve-nomad/raftnode"
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -76,6 +77,7 @@ type server struct {
 	node       *raftnode.Node
 	nomad      *nomadjobs.Client
 	watcher    *consulsd.Watcher
+	metrics    *metrics.Client
 	controller *controller.Controller
 	listener   net.Listener
 	http       *http.Server
@@ -94,6 +96,11 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.watcher = consulsd.NewWatcher(consul)
+	if s.metrics, err = metrics.New(metrics.Config{
+		PrometheusAddress: s.cfg.Prometheus.Address, PrometheusToken: s.cfg.Prometheus.Token,
+	}); err != nil {
+		return err
+	}
 	if s.listener, err = listen(ctx, s.cfg.HTTP.Address, "http.address"); err != nil {
 		return err
 	}
@@ -105,7 +112,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	}
 	settings := s.settings()
 	s.controller = controller.New(controller.Config{
-		Raft: s.node, Jobs: s.nomad, Discovery: discovery{s.watcher, consul}, Settings: settings,
+		Raft: s.node, Jobs: s.nomad, Discovery: discovery{s.watcher, consul}, Metrics: s.metrics, Settings: settings,
 		NewID: uuid.NewString, Logger: s.log,
 		Conflict: func(err error) bool {
 			return errors.Is(err, nomadjobs.ErrConflict) || errors.Is(err, consulsd.ErrConflict)
@@ -113,6 +120,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	})
 	handler := api.NewServer(api.ServerConfig{
 		Cluster: cluster{s.node, s.controller}, Planner: s.controller, Logs: logSource{s.nomad},
+		Loads: scaler{s.controller}, Autoscaler: scaler{s.controller},
 		Settings: settings, Logger: s.log, NewID: uuid.NewString,
 		Info: api.ServerInfo{
 			ID: s.node.ID(), Name: s.cfg.Name, Version: buildVersion(), StartedAt: time.Now().UTC(),
@@ -166,6 +174,7 @@ func (s *server) run(ctx context.Context) error {
 	err := s.http.Shutdown(limit)
 	err = errors.Join(err, s.node.Shutdown(limit))
 	parts.Wait()
+	s.metrics.Close()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)
 	}

@@ -168,6 +168,9 @@ consul {
 proxy {
   address        = {{str .Proxy}}
   handle_address = {{str .Handle}}
+{{- if .Servers}}
+  servers        = [{{range $i, $s := .Servers}}{{if $i}}, {{end}}{{str $s}}{{end}}]
+{{- end}}
 }
 {{- end}}
 `

@@ -38,6 +38,7 @@ func TestConfigFiles(t *testing.T) {
 	}
 	three := serve
 	three.Expect, three.Peers = 3, []string{"127.0.0.1:8266", "127.0.0.1:8267", "127.0.0.1:8268"}
+	three.Servers = []string{"http://127.0.0.1:8265", "http://127.0.0.1:8275", "http://127.0.0.1:8285"}
 	for _, tc := range []struct {
 		file, text string
 		values     any

@@ -66,6 +66,7 @@ type serveValues struct {
 	Peers                       []string
 	Nomad, Consul               string
 	Proxy, Handle               string
+	Servers                     []string // base URLs of the control API, which proxies tell of their load
 }
 
 // serveCommand writes a config file and returns the command that reads it.
@@ -137,6 +138,9 @@ func (c *Cluster) serveValues(o ClusterOptions) serveValues {
 	}
 	if len(o.Servers) > 0 {
 		v.API, v.Raft = hostPort(o.Bind, o.Servers[0].API), hostPort(loopback, o.Servers[0].Raft)
+	}
+	for _, s := range o.Servers {
+		v.Servers = append(v.Servers, "http://"+hostPort(reachable(o.Bind), s.API))
 	}
 	return v
 }
