@@ -22,7 +22,8 @@ type fleet struct {
 	state   *raftstate.State
 	world   *reconcile.World
 	members map[loads.Key]*member
-	order   []*member // by application; within one, as the spec has them
+	apps    map[string][]*member // by application, as its spec has them
+	order   []*member            // all of them, by application
 	groups  map[group]*replicas
 	passed  map[string]bool // replicas that have passed their check; nil: not known
 }
@@ -64,28 +65,44 @@ func (f *fleet) follow(state *raftstate.State) (changed bool) {
 	if state == f.state {
 		return false
 	}
+	last, before, known := f.state, f.members, f.apps
 	f.state = state
-	before := f.members
 	f.members, f.order = make(map[loads.Key]*member, len(before)), f.order[:0]
+	f.apps = make(map[string][]*member, len(known))
 	for _, name := range slices.Sorted(maps.Keys(state.Applications)) {
-		app := state.Applications[name]
-		if app.Deleting {
-			continue
+		list := known[name]
+		if app := state.Applications[name]; last == nil || last.Applications[name] != app {
+			var other bool
+			list, other = f.enter(app, before)
+			changed = changed || other
 		}
-		for _, d := range deployments(app) {
-			key := loads.Key{Application: name, Deployment: d.Name}
-			m := before[key]
-			if m == nil || m.block != d.Autoscaling && !reflect.DeepEqual(m.block, d.Autoscaling) {
-				m = f.join(m, key, d.Autoscaling)
-				changed = true
-			}
-			m.block, m.target, m.version = d.Autoscaling, app.Target(d.Name), servingVersion(app, d.Name)
-			m.running = f.running(m)
-			f.members[key] = m
-			f.order = append(f.order, m)
+		f.apps[name] = list
+		f.order = append(f.order, list...)
+		for _, m := range list {
+			f.members[m.key] = m
 		}
 	}
 	return changed || len(f.members) != len(before)
+}
+
+// enter returns the members of an application, and whether one of them has
+// another block than before.
+func (f *fleet) enter(app *raftstate.Application, before map[loads.Key]*member) (list []*member, changed bool) {
+	if app.Deleting {
+		return nil, false
+	}
+	for _, d := range deployments(app) {
+		key := loads.Key{Application: app.Name, Deployment: d.Name}
+		m := before[key]
+		if m == nil || m.block != d.Autoscaling && !reflect.DeepEqual(m.block, d.Autoscaling) {
+			m = f.join(m, key, d.Autoscaling)
+			changed = true
+		}
+		m.block, m.target, m.version = d.Autoscaling, app.Target(d.Name), servingVersion(app, d.Name)
+		m.running = f.running(m)
+		list = append(list, m)
+	}
+	return list, changed
 }
 
 // deployments returns those of app that have an autoscaling block, by the spec

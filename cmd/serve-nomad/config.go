@@ -209,7 +209,7 @@ func (c *config) complete() error {
 	c.Proxy.Advertise = cmp.Or(c.Proxy.Advertise, "http://"+c.Proxy.Address)
 	c.Raft.Advertise = cmp.Or(c.Raft.Advertise, c.Raft.Address)
 	if len(c.Proxy.Servers) == 0 {
-		c.Proxy.Servers = []string{"http://" + c.HTTP.Advertise}
+		c.Proxy.Servers = []string{"http://" + reachable(c.HTTP.Advertise)}
 	}
 	if host, port, err := net.SplitHostPort(c.Proxy.HandleAddress); err == nil && c.Proxy.HandleAdvertise == "" {
 		c.Proxy.HandleAdvertise = c.Proxy.HandleAddress
@@ -285,6 +285,15 @@ func hostPort(address string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+// reachable is address as this machine reaches what listens there.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
 }
 
 // baseURL says whether address is one that HTTP can be spoken to.

@@ -126,9 +126,14 @@ func TestProxyName(t *testing.T) {
 }
 
 func TestReportsGoToThisFilesServerUnlessItSaysOtherwise(t *testing.T) {
-	cfg := defaultConfig()
-	cfg.HTTP.Address = "127.0.0.1:9999"
-	if err := cfg.complete(); err != nil || len(cfg.Proxy.Servers) != 1 || cfg.Proxy.Servers[0] != "http://127.0.0.1:9999" {
-		t.Errorf("got %q, error %v", cfg.Proxy.Servers, err)
+	for address, want := range map[string]string{
+		"127.0.0.1:9999": "http://127.0.0.1:9999", "10.0.0.1:80": "http://10.0.0.1:80",
+		":8265": "http://127.0.0.1:8265", "0.0.0.0:8265": "http://127.0.0.1:8265", "[::]:8265": "http://127.0.0.1:8265",
+	} {
+		cfg := defaultConfig()
+		cfg.AllowInsecureBind, cfg.HTTP.Address = true, address
+		if err := cfg.complete(); err != nil || len(cfg.Proxy.Servers) != 1 || cfg.Proxy.Servers[0] != want {
+			t.Errorf("%s: got %q, error %v", address, cfg.Proxy.Servers, err)
+		}
 	}
 }
