@@ -29,7 +29,7 @@ fmt: ## format the code
 	$(LINT) fmt
 
 update: ## rewrite golden files; look at the diff before you commit it
-	$(GO) test ./appspec ./jobspec ./reconcile ./cmd/serve-nomad ./test/nomad-dev -update
+	$(GO) test ./appspec ./jobspec ./reconcile ./cmd/serve-nomad ./examples/hcl ./test/nomad-dev -update
 
 bench: ## benchmarks, as BENCHMARKS.md reports them
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./proxy ./reconcile ./raftstate

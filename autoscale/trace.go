@@ -58,6 +58,7 @@ const (
 	keyService = "seconds_per_request"
 	keyRunning = "running"
 	keyMetric  = "metric"
+	keyTarget  = "target" // what was wanted when it was recorded; a replay finds its own
 )
 
 // Simulated says whether the trace gives the requests that come and the time
@@ -76,7 +77,8 @@ func (t *Trace) Metered() bool {
 
 // ReadTrace reads a trace: a JSON object a line, with "at" in seconds and
 // either "requests" or both "rate" and "seconds_per_request"; "running" and
-// "metric" may be added. An error names the line.
+// "metric" may be added. A "target", as records have it, is passed over. An
+// error names the line.
 func ReadTrace(r io.Reader) (*Trace, error) {
 	t := &Trace{}
 	scanner := bufio.NewScanner(r)
@@ -190,9 +192,9 @@ func notJSON(err error) error {
 
 func checkKey(key string, seen map[string]bool) error {
 	switch key {
-	case keyAt, string(kindRequests), string(kindRate), keyService, keyRunning, keyMetric:
+	case keyAt, string(kindRequests), string(kindRate), keyService, keyRunning, keyMetric, keyTarget:
 	default:
-		known := []string{keyAt, string(kindRequests), string(kindRate), keyService, keyRunning, keyMetric}
+		known := []string{keyAt, string(kindRequests), string(kindRate), keyService, keyRunning, keyMetric, keyTarget}
 		if near := appspec.Nearest(key, known); near != "" {
 			return fmt.Errorf("there is no key %s; did you mean %q?", quote(key), near)
 		}

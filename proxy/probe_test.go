@@ -142,13 +142,13 @@ func TestProbe(t *testing.T) {
 		time.Sleep(28 * time.Second)
 		got = a.times("a:1", start)
 		for i := 20; i < len(got); i++ {
-			if gap := got[i] - got[i-1]; gap != 250*ms {
+			if gap := got[i] - got[i-1]; gap != probeMost {
 				t.Errorf("question %d after %v", i, gap)
 			}
 		}
 		time.Sleep(10 * time.Second)
 		got = a.times("a:1", start)
-		if n := len(got); n < 10 || got[n-1]-got[n-2] != time.Second {
+		if n := len(got); n < 10 || got[n-1]-got[n-2] != probeSlow {
 			t.Errorf("at last %v", got)
 		}
 		w.cancel()

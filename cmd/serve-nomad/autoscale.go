@@ -24,7 +24,7 @@ func newAutoscaleCommand(b *base) cli.Command {
 		synopsis: "Explain and rehearse what the autoscaler does",
 		args:     strings.Join(known, " | ") + " [...]",
 		about: "autoscale explain shows why a deployment has as many replicas as it has, and what\ncomes next. " +
-			"autoscale replay runs a deployment's autoscaling block over a recorded or\ninvented load, offline.",
+			"autoscale record writes down the load of one that runs, and autoscale\nreplay runs an autoscaling block over such a record or an invented load, offline.",
 		examples: "$ serve-nomad autoscale explain search/ranker\n$ serve-nomad autoscale replay -spec search.hcl -deployment ranker -load load.jsonl",
 	})
 	c.run = func(_ context.Context, args []string) error {

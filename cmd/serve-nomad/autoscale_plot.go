@@ -58,17 +58,22 @@ type panel struct {
 	lines  []plotLine
 }
 
-// writeSVG draws the load above, and target and running below: two scales that
-// have nothing to do with each other share no axis.
+// writeSVG draws the runs.
 func (c *replayCommand) writeSVG(w io.Writer, runs []*replayRun, trace *autoscale.Trace) error {
-	upper := panel{title: c.plotTitle(runs), what: "Requests", height: upperHeight, lines: loadLines(runs, trace)}
-	lower := panel{what: "Replicas", whole: true, height: lowerHeight, lines: replicaLines(runs)}
+	return drawRun(w, c.plotTitle(runs), c.how.until, loadLines(runs, trace), replicaLines(runs))
+}
+
+// drawRun draws the load above, and target and running below: two scales that
+// have nothing to do with each other share no axis.
+func drawRun(w io.Writer, title string, until time.Duration, load, replicas []plotLine) error {
+	upper := panel{title: title, what: "Requests", height: upperHeight, lines: load}
+	lower := panel{what: "Replicas", whole: true, height: lowerHeight, lines: replicas}
 	var out bytes.Buffer
 	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" font-family="sans-serif">`+
 		"\n<style>%s</style>\n", plotWidth, upperHeight+lowerHeight, darkGround)
 	labels := max(upper.labelWidth(), lower.labelWidth())
 	for i, p := range []panel{upper, lower} {
-		drawing, err := p.draw(max(c.how.until, time.Millisecond), labels)
+		drawing, err := p.draw(max(until, time.Millisecond), labels)
 		if err != nil {
 			return fmt.Errorf("draw the run: %w", err)
 		}
@@ -85,6 +90,10 @@ func (c *replayCommand) plotTitle(runs []*replayRun) string {
 	if len(runs) > 1 {
 		title += " and " + runs[1].name
 	}
+	return clippedTitle(title)
+}
+
+func clippedTitle(title string) string {
 	const most = 90
 	if letters := []rune(printable(title)); len(letters) > most {
 		return string(letters[:most]) + "..."
@@ -112,9 +121,13 @@ func replicaLines(runs []*replayRun) []plotLine {
 			{name: "target of " + runs[1].name, points: targetLine(runs[1].result), ink: inkBlue(), dash: dashes()},
 		}
 	}
+	return runLines(runs[0].result.Running, first)
+}
+
+func runLines(running, target []autoscale.Point) []plotLine {
 	return []plotLine{
-		{name: "running", points: runs[0].result.Running, ink: inkGreen()},
-		{name: "target", points: first, ink: inkRed(), dash: dashes()},
+		{name: "running", points: running, ink: inkGreen()},
+		{name: "target", points: target, ink: inkRed(), dash: dashes()},
 	}
 }
 

@@ -28,6 +28,7 @@ func commands() map[string]func(*base) cli.Command {
 	return map[string]func(*base) cli.Command{
 		"autoscale":         newAutoscaleCommand,
 		"autoscale explain": newExplainCommand,
+		"autoscale record":  newRecordCommand,
 		"autoscale replay":  newReplayCommand,
 
 		"delete":   newDeleteCommand,

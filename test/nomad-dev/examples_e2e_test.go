@@ -53,9 +53,10 @@ func TestExamples(t *testing.T) {
 func wanted(t *testing.T, example string) []string {
 	t.Helper()
 	rows := map[string][]string{
-		"echo":   {"replica"},
-		"hello":  {"hello", "replica"},
-		"search": {`"id": "astronomy-01"`, `"score"`},
+		"echo":    {"replica"},
+		"elastic": {"hello", "replica"},
+		"hello":   {"hello", "replica"},
+		"search":  {`"id": "astronomy-01"`, `"score"`},
 	}
 	row, ok := rows[example]
 	if !ok {

@@ -148,6 +148,7 @@ type answer struct {
 	Replica, Version, Path string
 	Pid                    int
 	Most                   int
+	Started                int64 // ns since 1970
 }
 
 // ask sends one request through the first proxy.

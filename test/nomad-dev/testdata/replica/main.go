@@ -52,7 +52,7 @@ func main() {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{
 			"replica": os.Getenv("SERVE_REPLICA"), "version": os.Getenv("VERSION"), "pid": os.Getpid(),
-			"path": r.URL.Path, "most": most.Load(),
+			"path": r.URL.Path, "most": most.Load(), "started": started.UnixNano(),
 		})
 	})
 	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Handler: mux, ReadHeaderTimeout: 10 * time.Second}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/hashicorp/cli"
+
+	"github.com/serve-nomad/serve-nomad/api"
+	"github.com/serve-nomad/serve-nomad/autoscale"
+)
+
+type recordCommand struct {
+	*command
+	interval time.Duration
+	length   time.Duration
+	out      string
+	svg      string
+
+	began   time.Time
+	samples []sample
+}
+
+func newRecordCommand(b *base) cli.Command {
+	c := &recordCommand{command: newCommand(b, "autoscale record", helpText{
+		synopsis: "Record the load of a deployment, to replay it",
+		args:     "<application>/<deployment>",
+		about: "Writes the requests that a deployment has, queued and ongoing, and the replicas\n" +
+			"that run and are wanted: a line whenever one of them has changed, until it is\n" +
+			"interrupted or -for is over. autoscale replay reads it; -svg draws it.",
+		examples: "$ serve-nomad autoscale record -for 24h -out monday.jsonl search/ranker\n" +
+			"$ serve-nomad autoscale replay -spec search.hcl -deployment ranker -load monday.jsonl -until 24h",
+		exits: "0  recorded until it was interrupted, or -for was over\n1  there is no such deployment, or no server answered for a minute\n2  the command line is wrong; nothing was done",
+	})}
+	c.minArgs, c.maxArgs, c.args, c.run = 1, 2, c.predictDeployments(), c.record
+	c.flags.DurationVar(&c.interval, "interval", time.Second, "`Duration` between two looks.")
+	c.flags.DurationVar(&c.length, "for", 0, "`Duration` of the record. Default: until interrupted.")
+	c.flags.StringVar(&c.out, "out", "", "Write to this `file` instead of standard output.")
+	c.flags.StringVar(&c.svg, "svg", "", "Draw the record into this `file` at the end.")
+	return c
+}
+
+// sample is one line of a record.
+type sample struct {
+	At       seconds  `json:"at"`
+	Requests float64  `json:"requests"`
+	Running  int      `json:"running"`
+	Target   int      `json:"target"`
+	Metric   *float64 `json:"metric,omitempty"`
+}
+
+// seconds is a time of a record, to the millisecond.
+type seconds time.Duration
+
+// MarshalJSON writes 1.5 for a second and a half.
+func (s seconds) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, "%.3f", time.Duration(s).Seconds()), nil
+}
+
+func (s sample) differs(from sample) bool {
+	metric := func(p *float64) float64 {
+		if p == nil {
+			return -1
+		}
+		return *p
+	}
+	return s.Requests != from.Requests || s.Running != from.Running || s.Target != from.Target || metric(s.Metric) != metric(from.Metric)
+}
+
+func (c *recordCommand) record(ctx context.Context, args []string) (err error) {
+	application, deployment, err := deploymentNamed(args)
+	if err != nil {
+		return err
+	}
+	if c.interval < 10*time.Millisecond || c.length < 0 {
+		return wrongUse("-interval must be 10ms at least, and -for not negative")
+	}
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	if c.length > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.length)
+		defer cancel()
+	}
+	out := c.stdout
+	if c.out != "" {
+		file, err := os.Create(c.out)
+		if err != nil {
+			return fmt.Errorf("write the record: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		out = file
+	}
+	c.began = time.Now()
+	if err := c.follow(ctx, out, func(ctx context.Context) (autoscale.Explanation, error) {
+		return client.Explain(ctx, application, deployment)
+	}); err != nil {
+		return err
+	}
+	return c.draw(application + "/" + deployment)
+}
+
+// recordPatience is how long a record goes on without an answer.
+const recordPatience = time.Minute
+
+// follow writes a line for each change until ctx ends.
+func (c *recordCommand) follow(ctx context.Context, out io.Writer, look func(context.Context) (autoscale.Explanation, error)) error {
+	tick := time.NewTicker(c.interval)
+	defer tick.Stop()
+	answered := time.Now()
+	for {
+		first := len(c.samples) == 0
+		seen, err := look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && (api.CodeNotFound.Is(err) || api.CodeConflict.Is(err) || first || time.Since(answered) > recordPatience):
+			return err
+		case err == nil && seen.Load != nil:
+			answered = time.Now()
+			now := sample{Requests: seen.Load.Present, Running: seen.Running, Target: seen.Target}
+			if m := seen.Metric; m != nil && m.Error == "" {
+				now.Metric = &m.Value
+			}
+			if first {
+				c.began = answered
+			}
+			if first || now.differs(c.samples[len(c.samples)-1]) {
+				now.At = seconds(answered.Sub(c.began))
+				if err := json.NewEncoder(out).Encode(now); err != nil {
+					return fmt.Errorf("write the record: %w", err)
+				}
+				c.samples = append(c.samples, now)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// draw draws what was recorded, if that was asked for.
+func (c *recordCommand) draw(deployment string) error {
+	if c.svg == "" {
+		return nil
+	}
+	line := func(value func(sample) float64) []autoscale.Point {
+		points := []autoscale.Point{{}}
+		for _, s := range c.samples {
+			points = append(points, autoscale.Point{At: time.Duration(s.At), Value: value(s)})
+		}
+		return points[min(1, len(points)-1):]
+	}
+	var picture bytes.Buffer
+	if err := drawRun(&picture, clippedTitle("Deployment "+deployment), time.Since(c.began),
+		[]plotLine{{name: "load: queued and ongoing", points: line(func(s sample) float64 { return s.Requests }), ink: inkBlue()}},
+		runLines(line(func(s sample) float64 { return float64(s.Running) }), line(func(s sample) float64 { return float64(s.Target) })),
+	); err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.svg, picture.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write the drawing: %w", err)
+	}
+	return nil
+}
