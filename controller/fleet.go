@@ -50,6 +50,12 @@ func (m *member) scales() bool {
 	return m.policy != nil && m.block.EffectivePolicy() != appspec.PolicyExternal
 }
 
+// byMetricAlone says whether the load that proxies report does not count, so
+// that it does not matter whether it is known.
+func (m *member) byMetricAlone() bool {
+	return m.block.Metric != nil && m.block.Metric.Combine != appspec.CombineMax
+}
+
 // group is the replicas of one deployment version.
 type group struct{ application, deployment, version string }
 

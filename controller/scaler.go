@@ -185,16 +185,18 @@ func (s *scaler) decide(urgent bool) []change {
 	return changes
 }
 
-// input is what a decision is made from. holds remembers why nothing may be
-// taken away, by window.
+// input is what a decision is made from. holds remembers what the ledger says
+// of a window: many deployments have the same.
 func (s *scaler) input(m *member, now time.Time, holds map[time.Duration]string) autoscale.Input {
-	window := m.policy.HoldWindow()
-	hold, known := holds[window]
-	if !known {
-		if hold = s.fleet.hold(); hold == "" {
-			hold = s.ledger.Hold(now, window)
+	hold := s.fleet.hold()
+	if hold == "" && !m.byMetricAlone() {
+		window := m.policy.HoldWindow()
+		text, known := holds[window]
+		if !known {
+			text = s.ledger.Hold(now, window)
+			holds[window] = text
 		}
-		holds[window] = hold
+		hold = text
 	}
 	in := autoscale.Input{
 		Now: now, Running: m.running, Target: m.target, Load: s.ledger.Series(now, m.key),
@@ -288,7 +290,7 @@ func (s *scaler) watchProxies() {
 		switch {
 		case p.Silent && !s.silent[p.Proxy]:
 			s.silent[p.Proxy] = true
-			add("proxy-silent", fmt.Sprintf("proxy %s has not reported its load for %s: nothing is scaled down", p.Proxy, p.Age.Round(time.Second)))
+			add("proxy-silent", fmt.Sprintf("proxy %s has not reported its load for %s: what goes by requests is not scaled down", p.Proxy, p.Age.Round(time.Second)))
 		case !p.Silent && s.silent[p.Proxy]:
 			delete(s.silent, p.Proxy)
 			add("proxy-back", fmt.Sprintf("proxy %s reports its load again", p.Proxy))

@@ -625,6 +625,27 @@ func TestMetricSources(t *testing.T) {
 		})
 	})
 
+	t.Run("what goes by a metric alone waits for no proxy", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, combine := range []string{appspec.CombineReplace, appspec.CombineMax} {
+				g := &gauge{value: 35}
+				s := play(t, elastic(func(a *appspec.Autoscaling) {
+					a.MinReplicas, a.Metric = 1, metric("prometheus")
+					a.Metric.Combine = combine
+				}), func(f *fake) { f.metrics = g })
+				s.want(4, "a metric of 35 at 10 each")
+				s.setQuiet(true)
+				g.set(11, nil, false)
+				time.Sleep(3 * time.Minute) // fake
+				if combine == appspec.CombineReplace {
+					s.want(2, "the metric says 11, and the proxy is silent")
+				} else {
+					s.want(4, "the metric says 11, and the requests are not known")
+				}
+			}
+		})
+	})
+
 	t.Run("a source that hangs holds up nothing else", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := &gauge{hang: true}
