@@ -25,6 +25,10 @@ const (
 	proxiesEvery = time.Second // between looks for proxies that are silent
 )
 
+// loadNoise is by which share a load may be off that is added up from several
+// proxies' reports: they come when they come, a few milliseconds of a second.
+const loadNoise = 0.001
+
 // ErrNotLeading says that this server does not decide, as it does not lead.
 var ErrNotLeading = errors.New("this server does not lead")
 
@@ -200,7 +204,7 @@ func (s *scaler) input(m *member, now time.Time, holds map[time.Duration]string)
 	}
 	in := autoscale.Input{
 		Now: now, Running: m.running, Target: m.target, Load: s.ledger.Series(now, m.key),
-		StartTime: m.starts.Typical(), Hold: hold,
+		Noise: loadNoise, StartTime: m.starts.Typical(), Hold: hold,
 	}
 	if m.block.Metric != nil {
 		in.Metric = s.readings.last(m.key)

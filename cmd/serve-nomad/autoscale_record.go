@@ -48,19 +48,13 @@ func newRecordCommand(b *base) cli.Command {
 
 // sample is one line of a record.
 type sample struct {
-	At       seconds  `json:"at"`
-	Requests float64  `json:"requests"`
-	Running  int      `json:"running"`
-	Target   int      `json:"target"`
-	Metric   *float64 `json:"metric,omitempty"`
-}
+	At       json.Number `json:"at"` // seconds, to the millisecond
+	Requests float64     `json:"requests"`
+	Running  int         `json:"running"`
+	Target   int         `json:"target"`
+	Metric   *float64    `json:"metric,omitempty"`
 
-// seconds is a time of a record, to the millisecond.
-type seconds time.Duration
-
-// MarshalJSON writes 1.5 for a second and a half.
-func (s seconds) MarshalJSON() ([]byte, error) {
-	return fmt.Appendf(nil, "%.3f", time.Duration(s).Seconds()), nil
+	at time.Duration
 }
 
 func (s sample) differs(from sample) bool {
@@ -134,7 +128,8 @@ func (c *recordCommand) follow(ctx context.Context, out io.Writer, look func(con
 				c.began = answered
 			}
 			if first || now.differs(c.samples[len(c.samples)-1]) {
-				now.At = seconds(answered.Sub(c.began))
+				now.at = answered.Sub(c.began)
+				now.At = json.Number(fmt.Sprintf("%.3f", now.at.Seconds()))
 				if err := json.NewEncoder(out).Encode(now); err != nil {
 					return fmt.Errorf("write the record: %w", err)
 				}
@@ -157,7 +152,7 @@ func (c *recordCommand) draw(deployment string) error {
 	line := func(value func(sample) float64) []autoscale.Point {
 		points := []autoscale.Point{{}}
 		for _, s := range c.samples {
-			points = append(points, autoscale.Point{At: time.Duration(s.At), Value: value(s)})
+			points = append(points, autoscale.Point{At: s.at, Value: value(s)})
 		}
 		return points[min(1, len(points)-1):]
 	}

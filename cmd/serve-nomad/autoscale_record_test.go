@@ -40,7 +40,8 @@ func TestRecord(t *testing.T) {
 		err   error
 	}{
 		{
-			"a line for each change", []any{seen(0, 1, 1), seen(0, 1, 1), seen(3.5, 1, 1), seen(3.5, 1, 2), seen(3.5, 2, 2)},
+			"a line for each change",
+			[]any{seen(0, 1, 1), seen(0, 1, 1), seen(3.5, 1, 1), seen(3.5, 1, 2), seen(3.5, 2, 2)},
 			`{"at":0.000,"requests":0,"running":1,"target":1}
 {"at":2.000,"requests":3.5,"running":1,"target":1}
 {"at":3.000,"requests":3.5,"running":1,"target":2}
@@ -48,7 +49,8 @@ func TestRecord(t *testing.T) {
 `, nil,
 		},
 		{
-			"it begins when the load is known, and a gap is no end", []any{autoscale.Explanation{}, seen(1, 1, 1), away, away, seen(2, 1, 1)},
+			"it begins when the load is known, and a gap is no end",
+			[]any{autoscale.Explanation{}, seen(1, 1, 1), away, away, seen(2, 1, 1)},
 			`{"at":0.000,"requests":1,"running":1,"target":1}
 {"at":3.000,"requests":2,"running":1,"target":1}
 `, nil,
