@@ -45,10 +45,9 @@ type member struct {
 	starts    autoscale.StartTimes
 }
 
-// scales says whether the scaler sets the target.
-func (m *member) scales() bool {
-	return m.policy != nil && m.block.EffectivePolicy() != appspec.PolicyExternal
-}
+// scales says whether the scaler sets the target. That of policy external it
+// keeps within the bounds, which a schedule moves.
+func (m *member) scales() bool { return m.policy != nil }
 
 // byMetricAlone says whether the load that proxies report does not count, so
 // that it does not matter whether it is known.

@@ -371,6 +371,27 @@ func TestScaler(t *testing.T) {
 
 // A count is set as soon as the State asks for it, whatever the loop does, and
 // an older one is never set after it.
+func TestWhatScalesFromOutsideFollowsItsSchedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// The bubble begins at midnight of 2000-01-01.
+		s := play(t, &appspec.Autoscaling{
+			Policy: appspec.PolicyExternal, MinReplicas: 1, MaxReplicas: 5,
+			Schedules: []*appspec.Schedule{{Name: "noon", Cron: "0 12 * * *", Duration: appspec.Duration(time.Hour), Timezone: "UTC", MinReplicas: new(3)}},
+		})
+		if n := s.count(); n != 1 {
+			t.Errorf("%d replicas before", n)
+		}
+		time.Sleep(12 * time.Hour) // fake
+		if n := s.count(); n != 3 {
+			t.Errorf("%d replicas at noon", n)
+		}
+		time.Sleep(time.Hour) // fake
+		if n := s.count(); n != 3 {
+			t.Errorf("%d replicas afterwards: that is for whoever scales it to change", n)
+		}
+	})
+}
+
 func TestCountsAreHurried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := play(t, elastic(func(a *appspec.Autoscaling) { a.Policy, a.MinReplicas, a.MaxReplicas = appspec.PolicyExternal, 1, 1000 }),
