@@ -55,9 +55,7 @@ func (d *decider) coldStart() (n int, cold bool) {
 func (d *decider) waiting() (replicas float64, text func() string) {
 	b := &d.policy.block
 	if d.in.Load != nil {
-		// Ray takes its windowed total. The present one is asked too: the
-		// smallest of a window in which nothing was is still nothing.
-		total := max(d.in.Load.Present(), d.in.Load.Over(d.in.Now, b.LookBackPeriod.Std(), b.Aggregation))
+		total := d.in.Load.Over(d.in.Now, b.LookBackPeriod.Std(), b.Aggregation)
 		if total > 0 {
 			return total / b.TargetOngoingRequests, func() string { return number(total) + " requests" }
 		}
