@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -63,7 +64,12 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 	if c.Dir, err = absolute(o.Dir); err != nil {
 		return c, err
 	}
-	if c.block, err = ReserveBlock(ctx); err != nil {
+	o.Servers, o.Proxies = slices.Clone(o.Servers), slices.Clone(o.Proxies)
+	var given []int
+	for _, p := range o.ports() {
+		given = append(given, *p)
+	}
+	if c.block, err = ReserveBlock(ctx, given...); err != nil {
 		return c, err
 	}
 	if err = o.fill(ctx, c.block); err != nil {
@@ -81,17 +87,22 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 	return c, c.startServe(ctx)
 }
 
-// fill gives a port of the block to everything that has none.
-func (o *ClusterOptions) fill(ctx context.Context, b *Block) error {
-	wanted := []*int{&o.Consul.HTTP, &o.Consul.Server, &o.Consul.Serf, &o.Nomad.HTTP, &o.Nomad.RPC, &o.Nomad.Serf}
-	o.Servers, o.Proxies = append([]ServerPorts(nil), o.Servers...), append([]ProxyPorts(nil), o.Proxies...)
+// ports are all that something listens on. Those that are 0 are still to be
+// chosen.
+func (o *ClusterOptions) ports() []*int {
+	list := []*int{&o.Consul.HTTP, &o.Consul.Server, &o.Consul.Serf, &o.Nomad.HTTP, &o.Nomad.RPC, &o.Nomad.Serf}
 	for i := range o.Servers {
-		wanted = append(wanted, &o.Servers[i].API, &o.Servers[i].Raft)
+		list = append(list, &o.Servers[i].API, &o.Servers[i].Raft)
 	}
 	for i := range o.Proxies {
-		wanted = append(wanted, &o.Proxies[i].HTTP, &o.Proxies[i].Handle)
+		list = append(list, &o.Proxies[i].HTTP, &o.Proxies[i].Handle)
 	}
-	for _, p := range wanted {
+	return list
+}
+
+// fill gives a port of the block to everything that has none.
+func (o *ClusterOptions) fill(ctx context.Context, b *Block) error {
+	for _, p := range o.ports() {
 		if *p != 0 {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 )
 
@@ -90,13 +91,17 @@ type Block struct {
 	guard       net.Listener
 }
 
-// ReserveBlock reserves a block. It is held by listening on its first port.
-func ReserveBlock(ctx context.Context) (*Block, error) {
+// ReserveBlock reserves a block that has none of the ports in apart. It is held
+// by listening on its first port.
+func ReserveBlock(ctx context.Context, apart ...int) (*Block, error) {
 	n := (blockLast + 1 - blockFirst) / blockSize
 	start := rand.IntN(n)
 	var config net.ListenConfig
 	for i := range n {
 		first := blockFirst + (start+i)%n*blockSize
+		if slices.ContainsFunc(apart, func(port int) bool { return port >= first && port < first+blockSize }) {
+			continue
+		}
 		l, err := config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first)))
 		if err == nil {
 			return &Block{first: first, next: first + 1, guard: l}, nil

@@ -86,3 +86,23 @@ func TestBlocksDoNotOverlap(t *testing.T) {
 		}
 	}
 }
+
+func TestBlockKeepsApartFromPortsInUse(t *testing.T) {
+	var apart []int
+	for first := blockFirst + blockSize; first <= blockLast; first += blockSize {
+		apart = append(apart, first+blockSize-1)
+	}
+	b, err := ReserveBlock(t.Context(), apart...)
+	if err != nil {
+		t.Skip(err) // another process has the only block that is left
+	}
+	if b.first != blockFirst {
+		t.Errorf("the block from %d has one of %v", b.first, apart)
+	}
+	if err = b.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = ReserveBlock(t.Context(), append(apart, blockFirst)...); err == nil {
+		t.Errorf("got the block from %d, want an error: each has a port that is given", b.first)
+	}
+}
