@@ -24,10 +24,10 @@ type Config struct {
 
 // Client reads numbers. It is safe for use by many goroutines.
 type Client struct {
-	address    string // of Prometheus
+	address    string // of Prometheus, as it may be shown
 	prometheus prometheusv1.API
 	replicas   *http.Client
-	transports []*http.Transport
+	configured *http.Transport // to Prometheus; nil: there is none
 }
 
 // ErrNoPrometheus says that a query cannot be asked, because the operator has
@@ -36,11 +36,7 @@ var ErrNoPrometheus = errors.New("no prometheus address is configured: set addre
 
 // New returns a Client. It connects to nothing yet.
 func New(cfg Config) (*Client, error) {
-	straight := replicaTransport()
-	c := &Client{
-		address: cfg.PrometheusAddress, replicas: newHTTPClient(straight, maxReplicaAnswer),
-		transports: []*http.Transport{straight},
-	}
+	c := &Client{replicas: newHTTPClient(replicaTransport(), maxReplicaAnswer)}
 	if cfg.PrometheusAddress == "" {
 		return c, nil
 	}
@@ -48,9 +44,9 @@ func New(cfg Config) (*Client, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, fmt.Errorf("prometheus.address = %q: want a base URL, such as http://127.0.0.1:9090", cfg.PrometheusAddress)
 	}
-	configured := prometheusTransport()
-	c.transports = append(c.transports, configured)
-	var transport http.RoundTripper = configured
+	c.address = base.Redacted()
+	c.configured = prometheusTransport()
+	var transport http.RoundTripper = c.configured
 	if cfg.PrometheusToken != "" {
 		transport = bearer{transport, cfg.PrometheusToken}
 	}
@@ -88,7 +84,7 @@ const (
 
 // Close closes the connections that are not in use.
 func (c *Client) Close() {
-	for _, t := range c.transports {
-		t.CloseIdleConnections()
+	if c.configured != nil {
+		c.configured.CloseIdleConnections()
 	}
 }

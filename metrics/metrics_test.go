@@ -90,6 +90,9 @@ func TestPrometheus(t *testing.T) {
 		{"a matrix", 200, good("matrix", `[{"metric":{},"values":[[1,"1"]]}]`), 0, "matrix"},
 		{"a text", 200, good("string", `[1700000000,"hello"]`), 0, "string"},
 		{"a histogram", 200, good("vector", `[{"metric":{},"histogram":[1700000000,{"count":"1","sum":"1"}]}]`), 0, "histogram"},
+		{"nothing in the vector", 200, good("vector", "[null]"), 0, "without a value"},
+		{"no value", 200, good("vector", `[{"metric":{}}]`), 0, "without a value"},
+		{"null for a value", 200, good("vector", `[{"metric":{},"value":null}]`), 0, "without a value"},
 		{"NaN", 200, good("vector", "["+sample("NaN")+"]"), 0, "NaN"},
 		{"infinite", 200, good("vector", "["+sample("+Inf")+"]"), 0, "infinite"},
 		{"below 0", 200, good("scalar", `[1700000000,"-1"]`), 0, "below 0"},
@@ -126,6 +129,27 @@ func TestPrometheusIsAskedWithTheQueryAndTheToken(t *testing.T) {
 	})
 	value, err := client(t, metrics.Config{PrometheusAddress: server.URL + "/base", PrometheusToken: "secret"}).Query(t.Context(), `sum(queue{app="a"})`)
 	want(t, value, err, 2, "")
+}
+
+func TestPasswordInTheAddressIsNotShown(t *testing.T) {
+	server := answers(t, 500, "oh")
+	address := strings.Replace(server.URL, "http://", "http://me:secret@", 1)
+	_, err := client(t, metrics.Config{PrometheusAddress: address}).Query(t.Context(), "up")
+	want(t, 0, err, 0, "500")
+	if strings.Contains(err.Error(), "secret") {
+		t.Error(err)
+	}
+}
+
+func TestNoConnectionToAReplicaIsKept(t *testing.T) {
+	server := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		if !r.Close {
+			t.Error("a replica that does one thing at a time would wait for another question")
+		}
+		_, _ = w.Write([]byte(`{"n": 1}`))
+	})
+	value, err := client(t, metrics.Config{}).Replicas(t.Context(), []string{hostPort(server)}, "/load", "n")
+	want(t, value, err, 1, "")
 }
 
 func TestPrometheusThatIsNotThere(t *testing.T) {

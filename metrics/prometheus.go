@@ -48,6 +48,8 @@ func single(value model.Value) (float64, error) {
 			return 0, errors.New("the query found nothing: it must give one number")
 		case len(v) > 1:
 			return 0, fmt.Errorf("the query found %d series, the first is %s: it must give one number, as sum(...) does", len(v), shown(v[0].Metric.String()))
+		case v[0] == nil || v[0].Histogram == nil && v[0].Timestamp == 0: // which would read as 0
+			return 0, errors.New("the answer has an element without a value")
 		case v[0].Histogram != nil:
 			return 0, errors.New("the query gave a histogram: it must give one number")
 		}

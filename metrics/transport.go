@@ -31,13 +31,13 @@ func prometheusTransport() *http.Transport {
 }
 
 // replicaTransport goes where Consul's catalog says, straight, and never to a
-// link-local address: there clouds keep what machines must not tell others.
+// link-local address: there clouds keep what machines must not tell others. It
+// keeps no connection: a replica that does one thing at a time would wait on it
+// for the next question, and serve nobody.
 func replicaTransport() *http.Transport {
 	return &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: dialTimeout, Control: refuseLinkLocal}).DialContext,
-		MaxIdleConns:        1024,
-		MaxIdleConnsPerHost: 1,
-		IdleConnTimeout:     idleTimeout,
+		DialContext:       (&net.Dialer{Timeout: dialTimeout, Control: refuseLinkLocal}).DialContext,
+		DisableKeepAlives: true,
 	}
 }
 
