@@ -58,7 +58,7 @@ func (d *decider) requests() claim {
 		if b.LookBackPeriod > 0 {
 			over = fmt.Sprintf("(%s of %s)", b.Aggregation, b.LookBackPeriod.Std())
 		}
-		return fmt.Sprintf("%s requests %s at %s each want %s", number(total), over, number(b.TargetOngoingRequests), number(replicas))
+		return fmt.Sprintf("%s %s at %s each want %s", requestsText(total), over, number(b.TargetOngoingRequests), number(replicas))
 	}}
 }
 

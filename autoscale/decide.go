@@ -144,3 +144,10 @@ func roundUp(x float64) int {
 
 // number writes a load for people.
 func number(x float64) string { return strconv.FormatFloat(x, 'g', 4, 64) }
+
+func requestsText(x float64) string {
+	if text := number(x); text != "1" {
+		return text + " requests"
+	}
+	return "1 request"
+}

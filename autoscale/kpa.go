@@ -119,7 +119,7 @@ func (d *decider) smoothed(n int) int {
 	}
 	recent := make([]Want, 0, len(d.state.Recent)+1)
 	for _, w := range d.state.Recent {
-		if w.Replicas > n && !w.At.Add(delay).Before(d.in.Now) {
+		if w.Replicas > n && w.At.Add(delay).After(d.in.Now) {
 			recent = append(recent, w)
 		}
 	}

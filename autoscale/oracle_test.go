@@ -97,3 +97,52 @@ func TestRayItself(t *testing.T) {
 	}
 	t.Logf("%d cases, %d changes", cases, changes)
 }
+
+// TestKnativeItself compares with Knative Serving's own decisions on means over
+// its two windows; see testdata/knative_oracle.go.txt.
+func TestKnativeItself(t *testing.T) {
+	file, err := os.Open("testdata/knative.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	cases, moves := 0, 0
+	for lines.Scan() {
+		var c struct {
+			Block struct {
+				Target, UpRate, DownRate, Threshold float64
+				Stable, Delay                       int // seconds
+				Activation                          int
+			}
+			Steps [][4]float64 // running, stable, panic, wanted; two seconds apart
+		}
+		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
+			t.Fatal(err)
+		}
+		p := kpaPolicy(t, c.Block.Target, func(k *appspec.KPA) {
+			k.MaxScaleUpRate, k.MaxScaleDownRate, k.ActivationScale = c.Block.UpRate, c.Block.DownRate, c.Block.Activation
+			k.PanicThresholdPercentage = 100 * c.Block.Threshold
+			k.StableWindow = appspec.Duration(time.Duration(c.Block.Stable) * time.Second)
+			k.ScaleDownDelay = appspec.Duration(time.Duration(c.Block.Delay) * time.Second)
+		})
+		state := State{}
+		for i, step := range c.Steps {
+			now := epoch().Add(time.Duration(i) * 2 * time.Second)
+			d := &decider{policy: p, in: Input{Now: now, Running: int(step[0])}, state: state}
+			if got := d.smoothed(d.kpaWant(step[1], step[2])); got != int(step[3]) {
+				t.Errorf("case %d, %+v, step %d %v: %d", cases, c.Block, i, step, got)
+				break
+			}
+			state = d.state
+			if step[3] != step[0] {
+				moves++
+			}
+		}
+		cases++
+	}
+	if lines.Err() != nil || cases < 100 || moves < 1000 {
+		t.Errorf("%d cases with %d moves: %v", cases, moves, lines.Err())
+	}
+}
