@@ -89,7 +89,11 @@ func ReadTrace(r io.Reader) (*Trace, error) {
 		if number > MaxTraceLines {
 			return nil, fmt.Errorf("line %d: a trace has at most %d lines", number, MaxTraceLines)
 		}
-		text := bytes.TrimSpace(scanner.Bytes())
+		text := scanner.Bytes()
+		if number == 1 {
+			text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // a byte order mark
+		}
+		text = bytes.TrimSpace(text)
 		if len(text) == 0 {
 			continue
 		}

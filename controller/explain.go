@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/autoscale"
@@ -95,7 +96,7 @@ func (c *Controller) notScaling(application, deployment string) error {
 		for _, d := range app.Wanted.Spec.Deployments {
 			names = append(names, d.Name)
 		}
-		return refused(raftstate.CodeNotFound, "application %q has no deployment %q; it has %q", application, deployment, names)
+		return refused(raftstate.CodeNotFound, "application %q has no deployment %q; it has %s", application, deployment, strings.Join(names, ", "))
 	default:
 		return refused(raftstate.CodeConflict, "deployment %q of application %q does not scale by itself: it has no autoscaling block", deployment, application)
 	}

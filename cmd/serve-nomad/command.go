@@ -270,13 +270,23 @@ func (c *command) AutocompleteArgs() complete.Predictor { return c.args }
 func (c *command) AutocompleteFlags() complete.Flags {
 	list := complete.Flags{"-help": complete.PredictNothing}
 	c.flags.VisitAll(func(f *flag.Flag) {
-		var predict complete.Predictor = complete.PredictAnything
-		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
-			predict = complete.PredictNothing
-		}
-		list["-"+f.Name] = predict
+		list["-"+f.Name] = predictFlag(f)
 	})
 	return list
+}
+
+// predictFlag goes by what the help shows as the flag's value.
+func predictFlag(f *flag.Flag) complete.Predictor {
+	value, _ := flag.UnquoteUsage(f)
+	switch {
+	case value == "": // on or off
+		return complete.PredictNothing
+	case value == "file":
+		return complete.PredictFiles("*")
+	case strings.Contains(value, "|"):
+		return complete.PredictSet(strings.Split(value, "|")...)
+	}
+	return complete.PredictAnything
 }
 
 // predictApplications asks the server for names, briefly.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,8 +44,13 @@ func inAPIWords(err error) error {
 	}
 }
 
-// loadTry is how long one of several servers may take to pass a report on.
-const loadTry = 700 * time.Millisecond
+const (
+	// loadTry is how long one of several servers may take to pass a report on.
+	loadTry = 700 * time.Millisecond
+	// loadHedge is after how long the next server is asked too. A report that
+	// comes to the leader twice is taken once.
+	loadHedge = 100 * time.Millisecond
+)
 
 // loadSender tells the leader of a proxy's load, through the server that took
 // the last report, or else another.
@@ -65,21 +71,47 @@ func newLoadSender(addresses []string, token string) (*loadSender, error) {
 	return s, nil
 }
 
-// SendLoads is for proxy.LoadSink.
+// attempt is how it went to send a report to a server.
+type attempt struct {
+	server int
+	err    error
+}
+
+// SendLoads is for proxy.LoadSink. A server that fails, or has not answered after
+// loadHedge, is a reason to ask the next: one that hangs holds up no report.
 func (s *loadSender) SendLoads(ctx context.Context, r loads.Report) error {
-	var faults []error
-	good := int(s.good.Load())
-	for i := range s.servers {
-		n := (good + i) % len(s.servers)
-		err := s.try(ctx, s.servers[n], r)
-		if err == nil {
-			s.good.Store(int64(n))
-			return nil
+	ctx, cancel := context.WithCancel(ctx)
+	var trying sync.WaitGroup
+	defer trying.Wait()
+	defer cancel() // who has not answered by then need not
+	first, asked := int(s.good.Load()), 0
+	attempts := make(chan attempt, len(s.servers))
+	next := func() {
+		if asked < len(s.servers) {
+			n := (first + asked) % len(s.servers)
+			asked++
+			trying.Go(func() { attempts <- attempt{n, s.try(ctx, s.servers[n], r)} })
 		}
-		faults = append(faults, err)
-		// What the leader refuses it refuses through any server.
-		if ctx.Err() != nil || api.CodeInvalid.Is(err) {
-			break
+	}
+	hedge := time.NewTicker(loadHedge)
+	defer hedge.Stop()
+	var faults []error
+	for next(); len(faults) < asked; {
+		select {
+		case <-hedge.C:
+			next()
+		case a := <-attempts:
+			if a.err == nil {
+				s.good.Store(int64(a.server))
+				return nil
+			}
+			faults = append(faults, a.err)
+			// What the leader refuses it refuses through any server.
+			if ctx.Err() != nil || api.CodeInvalid.Is(a.err) {
+				return errors.Join(faults...)
+			}
+			next()
+			hedge.Reset(loadHedge)
 		}
 	}
 	return errors.Join(faults...)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -82,37 +83,77 @@ func TestReportsGoToTheServerThatTakesThem(t *testing.T) {
 	}
 }
 
-// hanging is a transport to servers of which those named hang.
-type hanging struct{ host string }
+// slowServers is a transport to servers that answer after a while, or refuse.
+type slowServers struct {
+	after map[string]time.Duration
+	asked atomic.Int64
+	open  atomic.Int64
+}
 
-func (h hanging) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Host == h.host {
-		<-r.Context().Done()
-		return nil, r.Context().Err()
+func (s *slowServers) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.asked.Add(1)
+	s.open.Add(1)
+	defer s.open.Add(-1)
+	after, ok := s.after[r.URL.Host]
+	if !ok {
+		return nil, errors.New("refused")
 	}
-	return &http.Response{StatusCode: 200, Body: http.NoBody, Header: http.Header{}}, nil
+	select {
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	case <-time.After(after):
+		return &http.Response{StatusCode: 200, Body: http.NoBody, Header: http.Header{}}, nil
+	}
 }
 
 func TestAServerThatHangsHoldsUpNoReport(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		sender := &loadSender{}
-		for _, host := range []string{"a", "b"} {
-			client, err := api.NewClient(api.ClientConfig{Address: host, HTTPClient: &http.Client{Transport: hanging{"a"}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			sender.servers = append(sender.servers, client)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		defer cancel()
-		began := time.Now()
-		if err := sender.SendLoads(ctx, loads.Report{}); err != nil || time.Since(began) > time.Second {
-			t.Errorf("after %s: %v", time.Since(began), err)
-		}
-		if err := sender.SendLoads(ctx, loads.Report{}); err != nil || time.Since(began) > time.Second {
-			t.Errorf("the next one, after %s: %v", time.Since(began), err)
-		}
-	})
+	const ms, forever = time.Millisecond, time.Hour
+	for name, c := range map[string]struct {
+		a, b, c       time.Duration // below 0: it refuses
+		first, second time.Duration // in which two reports are taken; 0: not at all
+		asked         int64         // servers, for both
+	}{
+		"all are well":             {5 * ms, 5 * ms, 5 * ms, 5 * ms, 5 * ms, 2},
+		"the first hangs":          {forever, 5 * ms, 5 * ms, 105 * ms, 5 * ms, 3},
+		"two hang":                 {forever, forever, 5 * ms, 205 * ms, 5 * ms, 4},
+		"one refuses, one hangs":   {-1, forever, 5 * ms, 105 * ms, 5 * ms, 4},
+		"one hangs, one refuses":   {forever, -1, 5 * ms, 105 * ms, 5 * ms, 4},
+		"the first is a bit slow":  {150 * ms, 500 * ms, 5 * ms, 150 * ms, 150 * ms, 4},
+		"all hang":                 {forever, forever, forever, 0, 0, 6},
+		"the last one is too slow": {forever, -1, 800 * ms, 0, 0, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				transport := &slowServers{after: map[string]time.Duration{}}
+				sender := &loadSender{}
+				for host, after := range map[string]time.Duration{"a": c.a, "b": c.b, "c": c.c} {
+					if after >= 0 {
+						transport.after[host] = after
+					}
+				}
+				for _, host := range []string{"a", "b", "c"} {
+					client, err := api.NewClient(api.ClientConfig{Address: host, HTTPClient: &http.Client{Transport: transport}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					sender.servers = append(sender.servers, client)
+				}
+				for _, want := range []time.Duration{c.first, c.second} {
+					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+					began := time.Now()
+					err := sender.SendLoads(ctx, loads.Report{})
+					took := time.Since(began)
+					cancel()
+					if (err == nil) != (want > 0) || (want > 0 && took != want) || took > time.Second {
+						t.Errorf("after %s: %v, want %s", took, err, want)
+					}
+				}
+				if transport.asked.Load() != c.asked || transport.open.Load() != 0 {
+					t.Errorf("%d asked, want %d; %d still are", transport.asked.Load(), c.asked, transport.open.Load())
+				}
+			})
+		})
+	}
 }
 
 func TestProxyName(t *testing.T) {
