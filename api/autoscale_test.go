@@ -121,7 +121,7 @@ func TestLoadsThatCannotBeUsed(t *testing.T) {
 		{"one of another schema and form", `{"schema": 7, "proxy": {"name": "n1"}}`, nil, 400, "schema is 7, this server reads 1"},
 		{"one without a schema", `{"proxy": "n1"}`, nil, 400, "schema is 0"},
 		{"another form", `{"schema": 1, "proxy": 5}`, nil, 400, "proxy cannot be a JSON number"},
-		{"a list", `[]`, nil, 400, "refused"},
+		{"a list", `[]`, nil, 400, "the body cannot be a JSON array"},
 		{"a load that cannot be", reportBody(t, func(r *loads.Report) { r.Deployments[0].Mean = 1e18 }), nil, 400, "mean is 1e+18"},
 		{"a number that is too large", strings.Replace(whole, "2.5", "1e999", 1), nil, 400, "refused"},
 		{"two values", whole + whole, nil, 400, "refused"},

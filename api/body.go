@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -171,7 +172,7 @@ func jsonMessage(body []byte, err error) string {
 	case errors.As(err, &syntax):
 		return fmt.Sprintf("not JSON: %s, %s", syntax, position(body, syntax.Offset))
 	case errors.As(err, &kind):
-		return fmt.Sprintf("%s cannot be a JSON %s, %s", kind.Field, kind.Value, position(body, kind.Offset))
+		return fmt.Sprintf("%s cannot be a JSON %s, %s", cmp.Or(kind.Field, "the body"), kind.Value, position(body, kind.Offset))
 	default:
 		return err.Error()
 	}

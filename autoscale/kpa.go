@@ -78,10 +78,10 @@ func (d *decider) kpaWant(stable, panicked float64) int {
 		d.state.PanicMax = n
 	}
 	d.because("policy", n, func() string {
-		text := fmt.Sprintf("%s requests over %s at %s each want %d", number(stable), k.StableWindow.Std(), number(each), byStable)
+		text := fmt.Sprintf("%s over %s at %s each want %d", requestsText(stable), k.StableWindow.Std(), number(each), byStable)
 		if !d.state.PanicSince.IsZero() {
-			text = fmt.Sprintf("panic: %s requests over %s at %s each want %d, the stable window %d, and it only grows for now",
-				number(panicked), d.policy.panic, number(each), byPanic, byStable)
+			text = fmt.Sprintf("panic: %s over %s at %s each want %d, the stable window %d, and it only grows for now",
+				requestsText(panicked), d.policy.panic, number(each), byPanic, byStable)
 		}
 		return text
 	})

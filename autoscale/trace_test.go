@@ -79,6 +79,16 @@ func TestTraceReadsWhatIsRight(t *testing.T) {
 }
 
 // However much there is, it is not all read before it is refused.
+func TestTraceMayBeginWithAByteOrderMark(t *testing.T) {
+	const mark = "\xef\xbb\xbf"
+	if _, err := autoscale.ReadTrace(strings.NewReader(mark + "{\"at\": 0, \"requests\": 4}\r\n")); err != nil {
+		t.Error(err)
+	}
+	if _, err := autoscale.ReadTrace(strings.NewReader("{\"at\": 0, \"requests\": 4}\n" + mark + "{\"at\": 1, \"requests\": 4}")); err == nil {
+		t.Error("a mark in the middle was read")
+	}
+}
+
 func TestTraceIsBounded(t *testing.T) {
 	endless := func(text string) io.Reader {
 		return readerFunc(func(p []byte) (int, error) {

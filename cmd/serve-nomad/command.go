@@ -281,7 +281,7 @@ func predictFlag(f *flag.Flag) complete.Predictor {
 	switch {
 	case value == "": // on or off
 		return complete.PredictNothing
-	case value == "file":
+	case strings.EqualFold(value, "file"):
 		return complete.PredictFiles("*")
 	case strings.Contains(value, "|"):
 		return complete.PredictSet(strings.Split(value, "|")...)
