@@ -72,7 +72,7 @@ func (d *decider) metric(m *appspec.Metric) claim {
 		return claim{why: "the metric cannot be read: " + r.Err}
 	case d.in.Now.Sub(r.At) > holds:
 		return claim{why: "the metric was last read " + d.in.Now.Sub(r.At).Round(time.Second).String() + " ago"}
-	case math.IsNaN(r.Value) || math.IsInf(r.Value, 0) || r.Value < 0:
+	case !(r.Value >= 0 && r.Value < mostLoad): // of NaN too; nothing that can be counted comes to so much
 		return claim{why: "the metric is " + number(r.Value)}
 	}
 	replicas := r.Value / m.Target

@@ -35,6 +35,7 @@ func (p *Policy) decide(in Input, st State, tell bool) (Decision, State) {
 		d.because("policy", n, func() string { return "it is set from outside" })
 	}
 	d.out.Target = d.bound(n)
+	d.out.Desired = min(d.out.Desired, mostLoad) // a tiny target makes it infinite, which JSON cannot say
 	if d.out.Pending != nil {
 		d.out.Pending.Target = min(max(d.out.Pending.Target, d.out.Min), d.out.Max)
 		if d.out.Pending.Target == d.out.Target {

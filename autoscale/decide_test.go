@@ -1,6 +1,8 @@
 package autoscale
 
 import (
+	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +136,24 @@ func TestDelays(t *testing.T) {
 			})
 		}
 	}
+	t.Run("it goes on while no replica runs, as in Ray", func(t *testing.T) {
+		p := compile(t, block(func(b *appspec.Autoscaling) { b.DownscaleDelay = appspec.Duration(10 * time.Second) }))
+		state := State{}
+		for at := time.Duration(0); at <= 10*time.Second; at += time.Second {
+			running, want := 4, 4
+			if at == 5*time.Second {
+				running = 0
+			}
+			if at == 10*time.Second {
+				want = 1
+			}
+			var d Decision
+			d, state = p.Decide(Input{Now: epoch().Add(at), Running: running, Target: 4, Load: constant(0)}, state)
+			if d.Target != want {
+				t.Errorf("%d after %s, want %d", d.Target, at, want)
+			}
+		}
+	})
 	t.Run("a turn of the load begins the delay anew", func(t *testing.T) {
 		p := compile(t, block(func(b *appspec.Autoscaling) { b.UpscaleDelay = appspec.Duration(30 * time.Second) }))
 		state := State{}
@@ -235,6 +255,11 @@ func TestMetric(t *testing.T) {
 		{"is nothing", "replace", 4, constant(40), at(0, 0), 1},
 		{"brings the first replica", "replace", 0, constant(0), at(0, 80), 4},
 		{"fails, but somebody waits", "replace", 0, constant(1), broken, 4},
+		{"is not a number", "replace", 4, constant(40), at(0, math.NaN()), 4},
+		{"has no end", "replace", 4, constant(40), at(0, math.Inf(1)), 4},
+		{"is below nothing", "replace", 4, constant(40), at(0, -1), 4},
+		{"is 1e18", "replace", 4, constant(40), at(0, 1e18), 4},
+		{"is 1e18, and nothing runs", "replace", 0, constant(0), at(0, 1e18), 4},
 		{"is the larger", "max", 4, constant(5), at(0, 80), 8},
 		{"is the smaller", "max", 4, constant(9), at(0, 80), 9},
 		{"fails, and requests may add", "max", 4, constant(9), broken, 9},
@@ -382,5 +407,17 @@ func TestForecast(t *testing.T) {
 				t.Errorf("%d, want %d: %s", got.Target, c.want, got.Reason)
 			}
 		})
+	}
+}
+
+// TestDesiredCanBeTold holds that JSON can say what the load wants, however
+// small the target.
+func TestDesiredCanBeTold(t *testing.T) {
+	for _, running := range []int{0, 3} {
+		p := compile(t, block(func(b *appspec.Autoscaling) { b.TargetOngoingRequests = math.SmallestNonzeroFloat64 }))
+		got, _ := p.Decide(Input{Now: epoch(), Running: running, Target: 3, Load: constant(1e9)}, State{})
+		if _, err := json.Marshal(got); err != nil {
+			t.Errorf("with %d running: %v", running, err)
+		}
 	}
 }

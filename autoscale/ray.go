@@ -22,10 +22,13 @@ func (d *decider) ray() int {
 	d.out.Desired = want.replicas
 	if d.in.Running == 0 {
 		// Nothing runs and nothing is asked for: what has been ordered stays
-		// ordered. Dividing by what runs would run away.
+		// ordered, and delays go on. Dividing by what runs would run away.
 		d.out.Desired = float64(d.in.Target)
 		d.because("policy", d.in.Target, func() string { return "no replica runs and no request waits" })
-		return d.delay(d.in.Target)
+		if d.in.Target > 0 {
+			return d.in.Target
+		}
+		return d.delay(0)
 	}
 	n := d.factor(want)
 	if want.raiseOnly && n < d.in.Target {
