@@ -40,6 +40,8 @@ type Ledger struct {
 	followed map[loads.Key]*followed
 	refused  int
 	refusal  string
+	doubted  int64  // until when it is not known whether two proxies have the same name
+	doubt    string // which
 	watch    watch
 }
 
@@ -113,17 +115,23 @@ func (l *Ledger) Take(now time.Time, r loads.Report) error {
 	if err := r.Check(); err != nil {
 		return l.refuse(err)
 	}
-	p := l.proxies[r.Proxy]
+	name, keep := l.nameOf(at, &r)
+	if !keep {
+		return nil
+	}
+	p := l.proxies[name]
 	if at >= l.swept+int64(sweepEvery) || (p == nil && len(l.proxies) >= maxProxies) {
 		l.sweep(at)
-		p = l.proxies[r.Proxy]
+		p = l.proxies[name]
 	}
 	switch {
 	case p == nil && len(l.proxies) >= maxProxies:
 		return l.refuse(fmt.Errorf("proxy %q: %d others have reported of late, and no more are taken: give a proxy the same name after a restart", r.Proxy, maxProxies))
 	case p == nil:
 		p = l.meet(at, &r)
-	case p.overtaken(at, &r):
+		p.twin = name != r.Proxy
+		l.proxies[name] = p
+	case p.overtaken(&r):
 		p.dropped++
 		return nil
 	}
@@ -149,12 +157,10 @@ func (l *Ledger) meet(at int64, r *loads.Report) *proxy {
 		l.known = max(l.known, begin)
 		l.forget()
 	}
-	p := &proxy{
-		incarnation: r.Incarnation, sequence: r.Sequence - 1,
+	return &proxy{
+		incarnation: r.Incarnation, sequence: r.Sequence - 1, began: at, rival: -forever,
 		end: begin, until: begin, counts: map[loads.Key]*count{},
 	}
-	l.proxies[r.Proxy] = p
-	return p
 }
 
 // forget makes all series anew.
@@ -214,6 +220,8 @@ func (l *Ledger) Hold(now time.Time, window time.Duration) string {
 		return w.silence
 	case w.evidence <= at:
 		return "no proxy that is ready has reported: the load is not known"
+	case at < l.doubted:
+		return fmt.Sprintf("an earlier process of proxy %s reports too: its report was late, or two proxies have this name", l.doubt)
 	case at < clip(window):
 		return fmt.Sprintf("this server leads for %s and looks back %s", age, window)
 	case at < int64(reportHolds):
@@ -273,7 +281,7 @@ func (l *Ledger) Proxies(now time.Time) []ProxyReport {
 		}
 		all = append(all, ProxyReport{
 			Proxy: name, Age: time.Duration(at - p.end), Silent: p.until <= at,
-			Ready: p.ready, Reports: p.reports, Dropped: p.dropped,
+			Ready: p.ready, Reports: p.reports, Dropped: p.dropped, Twin: p.twin,
 		})
 	}
 	slices.SortFunc(all, func(a, b ProxyReport) int { return cmp.Compare(a.Proxy, b.Proxy) })
@@ -291,7 +299,8 @@ type ProxyReport struct {
 	Silent  bool          `json:"silent"` // it should have reported again by now
 	Ready   bool          `json:"ready"`
 	Reports uint64        `json:"reports"`
-	Dropped uint64        `json:"dropped"` // reports that came twice, or after a later one
+	Dropped uint64        `json:"dropped"`        // reports that came twice, or after a later one
+	Twin    bool          `json:"twin,omitempty"` // another one reports under the name that it has too
 }
 
 // sweep lets go of what no window reaches and of proxies that are gone.

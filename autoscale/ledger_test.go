@@ -257,6 +257,67 @@ func TestClockThatWasSetBackBetweenTwoProcesses(t *testing.T) {
 	d.present(12, 4)
 }
 
+// TestTwoProxiesOfOneName: requests of both count, and neither is held to be a
+// restart of the other for longer than it takes to know.
+func TestTwoProxiesOfOneName(t *testing.T) {
+	d := newDesk(t)
+	earlier, later := uint64(0), uint64(0)
+	second := func(at float64) {
+		earlier++
+		d.take(at, report("web-1", earlier, 1, had(0, 3, 3)))
+		later++
+		r := report("web-1", later, 1, had(0, 5, 5))
+		r.Incarnation = 2
+		d.take(at+0.5, r)
+	}
+	for at := 40.0; at < 42; at++ {
+		second(at)
+	}
+	d.hold(41.6, 30, "an earlier process of proxy web-1 reports too: its report was late, or two proxies have this name")
+	for at := 42.0; at < 100; at++ {
+		second(at)
+	}
+	d.present(99.9, 8)
+	if got := d.over(99.9, 30, "mean"); got != 8 {
+		t.Errorf("the mean is %v, want 8", got)
+	}
+	d.hold(99.9, 30, "")
+	got := d.Proxies(moment(99.9))
+	if len(got) != 2 || got[0].Twin || !got[1].Twin || got[1].Proxy != "web-1 (begun 1970-01-01T00:00:00.000000001Z)" {
+		t.Errorf("proxies are %+v", got)
+	}
+
+	// The later one ends; the other is still the same one.
+	for at := 100.0; at < 500; at++ {
+		earlier++
+		d.take(at, report("web-1", earlier, 1, had(0, 3, 3)))
+	}
+	d.present(499.9, 3)
+	d.hold(499.9, 30, "")
+	if got := d.Proxies(moment(499.9)); len(got) != 1 || got[0].Silent {
+		t.Errorf("proxies are %+v", got)
+	}
+}
+
+// TestLateReportOfAProcessThatEnded is not taken, and makes no second proxy.
+func TestLateReportOfAProcessThatEnded(t *testing.T) {
+	d := newDesk(t)
+	d.take(40, report("web-1", 7, 1, had(0, 2, 2)))
+	for at := 41.0; at < 80; at++ {
+		r := report("web-1", uint64(at)-40, 1, had(0, 5, 5))
+		r.Incarnation = 2
+		d.take(at, r)
+		if at == 45 || at == 46 {
+			d.take(at+0.5, report("web-1", uint64(at), 1, had(0, 2, 2)))
+		}
+	}
+	d.present(79.5, 5)
+	d.hold(79.5, 30, "")
+	if got := d.Proxies(moment(79.5)); len(got) != 1 || got[0].Dropped != 2 {
+		t.Errorf("proxies are %+v", got)
+	}
+}
+
 func TestProxyLeaves(t *testing.T) {
 	d := newDesk(t)
 	d.take(1, report("web-1", 7, 1, had(0, 2, 3)))

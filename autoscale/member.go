@@ -10,6 +10,9 @@ type proxy struct {
 	left        bool
 	end         int64 // when its last report came
 	until       int64 // when it is silent, if nothing else comes
+	began       int64 // when its process was first heard of
+	rival       int64 // when an earlier process of the same name was first heard of since; -forever: none
+	twin        bool  // a later process has the same name
 	reports     uint64
 	dropped     uint64
 	counts      map[loads.Key]*count // of the last report, and of trails
@@ -47,14 +50,9 @@ func (p *proxy) expired(at int64) bool {
 	return true
 }
 
-// overtaken says whether a later report than this one has been taken. One of an
-// earlier process counts again when the later process is silent: a clock that
-// was set back between the two must not shut a proxy out.
-func (p *proxy) overtaken(at int64, r *loads.Report) bool {
-	if r.Incarnation == p.incarnation {
-		return r.Sequence <= p.sequence
-	}
-	return r.Incarnation < p.incarnation && at < p.until
+// overtaken says whether a later report of the same process has been taken.
+func (p *proxy) overtaken(r *loads.Report) bool {
+	return r.Incarnation == p.incarnation && r.Sequence <= p.sequence
 }
 
 // enter takes what a report says.
@@ -87,7 +85,10 @@ func (p *proxy) enter(l *Ledger, at int64, r *loads.Report) {
 			delete(p.counts, key)
 		}
 	}
-	p.incarnation, p.sequence = r.Incarnation, r.Sequence
+	if r.Incarnation != p.incarnation {
+		p.incarnation, p.began, p.rival = r.Incarnation, at, -forever
+	}
+	p.sequence = r.Sequence
 	p.ready, p.left = r.Ready, r.Leaving
 	p.end, p.until = at, iv.until
 }

@@ -207,16 +207,13 @@ func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
 	c.counts.looked(began)
 
 	state := c.cfg.Raft.State()
-	plan := reconcile.Diff(state, world, now, c.cfg.Settings)
+	plan := reconcile.Diff(state, c.counts.over(world), now, c.cfg.Settings)
 	c.counts.planned = state
 	c.repeats.keep(plan)
 	for i, step := range plan.Steps {
 		c.hurry(ctx)
-		switch {
-		case c.overtaken(step, state, world):
+		if c.overtaken(step, state, world) {
 			err = errors.Join(err, errPlanOld)
-			continue
-		case c.counts.done(step):
 			continue
 		}
 		if i > 0 && time.Since(began) > planLimit {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -34,13 +35,20 @@ func (k *counts) looked(began time.Time) {
 	}
 }
 
-// done says whether the last look does not show yet that step is done.
-func (k *counts) done(step reconcile.Step) bool {
-	if step.Scale == nil {
-		return false
+// over returns world with the counts that were set since the look at it began.
+func (k *counts) over(world *reconcile.World) *reconcile.World {
+	if len(k.set) == 0 {
+		return world
 	}
-	set, known := k.set[step.Scale.JobID]
-	return known && set.count == step.Scale.Count
+	known := *world
+	known.Jobs = maps.Clone(world.Jobs)
+	for id, set := range k.set {
+		if job, exists := known.Jobs[id]; exists {
+			job.Count = set.count
+			known.Jobs[id] = job
+		}
+	}
+	return &known
 }
 
 // hurry sets the counts of jobs that the newest State has changed.
@@ -54,13 +62,11 @@ func (c *Controller) hurry(ctx context.Context) {
 		return // it slept, or something hangs: it looks first
 	}
 	c.counts.planned = state
-	for _, step := range reconcile.Counts(before, state, world, c.cfg.Settings) {
+	for _, step := range reconcile.Counts(before, state, c.counts.over(world), c.cfg.Settings) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !c.counts.done(step) {
-			_ = c.execute(ctx, step) // what fails is logged, and planned again by the next pass
-		}
+		_ = c.execute(ctx, step) // what fails is logged, and planned again by the next pass
 	}
 }
 

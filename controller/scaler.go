@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -49,6 +50,7 @@ type scaler struct {
 	notBefore time.Time       // no command before
 	checked   time.Time       // when proxies were looked at
 	silent    map[string]bool // proxies, as told
+	twins     map[string]bool // proxies that share a name, as told
 }
 
 func newScaler(c *Controller) *scaler { return &scaler{c: c, wake: make(chan struct{}, 1)} }
@@ -112,6 +114,7 @@ func (s *scaler) begin(ctx context.Context) {
 	s.fleet = newFleet(s.c.log)
 	s.readings = newReadings(ctx, s)
 	s.backoff, s.notBefore, s.checked, s.silent = 0, time.Time{}, time.Time{}, map[string]bool{}
+	s.twins = map[string]bool{}
 	s.look() // before the first report, or nothing of it would be kept
 }
 
@@ -274,7 +277,8 @@ func (s *scaler) settle(changes []change) {
 	}
 }
 
-// watchProxies tells of proxies that fall silent, and of those that are back.
+// watchProxies tells of proxies that fall silent, of those that are back, and of
+// those that share a name.
 func (s *scaler) watchProxies() {
 	now := s.c.cfg.Now()
 	if now.Sub(s.checked) < proxiesEvery {
@@ -291,6 +295,10 @@ func (s *scaler) watchProxies() {
 	listed := map[string]bool{}
 	for _, p := range list {
 		listed[p.Proxy] = true
+		if p.Twin && !s.twins[p.Proxy] {
+			s.twins[p.Proxy] = true
+			add("proxy-name-taken", fmt.Sprintf("another proxy has the name of proxy %s: give each a name of its own; until then both are counted", p.Proxy))
+		}
 		switch {
 		case p.Silent && !s.silent[p.Proxy]:
 			s.silent[p.Proxy] = true
@@ -300,6 +308,7 @@ func (s *scaler) watchProxies() {
 			add("proxy-back", fmt.Sprintf("proxy %s reports its load again", p.Proxy))
 		}
 	}
+	maps.DeleteFunc(s.twins, func(name string, _ bool) bool { return !listed[name] })
 	for name := range s.silent {
 		if !listed[name] {
 			delete(s.silent, name)

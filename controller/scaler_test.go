@@ -326,6 +326,28 @@ func TestScaler(t *testing.T) {
 		})
 	})
 
+	t.Run("two proxies with one name both count, and it is told of once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := play(t, elastic(nil))
+			s.requests(6)
+			for i := range 60 {
+				err := s.c.TakeLoads(loads.Report{
+					Schema: loads.Schema, Proxy: "n1:8000", Incarnation: 2, Sequence: uint64(i + 1), Ready: true,
+					Covers: time.Second, Next: time.Second,
+					Deployments: []loads.Deployment{{Application: "shop", Deployment: "till", Ongoing: 4, Mean: 4, Max: 4, Min: 4}},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second) // fake
+			}
+			s.want(5, "6 requests at one and 4 at the other")
+			if got := s.events("proxy-name-taken"); len(got) != 1 || !strings.Contains(got[0], "n1:8000") {
+				t.Errorf("told %q", got)
+			}
+		})
+	})
+
 	t.Run("while Nomad is not known nothing is taken away, and the more is added", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := play(t, elastic(nil))
@@ -423,6 +445,22 @@ func TestCountsAreHurried(t *testing.T) {
 		if len(s.scales) != 98 {
 			t.Errorf("98 changes were %d writes", len(s.scales))
 		}
+	})
+}
+
+// A count that goes up and down while the loop looks, so that what it sees is
+// not what it has set, is the last that was asked for all the same.
+func TestCountsAreHurriedBothWays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := play(t, elastic(func(a *appspec.Autoscaling) { a.Policy, a.MinReplicas, a.MaxReplicas = appspec.PolicyExternal, 1, 1000 }),
+			func(f *fake) { f.slowLook, f.slow = 3*time.Second, 20*time.Millisecond })
+		for i, n := range []int{5, 1, 7, 7, 5, 1, 2, 1, 2, 3, 2, 1, 9, 1} {
+			s.propose(t, raftstate.Command{Scale: &raftstate.Scale{Application: "shop", Deployment: "till", Replicas: n}})
+			time.Sleep(50*time.Millisecond + time.Duration(i*i*37%900)*time.Millisecond) // fake
+			s.want(n, fmt.Sprintf("shortly after %d were asked for", n))
+		}
+		time.Sleep(time.Minute) // fake
+		s.want(1, "in the end")
 	})
 }
 
