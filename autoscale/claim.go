@@ -54,12 +54,17 @@ func (d *decider) requests() claim {
 	total := d.in.Load.Over(d.in.Now, b.LookBackPeriod.Std(), b.Aggregation)
 	replicas := d.snapped(total / b.TargetOngoingRequests)
 	return claim{known: true, replicas: replicas, text: func() string {
-		over := "now"
-		if b.LookBackPeriod > 0 {
-			over = fmt.Sprintf("(%s of %s)", b.Aggregation, b.LookBackPeriod.Std())
-		}
-		return fmt.Sprintf("%s %s at %s each want %s", requestsText(total), over, number(b.TargetOngoingRequests), number(replicas))
+		return fmt.Sprintf("%s at %s each want %s", d.loadText(total), number(b.TargetOngoingRequests), number(replicas))
 	}}
+}
+
+// loadText is the load that decides, and what it was taken over.
+func (d *decider) loadText(total float64) string {
+	b := &d.policy.block
+	if b.LookBackPeriod == 0 {
+		return requestsText(total) + " now"
+	}
+	return fmt.Sprintf("%s (%s of %s)", requestsText(total), b.Aggregation, b.LookBackPeriod.Std())
 }
 
 func (d *decider) metric(m *appspec.Metric) claim {

@@ -60,7 +60,7 @@ func (d *decider) waiting() (replicas float64, text func() string) {
 	if d.in.Load != nil {
 		total := d.in.Load.Over(d.in.Now, b.LookBackPeriod.Std(), b.Aggregation)
 		if total > 0 {
-			return total / b.TargetOngoingRequests, func() string { return requestsText(total) }
+			return total / b.TargetOngoingRequests, func() string { return d.loadText(total) }
 		}
 	}
 	if b.Metric != nil {

@@ -601,7 +601,7 @@ func TestExplain(t *testing.T) {
 			says            string
 		}{
 			{"nope", "till", raftstate.CodeNotFound, "nope"},
-			{"shop", "nope", raftstate.CodeNotFound, `"till"`},
+			{"shop", "nope", raftstate.CodeNotFound, "it has till"},
 			{"shop", "till", raftstate.CodeConflict, "no autoscaling block"},
 		} {
 			_, err := s.c.Explain(c.app, c.deployment)

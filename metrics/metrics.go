@@ -1,6 +1,6 @@
 // Package metrics is the door to the numbers that deployments scale on beside
 // requests: what a Prometheus query gives, and what replicas say of themselves.
-// A number is finite and not below 0, or there is an error that says what came
+// A number is from 0 to 1e15, or there is an error that says what came
 // instead: nothing is decided from garbage.
 package metrics
 
@@ -60,6 +60,10 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// largest is beyond what anybody measures. A larger number is a fault of the
+// source.
+const largest = 1e15
+
 // usable returns value, or why nothing may be decided from it.
 func usable(value float64) (float64, error) {
 	switch {
@@ -69,6 +73,8 @@ func usable(value float64) (float64, error) {
 		return 0, errors.New("the value is infinite, or too large")
 	case value < 0:
 		return 0, fmt.Errorf("the value is %g, below 0", value)
+	case value > largest:
+		return 0, fmt.Errorf("the value is %g, which nothing can be sized by: at most %g is taken", value, largest)
 	default:
 		return value, nil
 	}

@@ -96,6 +96,7 @@ func TestPrometheus(t *testing.T) {
 		{"NaN", 200, good("vector", "["+sample("NaN")+"]"), 0, "NaN"},
 		{"infinite", 200, good("vector", "["+sample("+Inf")+"]"), 0, "infinite"},
 		{"below 0", 200, good("scalar", `[1700000000,"-1"]`), 0, "below 0"},
+		{"beyond all measure", 200, good("scalar", `[1700000000,"1e300"]`), 0, "1e+300"},
 		{"no JSON", 200, "<html>hello</html>", 0, "bad_response"},
 		{"nothing", 200, "", 0, "bad_response"},
 		{"JSON of another kind", 200, `{"hello":"world"}`, 0, ""},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
 )
@@ -301,5 +302,5 @@ func names(spec *appspec.Application) string {
 	for _, d := range spec.Deployments {
 		list = append(list, d.Name)
 	}
-	return fmt.Sprintf("%q", list)
+	return strings.Join(list, ", ")
 }

@@ -180,7 +180,7 @@ func TestCommandsAreRefused(t *testing.T) {
 		"a deploy over what must exist":        {[]Command{deployIf(a, "1", new(uint64(7)))}, CodeConflict, "index is 0, not 7"},
 		"a deploy over what has changed":       {[]Command{deploy(a, "1"), scale("a", "web", 2), deployIf(a, "2", new(uint64(1)))}, CodeConflict, "index is 2"},
 		"a scale of no application":            {[]Command{scale("a", "web", 1)}, CodeNotFound, `no application "a"`},
-		"a scale of no deployment":             {[]Command{deploy(a, "1"), scale("a", "db", 1)}, CodeNotFound, `it has ["web"]`},
+		"a scale of no deployment":             {[]Command{deploy(a, "1"), scale("a", "db", 1)}, CodeNotFound, `it has web`},
 		"a scale below zero":                   {[]Command{deploy(a, "1"), scale("a", "web", -1)}, CodeInvalid, "cannot be -1"},
 		"a scale of what scales by itself":     {[]Command{deploy(scaling, "1"), scale("a", "web", 2)}, CodeConflict, "scales by itself"},
 		"a scale of what is being deleted":     {[]Command{deploy(a, "1"), remove("a"), scale("a", "web", 2)}, CodeNotFound, "no application"},
