@@ -34,6 +34,7 @@ type member struct {
 	block   *appspec.Autoscaling
 	policy  *autoscale.Policy // nil: the block makes none
 	fault   string            // why not
+	newest  int               // version of the application
 	version string            // the deployment version that takes traffic
 	target  int
 	running int // replicas of version that pass
@@ -104,6 +105,7 @@ func (f *fleet) enter(app *raftstate.Application, before map[loads.Key]*member) 
 			changed = true
 		}
 		m.block, m.target, m.version = d.Autoscaling, app.Target(d.Name), servingVersion(app, d.Name)
+		m.newest = app.Wanted.Number
 		m.running = f.running(m)
 		list = append(list, m)
 	}

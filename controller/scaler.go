@@ -185,7 +185,7 @@ func (s *scaler) decide(urgent bool) []change {
 		case len(changes) < maxChanges && !now.Before(m.notBefore):
 			changes = append(changes, change{m, next, raftstate.AutoscaleChange{
 				Application: m.key.Application, Deployment: m.key.Deployment,
-				From: m.target, To: d.Target, Reason: d.Reason,
+				Version: m.newest, From: m.target, To: d.Target, Reason: d.Reason,
 			}})
 		}
 	}

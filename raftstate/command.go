@@ -56,8 +56,8 @@ type Scale struct {
 }
 
 // Autoscale sets the targets that the autoscaler has decided on. Each change is
-// made only if the target still is what it was decided from, and within the
-// bounds of the spec as it is by now; the others are left out.
+// made only if the target and the version still are what it was decided from,
+// and within the bounds of the spec as it is by now; the others are left out.
 type Autoscale struct {
 	Changes []AutoscaleChange `json:"changes"`
 }
@@ -66,6 +66,7 @@ type Autoscale struct {
 type AutoscaleChange struct {
 	Application string `json:"application"`
 	Deployment  string `json:"deployment"`
+	Version     int    `json:"version,omitempty"` // the newest that the application had; 0: whichever it has
 	From        int    `json:"from"`
 	To          int    `json:"to"`
 	Reason      string `json:"reason"`

@@ -176,6 +176,9 @@ func (change AutoscaleChange) possible(app *Application) bool {
 	if app == nil || app.Deleting || change.To == change.From {
 		return false
 	}
+	if change.Version != 0 && change.Version != app.Wanted.Number {
+		return false // by another block, whose policy may not be to correct it
+	}
 	d := app.Deployment(change.Deployment)
 	return d != nil && d.Autoscaling != nil && app.Target(change.Deployment) == change.From && within(d.Autoscaling, change.To) == change.To
 }

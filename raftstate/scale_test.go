@@ -312,6 +312,22 @@ func TestAutoscaleComparesAndSets(t *testing.T) {
 	})
 }
 
+// TestADecisionOfAnotherVersionIsLeftOut: one that a deploy has overtaken in the
+// log would stay for good where the new block leaves the target to others.
+func TestADecisionOfAnotherVersionIsLeftOut(t *testing.T) {
+	f := NewFSM()
+	applyEntry(t, f, 1, at(0, deploy(scaling("a", 1, 9), "1")))
+	applyEntry(t, f, 2, at(1, deploy(scaling("a", 1, 9, external), "1")))
+	decided := change("a", "web", 1, 3)
+	for i, c := range []struct{ version, want int }{{1, 1}, {3, 1}, {2, 3}, {0, 5}} {
+		decided.Version, decided.From, decided.To = c.version, f.State().Applications["a"].Target("web"), max(3, c.want)
+		applyEntry(t, f, uint64(3+i), at(2+i, autoscale(decided)))
+		if got := f.State().Applications["a"].Target("web"); got != c.want {
+			t.Errorf("decided by version %d: the target is %d, want %d", c.version, got, c.want)
+		}
+	}
+}
+
 // lowest and highest are the outermost bounds, computed in another way.
 func lowest(a *appspec.Autoscaling) int  { return slices.Min(everyBound(a)) }
 func highest(a *appspec.Autoscaling) int { return slices.Max(everyBound(a)) }
