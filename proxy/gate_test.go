@@ -461,8 +461,10 @@ type gateModel struct {
 	limit   int
 	closed  bool
 	alive   []string // requests may be sent to these
+	lately  []string // and to these until they were asked again
 	listed  []routes.Endpoint
 	passed  map[string]bool // since it was listed
+	heard   map[string]bool // it is live by its word
 	held    map[string]int
 	slots   []*slot
 	waiters []*waiting // in order of arrival
@@ -472,7 +474,7 @@ type gateModel struct {
 }
 
 func newGateModel() *gateModel {
-	m := &gateModel{g: openGate(2, -1), limit: 2, held: map[string]int{}, passed: map[string]bool{}, answers: map[string]bool{}}
+	m := &gateModel{g: openGate(2, -1), limit: 2, held: map[string]int{}, passed: map[string]bool{}, heard: map[string]bool{}, answers: map[string]bool{}}
 	m.g.probes.prober = newProber(hclog.NewNullLogger())
 	m.g.probes.prober.ask = func(_ context.Context, address, _ string) error {
 		m.mu.Lock()
@@ -486,11 +488,15 @@ func newGateModel() *gateModel {
 }
 
 func (m *gateModel) step(rt *rapid.T) {
+	m.lately = nil
 	switch rapid.IntRange(0, 7).Draw(rt, "step") {
 	case 0, 1:
 		m.waiters = append(m.waiters, enqueue(m.g, m.g.ticket(time.Time{})))
 	case 2:
 		m.withSlot(rt, func(s *slot) { s.release() })
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		m.askAgain()
 	case 3:
 		if len(m.waiters) > 0 {
 			i := rapid.IntRange(0, len(m.waiters)-1).Draw(rt, "cancelled")
@@ -502,13 +508,15 @@ func (m *gateModel) step(rt *rapid.T) {
 		m.reconfigure(rt)
 	case 5:
 		m.withSlot(rt, func(s *slot) { s.unreachable() })
-		time.Sleep(time.Duration(rapid.IntRange(0, 9).Draw(rt, "seconds")) * time.Second)
+		time.Sleep(time.Duration(rapid.IntRange(2, 9).Draw(rt, "seconds")) * time.Second)
 		synctest.Wait()
+		m.askAgain()
 	case 6:
 		if rapid.IntRange(0, 3).Draw(rt, "close") == 0 {
 			m.g.close()
 			m.closed, m.alive, m.listed = true, nil, nil
 			clear(m.passed)
+			clear(m.heard)
 			synctest.Wait()
 			return
 		}
@@ -524,11 +532,29 @@ func (m *gateModel) step(rt *rapid.T) {
 	}
 }
 
-// listen finds anew who may be sent requests.
-func (m *gateModel) listen() {
-	m.alive = nil
+// askAgain has those that have room again be sent requests for as long as they
+// are not asked, and if they answer then.
+func (m *gateModel) askAgain() {
+	m.lately = m.alive
 	for _, e := range m.listed {
-		if e.Passing || (e.Unproven && !m.passed[e.Replica] && m.answers[e.Address]) {
+		if e.Unproven && !m.passed[e.Replica] && m.answers[e.Address] {
+			m.lately = append(slices.Clip(m.lately), e.Replica)
+		}
+	}
+}
+
+// listen finds anew who may be sent requests. One without room is not asked.
+func (m *gateModel) listen() {
+	before := m.heard
+	m.alive, m.heard = nil, map[string]bool{}
+	for _, e := range m.listed {
+		if e.Unproven && !m.passed[e.Replica] {
+			m.heard[e.Replica] = m.answers[e.Address]
+			if m.held[e.Replica] >= m.limit {
+				m.heard[e.Replica] = before[e.Replica]
+			}
+		}
+		if e.Passing || m.heard[e.Replica] {
 			m.alive = append(m.alive, e.Replica)
 		}
 	}
@@ -565,6 +591,11 @@ func (m *gateModel) reconfigure(rt *rapid.T) {
 			}
 		}
 	}
+	for _, e := range m.listed {
+		if slices.Contains(m.alive, e.Replica) && e.Unproven && !m.passed[e.Replica] {
+			m.lately = append(m.lately, e.Replica)
+		}
+	}
 	m.listen()
 	// Nobody here lives to see Consul's patience end.
 	m.g.configure(routes.Deployment{Version: version, MaxOngoingRequests: m.limit, MaxQueuedRequests: -1, HealthPath: "/healthz", HealthPeriod: time.Hour}, es)
@@ -584,15 +615,17 @@ func (m *gateModel) check(rt *rapid.T) {
 			}
 			m.slots = append(m.slots, w.slot)
 			m.held[w.slot.replica.id]++
+			m.heard[w.slot.replica.id] = true
 			if n := m.held[w.slot.replica.id]; n > m.limit {
 				rt.Fatalf("replica %s has %d requests, the limit is %d", w.slot.replica.id, n, m.limit)
 			}
-			if !slices.Contains(m.alive, w.slot.replica.id) {
+			if !slices.Contains(m.alive, w.slot.replica.id) && !slices.Contains(m.lately, w.slot.replica.id) {
 				rt.Fatalf("sent to %s, of which %v are alive", w.slot.replica.id, m.alive)
 			}
 		}
 	}
 	m.waiters = still
+	m.listen()
 	here := len(still) + len(m.slots)
 	if m.g.load.present != here {
 		rt.Fatalf("the load is %d, there are %d requests", m.g.load.present, here)

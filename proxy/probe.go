@@ -20,7 +20,8 @@ const (
 	probeSlow    = 250 * time.Millisecond // between those after probeSlowFrom: it loads something large
 	probeAgain   = time.Second            // between questions to a replica that has answered
 	probeMisses  = 3                      // answers too late in a row that end what an answer in time began; jobspec's check does the same
-	probesAtOnce = 8                      // questions of one gate under way at once
+	probeEach    = time.Millisecond       // of a gap for each replica that is asked, so that very many are asked no more often than some
+	probesAtOnce = 32                     // questions of one gate under way at once: replicas that hang must not hide one that serves
 
 	probeSlowFrom = 30 * time.Second
 )
@@ -60,8 +61,9 @@ func (p *probe) answered(now time.Time) {
 }
 
 // failed takes in that it did not. A replica at work may be late now and then;
-// one that refuses, or answers anything else, cannot serve.
-func (p *probe) failed(now time.Time, late bool) {
+// one that refuses, or answers anything else, cannot serve. asked is how many
+// replicas are asked.
+func (p *probe) failed(now time.Time, late bool, asked int) {
 	if p.live && late && p.misses+1 < probeMisses {
 		p.misses++
 		p.due = now.Add(probeAgain)
@@ -70,9 +72,9 @@ func (p *probe) failed(now time.Time, late bool) {
 	if p.live {
 		p.end()
 	}
-	most := probeMost
+	most := max(probeMost, time.Duration(asked)*probeEach)
 	if now.Sub(p.begun) >= probeSlowFrom {
-		most = probeSlow
+		most = max(most, probeSlow)
 	}
 	if p.gap *= 13; p.gap == 0 {
 		p.gap = probeFirst * 10
@@ -213,6 +215,7 @@ func (g *gate) probeWait(now time.Time) (wait time.Duration, more bool) {
 			continue
 		}
 		more = true
+		g.spare(r, now)
 		if !r.probe.asking && g.probes.asking < probesAtOnce {
 			wait = min(wait, max(r.probe.due.Sub(now), 0))
 		}
@@ -224,6 +227,15 @@ func (g *gate) probeWait(now time.Time) (wait time.Duration, more bool) {
 // wants says whether r is to be asked now or later.
 func (g *gate) wants(r *replica) bool {
 	return g.probes.path != "" && r.probe.isOpen() && (r.probe.live || g.queue.length > 0)
+}
+
+// spare puts off the question to a replica that has as many requests as it may
+// have: its answer would change nothing, and one that does one thing at a time
+// would not come to it.
+func (g *gate) spare(r *replica, now time.Time) {
+	if next := now.Add(probeMost); r.ongoing >= g.limit && r.probe.due.Before(next) {
+		r.probe.due = next
+	}
 }
 
 // refute ends what Consul has had enough time to agree with.
@@ -292,7 +304,7 @@ func (g *gate) judge(q question, err error) {
 		if err == nil {
 			q.probe.answered(now)
 		} else {
-			q.probe.failed(now, isLate(err))
+			q.probe.failed(now, isLate(err), g.probes.open)
 		}
 		if was != q.probe.live {
 			if err == nil {

@@ -302,7 +302,8 @@ func TestProbe(t *testing.T) {
 		}
 	})
 
-	scenario("while at work it may be late, but not three times", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+	two := func(d *routes.Deployment) { d.MaxOngoingRequests = 2 }
+	scenario("while at work it may be late, but not three times", amend(coming(unproven("a")), two), func(t *testing.T, b *bubble, a *asked) {
 		a.set("a:1", serves)
 		held := b.request()
 		a.set("a:1", hangs)
@@ -322,6 +323,32 @@ func TestProbe(t *testing.T) {
 			t.Error("still in after three")
 		}
 		held.slot.release()
+	})
+
+	scenario("one that has all that it may have is not asked", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
+		a.set("a:1", serves)
+		held := b.request()
+		if !held.ended() {
+			t.Fatal("not served")
+		}
+		a.set("a:1", hangs) // it does one thing at a time
+		a.times("a:1", b.start)
+		next := b.request()
+		time.Sleep(10 * time.Second)
+		if got := a.times("a:1", b.start); len(got) != 0 || !b.probed("a") {
+			t.Errorf("asked at %v, live %v", got, b.probed("a"))
+		}
+		held.slot.release()
+		if !next.ended() || next.slot == nil {
+			t.Fatal("the next one is not served at once")
+		}
+		a.set("a:1", serves)
+		start := time.Now()
+		next.slot.release()
+		time.Sleep(probeMost)
+		if got := a.times("a:1", start); len(got) != 1 {
+			t.Errorf("afterwards asked at %v", got)
+		}
 	})
 
 	scenario("without Consul's agreement it is out after a while, for good", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
@@ -483,7 +510,7 @@ func TestProbeBounds(t *testing.T) {
 			}
 			last := many[len(many)-1]
 			w := b.request()
-			time.Sleep(4999 * time.Millisecond) // 40 questions of a second, 8 at once
+			time.Sleep(time.Second + probeFirst/2) // 40 questions of a second, 32 at once
 			for _, e := range many {
 				if n := len(a.times(e.Address, b.start)); n != 1 {
 					t.Errorf("%s was asked %d times", e.Replica, n)
@@ -500,10 +527,32 @@ func TestProbeBounds(t *testing.T) {
 			w.slot.release()
 		})
 	})
+	t.Run("of one gate, each second", func(t *testing.T) {
+		var crowd []routes.Endpoint
+		for i := range 1000 {
+			crowd = append(crowd, unproven(fmt.Sprintf("r%03d", i)))
+		}
+		probing(t, coming(crowd...), func(t *testing.T, b *bubble, a *asked) {
+			w := b.request()
+			time.Sleep(10 * time.Second)
+			for _, e := range crowd {
+				a.times(e.Address, b.start)
+			}
+			time.Sleep(10*time.Second + time.Millisecond)
+			n := 0
+			for _, e := range crowd {
+				n += len(a.times(e.Address, b.start))
+			}
+			if n < 9_000 || n > 11_000 {
+				t.Errorf("%d questions in ten seconds", n)
+			}
+			w.cancel()
+		})
+	})
 	t.Run("of the proxy", func(t *testing.T) {
 		v := coming(many...)
 		base := v.Table["app"]
-		for i := range 20 { // as many applications, with eight replicas each
+		for i := range 40 { // as many applications, with eight replicas each
 			name := fmt.Sprintf("app%d", i)
 			route := base
 			route.Application, route.RoutePrefix = name, "/"+name

@@ -19,7 +19,7 @@ const (
 	probeDial    = probeTimeout / 2 // to connect, so that who takes none is told from who is slow
 	probeBody    = 4 << 10          // bytes read of an answer, as Consul does
 	probeHeader  = 64 << 10         // bytes of an answer's header
-	probesOfAll  = 64               // questions of the whole proxy under way at once
+	probesOfAll  = 256              // questions of the whole proxy under way at once
 )
 
 // prober asks replicas whether they can serve, for all gates of a proxy. It
