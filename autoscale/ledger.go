@@ -11,8 +11,9 @@ import (
 
 const (
 	// reportHolds is how long a report holds at least, as in Ray: one that is
-	// lost or late changes nothing. It is also how long a new ledger waits for
-	// all proxies that there are to report.
+	// lost or late changes nothing. For as long as the reports hold that have
+	// come a ledger that is new, or was not asked for a while because its
+	// machine stood still, waits for those of the other proxies.
 	reportHolds = 10 * time.Second
 	// silenceMatters is how long at least a silent proxy keeps everything as it
 	// is. A proxy that was cut off, or that is started again, is back by then;
@@ -34,6 +35,7 @@ const (
 type Ledger struct {
 	since    time.Time
 	latest   int64 // ns after since: the last now
+	woke     int64 // ns after since: when it began to listen, the last time
 	known    int64 // ns after since: from here on no proxy's load is missing; -forever: none has said
 	swept    int64
 	proxies  map[string]*proxy
@@ -50,6 +52,7 @@ type watch struct {
 	stale    bool  // a proxy has changed since
 	evidence int64 // until when at least one proxy that is ready is not silent
 	quiet    int64 // when the next proxy falls silent; before the last now: one is
+	holds    int64 // how long the reports hold, at most
 	at       int64 // when silence was written
 	silence  string
 }
@@ -224,8 +227,9 @@ func (l *Ledger) Hold(now time.Time, window time.Duration) string {
 		return fmt.Sprintf("an earlier process of proxy %s reports too: its report was late, or two proxies have this name", l.doubt)
 	case at < clip(window):
 		return fmt.Sprintf("this server leads for %s and looks back %s", age, window)
-	case at < int64(reportHolds):
-		return fmt.Sprintf("this server leads for %s: within %s all proxies report", age, reportHolds)
+	case at < l.woke+w.holds:
+		return fmt.Sprintf("this server has listened for %s: within %s all proxies report",
+			time.Duration(at-l.woke).Truncate(time.Second), time.Duration(w.holds))
 	default:
 		return ""
 	}
@@ -255,7 +259,7 @@ func (l *Ledger) look() *watch {
 	if !l.watch.stale {
 		return &l.watch
 	}
-	l.watch = watch{evidence: -forever, quiet: forever, at: -forever}
+	l.watch = watch{evidence: -forever, quiet: forever, holds: int64(reportHolds), at: -forever}
 	for _, p := range l.proxies {
 		if p.left {
 			continue
@@ -265,6 +269,7 @@ func (l *Ledger) look() *watch {
 		}
 		if !p.gone(l.latest) {
 			l.watch.quiet = min(l.watch.quiet, p.until)
+			l.watch.holds = max(l.watch.holds, p.until-p.end)
 		}
 	}
 	return &l.watch
@@ -318,6 +323,10 @@ func (l *Ledger) sweep(at int64) {
 
 // moment is now in the ledger's time, which never goes back.
 func (l *Ledger) moment(now time.Time) int64 {
-	l.latest = max(l.latest, clip(now.Sub(l.since)))
-	return l.latest
+	at := max(l.latest, clip(now.Sub(l.since)))
+	if at-l.latest >= int64(silenceMatters)/2 { // less, and the proxies are still waited for
+		l.woke = at
+	}
+	l.latest = at
+	return at
 }

@@ -466,7 +466,7 @@ func TestYoungLedger(t *testing.T) {
 		switch at {
 		case 3:
 			d.hold(at, 30, "this server leads for 3s and looks back 30s")
-			d.hold(at, 0, "this server leads for 3s: within 10s all proxies report")
+			d.hold(at, 0, "this server has listened for 3s: within 10s all proxies report")
 		case 10:
 			d.hold(at, 0, "")
 			d.hold(at, 30, "this server leads for 10s and looks back 30s")
@@ -474,6 +474,51 @@ func TestYoungLedger(t *testing.T) {
 			d.hold(at, 30, "")
 		}
 	}
+}
+
+// TestYoungLedgerOfSlowReporters: who has not reported yet may do so as seldom
+// as those who have.
+func TestYoungLedgerOfSlowReporters(t *testing.T) {
+	d := newDesk(t)
+	slow := func(at float64, proxy string, sequence uint64) {
+		r := report(proxy, sequence, 60, had(0, 2, 2))
+		r.Next = time.Minute
+		d.take(at, r)
+	}
+	slow(5, "web-1", 7)
+	for at := 6.0; at < 125; at++ {
+		switch {
+		case at == 55:
+			slow(at, "web-2", 9)
+		case at == 65:
+			slow(at, "web-1", 8)
+		case at == 115:
+			slow(at, "web-2", 10)
+		case at > 30 && at < 120:
+			d.hold(at, 30, fmt.Sprintf("this server has listened for %s: within 2m0s all proxies report", time.Duration(at)*time.Second))
+		case at >= 120:
+			d.hold(at, 30, "")
+		}
+	}
+}
+
+// TestMachineThatStoodStill: who was silent meanwhile may be about to report.
+func TestMachineThatStoodStill(t *testing.T) {
+	d := newDesk(t, 2)
+	for at := 1.0; at < 20; at++ {
+		d.take(at, report("web-1", uint64(at), 1, had(0, 2, 2)))
+		d.take(at, report("web-2", uint64(at), 1, had(0, 5, 5)))
+	}
+	d.hold(19.5, 2, "")
+	d.take(600, report("web-1", 20, 581, had(0, 2, 2)))
+	d.hold(600.5, 2, "this server has listened for 0s: within 10s all proxies report")
+	d.take(601, report("web-2", 20, 582, had(0, 5, 5)))
+	for at := 602.0; at < 611; at++ {
+		d.take(at, report("web-1", uint64(at), 1, had(0, 2, 2)))
+		d.take(at, report("web-2", uint64(at), 1, had(0, 5, 5)))
+	}
+	d.hold(610.5, 2, "")
+	d.present(610.5, 7)
 }
 
 func TestWhereTheLoadBegins(t *testing.T) {
