@@ -96,11 +96,12 @@ func (g *gate) starved() bool {
 	return g.scales && g.queue.length > 0 && len(g.live) == 0
 }
 
-// isStarved is starved for those who do not hold the gate's mutex.
-func (g *gate) isStarved() bool {
+// waitsForReport says whether requests wait for a deployment that scales, and
+// that has no replica which could take them, unless any that wait count.
+func (g *gate) waitsForReport(anyWaiter bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.starved()
+	return g.starved() || (anyWaiter && g.scales && g.queue.length > 0)
 }
 
 // raiseAlarm has a report made at once when the leader should hear of the

@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,15 +24,17 @@ type LoadSink interface {
 
 // Pace of the reports.
 const (
-	reportIdle    = 5 * time.Second        // between reports while nothing scales by them
-	reportLeast   = 100 * time.Millisecond // between reports, whatever a table asks for
-	reportMost    = loads.MaxCovers / 2    // so that one that is lost does not make the next too long
-	reportUrgent  = 50 * time.Millisecond  // between urgent ones
-	sendLeast     = 2 * time.Second        // that a report may take to arrive, or until the next if that is longer
-	sendMost      = 10 * time.Second       // that it may take in any case
-	sendLast      = time.Second            // that the last one may take
-	starvedFirst  = 100 * time.Millisecond // until a report is tried again while requests wait at no replica
-	starvedLonger = time.Second            // the same, after several failures
+	reportIdle   = 5 * time.Second        // between reports while nothing scales by them
+	reportLeast  = 100 * time.Millisecond // between reports, whatever a table asks for
+	reportMost   = loads.MaxCovers / 2    // so that one that is lost does not make the next too long
+	reportUrgent = 50 * time.Millisecond  // between urgent ones
+	reportEach   = 50 * time.Microsecond  // between urgent ones for each deployment in them: the leader reads them all
+	sendLeast    = 2 * time.Second        // that an urgent report may take to arrive; another may until the next, if that is longer
+	sendMost     = 10 * time.Second       // that it may take in any case
+	sendYields   = 300 * time.Millisecond // that a report may still take when an urgent one is due after it
+	sendLast     = time.Second            // that the last one may take
+	retryFirst   = 100 * time.Millisecond // until a report that is urgent, or that requests without a replica wait for, is tried again
+	retryLonger  = time.Second            // the same, after several failures
 )
 
 // reporter tells the leader of the load, again and again. One report is on its
@@ -41,6 +44,7 @@ type reporter struct {
 	sink        LoadSink
 	incarnation int64
 	interval    atomic.Int64  // ns between reports, as the table asks for
+	size        atomic.Int64  // deployments in the last report
 	alarms      chan struct{} // of capacity 1: a report is to be made at once
 	shorter     chan struct{} // of capacity 1: the interval has become shorter
 
@@ -115,7 +119,7 @@ func (r *reporter) run(ctx context.Context) {
 		case <-r.shorter:
 			t.due = earlier(t.due, t.made.Add(r.every()))
 		case <-r.alarms:
-			t.hurry(time.Now())
+			t.hurry(time.Now(), r.spacing())
 		case <-timer.C:
 			r.serve(ctx, &t)
 		}
@@ -125,24 +129,30 @@ func (r *reporter) run(ctx context.Context) {
 
 // timetable is when the next report is due.
 type timetable struct {
-	due    time.Time
-	made   time.Time // the last report
-	urgent bool      // the next report was asked for
-	asked  time.Time // when the last one was made that was
-	failed int       // reports in a row that did not arrive
+	due      time.Time
+	made     time.Time // the last report
+	urgent   bool      // the next report was asked for
+	asked    time.Time // when the last one was made that was
+	failed   int       // reports in a row that did not arrive
+	pressing bool      // one of those was asked for
 }
 
 // hurry asks for a report at once, or a little after the last that was asked
 // for: many requests come together, and one report tells of them all.
-func (t *timetable) hurry(now time.Time) {
+func (t *timetable) hurry(now time.Time, spacing time.Duration) {
 	if t.urgent {
 		return
 	}
 	t.urgent = true
-	if next := t.asked.Add(reportUrgent); next.After(now) {
+	if next := t.asked.Add(spacing); next.After(now) {
 		now = next
 	}
 	t.due = earlier(t.due, now)
+}
+
+// spacing is the time between urgent reports.
+func (r *reporter) spacing() time.Duration {
+	return max(reportUrgent, time.Duration(r.size.Load())*reportEach)
 }
 
 // serve makes the report that is due.
@@ -152,39 +162,47 @@ func (r *reporter) serve(ctx context.Context, t *timetable) {
 		t.urgent = true
 	default:
 	}
+	urgent := t.urgent
 	t.made = time.Now()
-	if t.urgent {
+	if urgent {
 		t.urgent, t.asked = false, t.made
 	}
-	t.failed++
-	if r.send(ctx) {
-		t.failed = 0
+	arrived, asked := r.carry(ctx, urgent)
+	if arrived {
+		t.failed, t.pressing = 0, false
+	} else {
+		t.failed++
+		t.pressing = t.pressing || urgent
 	}
-	t.due = r.next(t.made.Add(r.every()), t.failed)
+	r.plan(t)
+	if asked {
+		t.hurry(time.Now(), r.spacing())
+	}
 }
 
-// next says when the report after one that has just been tried is due.
-func (r *reporter) next(due time.Time, failures int) time.Time {
-	if failures == 0 {
-		return due
+// plan says when the report after one that has just been tried is due.
+func (r *reporter) plan(t *timetable) {
+	t.due = t.made.Add(r.every())
+	if t.failed == 0 {
+		return
 	}
 	now := time.Now()
-	if r.starved() {
-		wait := starvedLonger
-		if failures < 5 {
-			wait = min(wait, starvedFirst<<(failures-1))
+	if r.waitedFor(t.pressing) {
+		wait := retryLonger
+		if t.failed < 5 {
+			wait = min(wait, retryFirst<<(t.failed-1))
 		}
-		due = earlier(due, now.Add(wait))
+		t.due = earlier(t.due, now.Add(wait))
 	}
-	if least := now.Add(reportUrgent); due.Before(least) {
-		return least
+	if least := now.Add(reportUrgent); t.due.Before(least) {
+		t.due = least
 	}
-	return due
 }
 
-// starved says whether requests wait somewhere that only a report can help.
-func (r *reporter) starved() bool {
-	return slices.ContainsFunc(r.proxy.allGates(), (*gate).isStarved)
+// waitedFor says whether requests wait where only a report can help, or, if it
+// is pressing, wait at all.
+func (r *reporter) waitedFor(pressing bool) bool {
+	return slices.ContainsFunc(r.proxy.allGates(), func(g *gate) bool { return g.waitsForReport(pressing) })
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -196,11 +214,39 @@ func earlier(a, b time.Time) time.Time {
 
 func (r *reporter) every() time.Duration { return time.Duration(r.interval.Load()) }
 
+// errGivesWay ends a report that another is more urgent than.
+var errGivesWay = errors.New("an urgent report is due")
+
+// carry makes a report and says whether it arrived, and whether an urgent one
+// was asked for meanwhile. Unless it is urgent itself it gives way to that soon:
+// what holds it up may be a server that hangs, and another may lead by now.
+func (r *reporter) carry(ctx context.Context, urgent bool) (arrived, asked bool) {
+	limit := sendLeast
+	if !urgent {
+		limit = min(max(sendLeast, r.every()), sendMost)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan bool, 1)
+	go func() { done <- r.send(ctx, limit) }()
+	if urgent {
+		return <-done, false
+	}
+	select {
+	case arrived = <-done:
+		return arrived, false
+	case <-r.alarms:
+		yield := time.AfterFunc(sendYields, func() { cancel(errGivesWay) })
+		defer yield.Stop()
+		return <-done, true
+	}
+}
+
 // send makes a report and says whether it arrived.
-func (r *reporter) send(ctx context.Context) bool {
+func (r *reporter) send(ctx context.Context, limit time.Duration) bool {
 	r.sending <- struct{}{}
 	defer func() { <-r.sending }()
-	ctx, cancel := context.WithTimeout(ctx, min(max(sendLeast, r.every()), sendMost))
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	r.mu.Lock()
 	leaving := r.leaving
@@ -240,6 +286,7 @@ func (r *reporter) attempt(ctx context.Context, leaving bool) bool {
 	gates := r.proxy.allGates()
 	report := r.report(now, gates)
 	report.Leaving = leaving
+	r.size.Store(int64(len(report.Deployments)))
 	err := r.sink.SendLoads(ctx, report)
 	if err == nil {
 		r.since = now
@@ -247,7 +294,7 @@ func (r *reporter) attempt(ctx context.Context, leaving bool) bool {
 			g.reportArrived()
 		}
 	}
-	r.note(now, err, leaving)
+	r.note(ctx, now, err, leaving)
 	return err == nil
 }
 
@@ -272,10 +319,11 @@ func (r *reporter) report(now time.Time, gates []*gate) loads.Report {
 
 // note keeps how a report went, and logs when they begin to fail and when they
 // arrive again.
-func (r *reporter) note(made time.Time, err error, leaving bool) {
+func (r *reporter) note(ctx context.Context, made time.Time, err error, leaving bool) {
 	r.mu.Lock()
 	before := r.err
-	broken := r.leaving && !leaving // by leave, which is no failure
+	// By leave, or for another report, which is no failure.
+	broken := err != nil && ((r.leaving && !leaving) || errors.Is(context.Cause(ctx), errGivesWay))
 	if !broken {
 		r.err = err
 	}

@@ -337,6 +337,23 @@ func TestReportAtOnce(t *testing.T) {
 		})
 	})
 
+	t.Run("less often the more a report says", func(t *testing.T) {
+		inBubble(t, scaling(time.Hour), func(t *testing.T, b *bubble) {
+			time.Sleep(time.Second)
+			b.take()
+			w := b.request()
+			b.one(t)
+			b.reporter.size.Store(10_000)
+			second := b.request()
+			time.Sleep(time.Second)
+			if diff := cmp.Diff([]time.Duration{1500 * ms}, times(b.take(), b.start)); diff != "" {
+				t.Error(diff)
+			}
+			w.cancel()
+			second.cancel()
+		})
+	})
+
 	t.Run("and the next one comes an interval later", func(t *testing.T) {
 		inBubble(t, scaling(time.Second), func(t *testing.T, b *bubble) {
 			time.Sleep(700 * ms)
@@ -440,7 +457,7 @@ func TestReportFails(t *testing.T) {
 
 	t.Run("by hanging, and no second is sent meanwhile", func(t *testing.T) {
 		for interval, timeout := range map[time.Duration]time.Duration{
-			time.Second: 2 * time.Second, 5 * time.Second: 5 * time.Second, time.Minute: 10 * time.Second,
+			time.Second: 2 * time.Second, 5 * time.Second: 2 * time.Second, time.Minute: 2 * time.Second,
 		} {
 			t.Run(interval.String(), func(t *testing.T) {
 				inBubble(t, scaling(interval), func(t *testing.T, b *bubble) {
@@ -475,14 +492,82 @@ func TestReportFails(t *testing.T) {
 		}
 	})
 
+	hang := func(ctx context.Context, _ loads.Report) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+
+	t.Run("and is tried again soon while requests wait that it was asked for", func(t *testing.T) {
+		inBubble(t, scaling(time.Hour, "a:1"), func(t *testing.T, b *bubble) {
+			time.Sleep(time.Second)
+			b.take()
+			b.answerWith(away)
+			held, waits := b.request(), b.request()
+			time.Sleep(time.Second)
+			b.answerWith(nil)
+			time.Sleep(10 * time.Second)
+			want := []time.Duration{1000 * ms, 1100 * ms, 1300 * ms, 1700 * ms, 2500 * ms}
+			if diff := cmp.Diff(want, times(b.take(), b.start)); diff != "" {
+				t.Error(diff)
+			}
+			waits.cancel()
+			held.slot.release()
+		})
+	})
+
+	t.Run("by hanging, and gives way to one that is asked for", func(t *testing.T) {
+		inBubble(t, scaling(10*time.Second), func(t *testing.T, b *bubble) {
+			b.take()
+			b.answerWith(hang)
+			time.Sleep(11 * time.Second) // the next has been sent a second ago
+			w := b.request()
+			synctest.Wait()
+			b.answerWith(nil)
+			time.Sleep(time.Second)
+			reports := b.take()
+			if diff := cmp.Diff([]time.Duration{10_000 * ms, 11_300 * ms}, times(reports, b.start)); diff != "" {
+				t.Fatal(diff)
+			}
+			if d := reports[1].Deployments; len(d) != 1 || d[0].Queued != 1 {
+				t.Errorf("got %+v", d)
+			}
+			if s := b.Status().Reporting; s.Error != "" || b.log.String() != "" {
+				t.Errorf("taken for a failure: %+v, %s", s, b.log)
+			}
+			w.cancel()
+		})
+	})
+
+	t.Run("by taking long, and what was asked for meanwhile comes after it", func(t *testing.T) {
+		inBubble(t, scaling(10*time.Second), func(t *testing.T, b *bubble) {
+			b.take()
+			b.answerWith(func(context.Context, loads.Report) error { time.Sleep(200 * ms); return nil })
+			time.Sleep(10*time.Second + 100*ms)
+			w := b.request()
+			time.Sleep(5 * time.Second)
+			if diff := cmp.Diff([]time.Duration{10_000 * ms, 10_200 * ms}, times(b.take(), b.start)); diff != "" {
+				t.Error(diff)
+			}
+			w.cancel()
+		})
+	})
+
+	t.Run("by hanging while nothing is urgent, and has the interval", func(t *testing.T) {
+		inBubble(t, scaling(8*time.Second, "a:1"), func(t *testing.T, b *bubble) {
+			b.take()
+			b.answerWith(hang)
+			time.Sleep(20 * time.Second)
+			if diff := cmp.Diff([]time.Duration{8000 * ms, 16_050 * ms}, times(b.take(), b.start)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	})
+
 	t.Run("by hanging past the next, which comes soon after", func(t *testing.T) {
 		inBubble(t, scaling(time.Second, "a:1"), func(t *testing.T, b *bubble) {
 			time.Sleep(500 * ms)
 			b.take()
-			b.answerWith(func(ctx context.Context, _ loads.Report) error {
-				<-ctx.Done()
-				return ctx.Err()
-			})
+			b.answerWith(hang)
 			time.Sleep(6 * time.Second)
 			if diff := cmp.Diff([]time.Duration{1000 * ms, 3050 * ms, 5100 * ms}, times(b.take(), b.start)); diff != "" {
 				t.Error(diff)
