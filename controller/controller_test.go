@@ -269,6 +269,7 @@ type fake struct {
 	blind    error               // why Nomad does not show what there is, though it takes writes
 	leaveOut bool                // Apply makes none of the autoscaler's changes
 	noCommit error               // why the log takes nothing
+	noAnswer error               // why nobody hears that the log took the next of the autoscaler's commands
 	commands []raftstate.Command // that were proposed, also in vain
 	scales   []scaled            // that Nomad got
 	metrics  controller.Metrics  // of the next controller
@@ -405,7 +406,12 @@ func (f *fake) Propose(_ context.Context, c raftstate.Command) (raftstate.Result
 	if err := f.count(); err != nil {
 		return raftstate.Result{}, err
 	}
-	return f.apply(c), nil
+	result := f.apply(c)
+	if err := f.noAnswer; err != nil && c.Autoscale != nil {
+		f.noAnswer = nil
+		return raftstate.Result{}, err
+	}
+	return result, nil
 }
 
 // count notes a write, and crashes the leader when it is that one's turn.

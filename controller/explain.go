@@ -36,6 +36,7 @@ func (c *Controller) Explain(application, deployment string) (autoscale.Explanat
 
 // explain is for a member that has a policy. The caller holds s.mu.
 func (s *scaler) explain(m *member, now time.Time) autoscale.Explanation {
+	m.recall()
 	in := s.input(m, now, map[time.Duration]string{})
 	in.Explain = true
 	decision, _ := m.policy.Decide(in, m.state)

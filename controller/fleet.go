@@ -42,8 +42,27 @@ type member struct {
 	// What is remembered from one decision to the next. Another block starts
 	// anew, as in Ray.
 	state     autoscale.State
+	asked     *asked    // the last change that was to be recorded; nil: it is settled
 	notBefore time.Time // a change was left out: not again before
 	starts    autoscale.StartTimes
+}
+
+// asked is a change of the target, and the state that comes with it.
+type asked struct {
+	from, to int
+	next     autoscale.State
+}
+
+// recall takes in what came of the last change. Whoever proposed it may not have
+// been told.
+func (m *member) recall() {
+	switch {
+	case m.asked == nil || m.target == m.asked.from:
+		return
+	case m.target == m.asked.to:
+		m.state = m.asked.next
+	}
+	m.asked = nil
 }
 
 // scales says whether the scaler sets the target. That of policy external it

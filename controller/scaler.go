@@ -138,7 +138,6 @@ func (s *scaler) look() {
 // change is a target that is to change.
 type change struct {
 	member *member
-	next   autoscale.State // once it has
 	raftstate.AutoscaleChange
 }
 
@@ -158,8 +157,8 @@ func (s *scaler) tick(ctx context.Context, urgent bool) time.Duration {
 }
 
 // decide returns what is to change. Of a deployment whose target does not
-// change the state is kept at once, of the others when the change is recorded:
-// until then each tick finds the delay over again.
+// change the state is kept at once, of the others when the State shows the
+// change: until then each tick finds the delay over again.
 func (s *scaler) decide(urgent bool) []change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,12 +177,14 @@ func (s *scaler) decide(urgent bool) []change {
 		if !m.scales() {
 			continue
 		}
+		m.recall()
 		d, next := m.policy.Decide(s.input(m, now, holds), m.state)
 		switch {
 		case d.Target == m.target:
 			m.state = next
 		case len(changes) < maxChanges && !now.Before(m.notBefore):
-			changes = append(changes, change{m, next, raftstate.AutoscaleChange{
+			m.asked = &asked{m.target, d.Target, next}
+			changes = append(changes, change{m, raftstate.AutoscaleChange{
 				Application: m.key.Application, Deployment: m.key.Deployment,
 				Version: m.newest, From: m.target, To: d.Target, Reason: d.Reason,
 			}})
@@ -259,8 +260,8 @@ func (s *scaler) applied(ctx context.Context, index uint64) error {
 	}
 }
 
-// settle keeps the states that come with changes that were made. One that was
-// left out, because the target or the spec is another by now, is decided anew.
+// settle tells of the changes that were made. One that was left out, because the
+// target or the spec is another by now, is decided anew.
 func (s *scaler) settle(changes []change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -268,7 +269,6 @@ func (s *scaler) settle(changes []change) {
 	for _, c := range changes {
 		app := state.Applications[c.Application]
 		if app != nil && app.Target(c.Deployment) == c.To {
-			c.member.state = c.next
 			s.c.log.Info("target set", "application", c.Application, "deployment", c.Deployment,
 				"from", c.From, "to", c.To, "reason", c.Reason)
 			continue

@@ -258,6 +258,25 @@ func TestScaler(t *testing.T) {
 		})
 	})
 
+	t.Run("a change that is recorded without an answer ends its delay all the same", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := play(t, elastic(nil))
+			s.requests(6)
+			time.Sleep(10 * time.Second) // fake
+			s.want(3, "under load")
+			s.mu.Lock()
+			s.noAnswer = errors.New("leadership lost while committing the log")
+			s.mu.Unlock()
+			s.requests(0)
+			time.Sleep(62 * time.Second) // fake
+			s.want(1, "after downscale_delay")
+			time.Sleep(55 * time.Second) // fake
+			s.want(1, "before downscale_to_zero_delay is over")
+			time.Sleep(10 * time.Second) // fake
+			s.want(0, "when it is")
+		})
+	})
+
 	t.Run("a change that is left out is not proposed again and again", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := play(t, elastic(nil))
