@@ -336,7 +336,7 @@ func (r *reporter) note(ctx context.Context, made time.Time, err error, leaving 
 	switch {
 	case broken:
 	case err != nil && before == nil:
-		log.Warn("load reports do not reach the leader, so that nothing is scaled down; they are tried again", "error", err)
+		log.Warn("load reports do not reach the leader, which scales without knowing of the requests here; they are tried again", "error", err)
 	case err == nil && before != nil:
 		log.Info("load reports reach the leader again")
 	}

@@ -212,6 +212,20 @@ func TestDeployWaitsAndShowsProgress(t *testing.T) {
 	}
 }
 
+func TestDeployAtZeroSaysThatNothingWasTried(t *testing.T) {
+	f := &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{
+		hello(func(s *reconcile.ApplicationStatus, d *reconcile.DeploymentStatus) {
+			healthy(s, d)
+			d.Target, d.Healthy, d.Replicas = 0, 0, nil
+		}),
+	}}
+	code, out, errs := f.cliRun(t.Context(), "deploy", specFile(t))
+	if code != exitOK || errs != "" {
+		t.Errorf("exit code %d, stderr %q", code, errs)
+	}
+	wantAll(t, "stdout", out, "version 2 is healthy", "web has no replica, so it is not known whether its replicas start")
+}
+
 func TestDeployThatFailsShowsWhyAndTheLog(t *testing.T) {
 	f := &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{
 		hello(failing),

@@ -181,6 +181,11 @@ func (c *deployCommand) follow(ctx context.Context, client *api.Client, answer a
 			c.errorf("Error: %s", printable(o.problem))
 		case !c.json:
 			c.printf("Application %s: version %d is healthy and takes the traffic, after %s.\n", o.name, o.status.Version, brief(o.took))
+			for _, d := range o.status.Deployments {
+				if d.Wanted && d.Target == 0 {
+					c.printf("  %s has no replica, so it is not known whether its replicas start.\n", d.Name)
+				}
+			}
 			c.printf("  curl %s\n", urls[o.name])
 		}
 	}
