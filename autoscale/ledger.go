@@ -42,8 +42,8 @@ type Ledger struct {
 	followed map[loads.Key]*followed
 	refused  int
 	refusal  string
-	doubted  int64  // until when it is not known whether two proxies have the same name
-	doubt    string // which
+	doubted  int64  // until then a report that was not taken may have told of a load that is not known
+	doubt    string // why it was not taken
 	watch    watch
 }
 
@@ -116,7 +116,7 @@ func (l *Ledger) follow(key loads.Key, window int64) {
 func (l *Ledger) Take(now time.Time, r loads.Report) error {
 	at := l.moment(now)
 	if err := r.Check(); err != nil {
-		return l.refuse(err)
+		return l.refuse(at, err)
 	}
 	name, keep := l.nameOf(at, &r)
 	if !keep {
@@ -129,7 +129,7 @@ func (l *Ledger) Take(now time.Time, r loads.Report) error {
 	}
 	switch {
 	case p == nil && len(l.proxies) >= maxProxies:
-		return l.refuse(fmt.Errorf("proxy %q: %d others have reported of late, and no more are taken: give a proxy the same name after a restart", r.Proxy, maxProxies))
+		return l.refuse(at, fmt.Errorf("proxy %q: %d others have reported of late, and no more are taken: give a proxy the same name after a restart", r.Proxy, maxProxies))
 	case p == nil:
 		p = l.meet(at, &r)
 		p.twin = name != r.Proxy
@@ -143,11 +143,17 @@ func (l *Ledger) Take(now time.Time, r loads.Report) error {
 	return nil
 }
 
-// refuse counts what was refused.
-func (l *Ledger) refuse(err error) error {
+// refuse counts what was refused. Somewhere there is a load that is not known.
+func (l *Ledger) refuse(at int64, err error) error {
 	l.refused++
 	l.refusal = err.Error()
+	l.doubts(at, "a load report was refused: "+l.refusal)
 	return err
+}
+
+// doubts keeps everything as it is for as long as a report holds.
+func (l *Ledger) doubts(at int64, why string) {
+	l.doubted, l.doubt = at+int64(reportHolds), why
 }
 
 // meet enters a proxy that has not reported before. The first report of a
@@ -210,7 +216,8 @@ func (l *Ledger) Present(now time.Time, key loads.Key) (ongoing, queued int) {
 }
 
 // Hold says why nothing may be taken away now on the strength of what is known:
-// a proxy is silent, or this ledger is too young for the window; "": it may.
+// a proxy is silent, a report was not taken, or this ledger is too young for the
+// window; "": it may.
 func (l *Ledger) Hold(now time.Time, window time.Duration) string {
 	at := l.moment(now)
 	w := l.look()
@@ -224,7 +231,7 @@ func (l *Ledger) Hold(now time.Time, window time.Duration) string {
 	case w.evidence <= at:
 		return "no proxy that is ready has reported: the load is not known"
 	case at < l.doubted:
-		return fmt.Sprintf("an earlier process of proxy %s reports too: its report was late, or two proxies have this name", l.doubt)
+		return l.doubt
 	case at < clip(window):
 		return fmt.Sprintf("this server leads for %s and looks back %s", age, window)
 	case at < l.woke+w.holds:

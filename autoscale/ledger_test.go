@@ -661,6 +661,23 @@ func TestGarbageChangesNothing(t *testing.T) {
 	d.hold(21, 0, "proxy web-1 has been silent for 10s: its load is not known")
 }
 
+// TestARefusedReportIsNoIdleness: its proxy has a load that cannot be read.
+func TestARefusedReportIsNoIdleness(t *testing.T) {
+	d := newDesk(t)
+	for at := 1.0; at <= 400; at++ {
+		d.take(at, report("web-1", uint64(at), 1))
+		newer := report("web-2", uint64(at), 1, had(0, 5, 5))
+		newer.Schema = 2
+		if at <= 390 && d.Take(moment(at), newer) == nil {
+			t.Fatal("a report of another schema was taken")
+		}
+		if at == 399 {
+			d.hold(at, 30, "a load report was refused: schema is 2, this server reads 1: run the same release of serve-nomad as server and as proxy")
+		}
+	}
+	d.hold(400, 30, "")
+}
+
 func TestMoreProxiesThanAreRemembered(t *testing.T) {
 	d := newDesk(t)
 	bye := report("", 1, 0)

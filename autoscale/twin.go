@@ -37,7 +37,7 @@ func (l *Ledger) nameOf(at int64, r *loads.Report) (name string, keep bool) {
 		p.rival = at
 	}
 	p.dropped++
-	l.doubted, l.doubt = at+int64(reportHolds), r.Proxy
+	l.doubts(at, fmt.Sprintf("an earlier process of proxy %s reports too: its report was late, or two proxies have this name", r.Proxy))
 	return "", false
 }
 
