@@ -84,6 +84,11 @@ func (c *recordCommand) record(ctx context.Context, args []string) (err error) {
 		ctx, cancel = context.WithTimeout(ctx, c.length)
 		defer cancel()
 	}
+	if c.svg != "" { // what cannot be written is better known now than at the end
+		if err := os.WriteFile(c.svg, nil, 0o644); err != nil {
+			return fmt.Errorf("write the drawing: %w", err)
+		}
+	}
 	out := c.stdout
 	if c.out != "" {
 		file, err := os.Create(c.out)
@@ -109,17 +114,19 @@ const recordPatience = time.Minute
 func (c *recordCommand) follow(ctx context.Context, out io.Writer, look func(context.Context) (autoscale.Explanation, error)) error {
 	tick := time.NewTicker(c.interval)
 	defer tick.Stop()
-	answered := time.Now()
+	var answered time.Time // zero: never
 	for {
-		first := len(c.samples) == 0
 		seen, err := look(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return nil
-		case err != nil && (api.CodeNotFound.Is(err) || api.CodeConflict.Is(err) || first || time.Since(answered) > recordPatience):
-			return err
-		case err == nil && seen.Load != nil:
+		}
+		if err == nil {
 			answered = time.Now()
+		} else if api.CodeNotFound.Is(err) || api.CodeConflict.Is(err) || time.Since(answered) > recordPatience {
+			return err
+		}
+		if err == nil && seen.Load != nil {
+			first := len(c.samples) == 0
 			now := sample{Requests: seen.Load.Present, Running: seen.Running, Target: seen.Target}
 			if m := seen.Metric; m != nil && m.Error == "" {
 				now.Metric = &m.Value

@@ -55,6 +55,12 @@ func TestRecord(t *testing.T) {
 {"at":3.000,"requests":2,"running":1,"target":1}
 `, nil,
 		},
+		{
+			"no answer for a while, before the load is known",
+			[]any{autoscale.Explanation{}, away, seen(1, 1, 1)},
+			`{"at":0.000,"requests":1,"running":1,"target":1}
+`, nil,
+		},
 		{"nobody answers at all", []any{away}, "", away},
 	} {
 		t.Run(c.name, func(t *testing.T) {
