@@ -11,10 +11,11 @@ import (
 // claim is how many replicas the load asks for, before anything is made of it.
 type claim struct {
 	known     bool
-	replicas  float64
-	raiseOnly bool // a part of what counts is not known: what is known may add, not take away
-	why       string
-	text      func() string
+	why       string  // it is not known, or not all of it
+	replicas  float64 // that it asks for
+	total     float64 // the requests, or what the metric says
+	byMetric  bool    // it is the metric that asks
+	raiseOnly bool    // a part of what counts is not known: what is known may add, not take away
 }
 
 // staleReadings is how many intervals a metric's reading holds, and
@@ -52,10 +53,16 @@ func (d *decider) requests() claim {
 	}
 	b := &d.policy.block
 	total := d.in.Load.Over(d.in.Now, b.LookBackPeriod.Std(), b.Aggregation)
-	replicas := d.snapped(total / b.TargetOngoingRequests)
-	return claim{known: true, replicas: replicas, text: func() string {
-		return fmt.Sprintf("%s at %s each want %s", d.loadText(total), number(b.TargetOngoingRequests), number(replicas))
-	}}
+	return claim{known: true, total: total, replicas: d.snapped(total / b.TargetOngoingRequests)}
+}
+
+// text is what a claim is made of, and what it comes to.
+func (d *decider) text(c claim) string {
+	b := &d.policy.block
+	if c.byMetric {
+		return fmt.Sprintf("the metric is %s, at %s each wants %s", number(c.total), number(b.Metric.Target), number(c.replicas))
+	}
+	return fmt.Sprintf("%s at %s each want %s", d.loadText(c.total), number(b.TargetOngoingRequests), number(c.replicas))
 }
 
 // loadText is the load that decides, and what it was taken over.
@@ -80,10 +87,7 @@ func (d *decider) metric(m *appspec.Metric) claim {
 	case !(r.Value >= 0 && r.Value < mostLoad): // of NaN too; nothing that can be counted comes to so much
 		return claim{why: "the metric is " + number(r.Value)}
 	}
-	replicas := r.Value / m.Target
-	return claim{known: true, replicas: replicas, text: func() string {
-		return fmt.Sprintf("the metric is %s, at %s each wants %s", number(r.Value), number(m.Target), number(replicas))
-	}}
+	return claim{known: true, total: r.Value, replicas: r.Value / m.Target, byMetric: true}
 }
 
 // snapped is a number of replicas without the noise of the load: 6 requests that

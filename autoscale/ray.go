@@ -43,32 +43,32 @@ func (d *decider) coldStart() (n int, cold bool) {
 	if d.in.Running > 0 {
 		return 0, false
 	}
-	waiting, text := d.waiting()
-	if waiting <= 0 {
+	work := d.work()
+	if work.replicas <= 0 {
 		return 0, false
 	}
 	n = max(roundUp(d.policy.block.UpscalingFactor), d.in.Target)
-	d.out.Desired = waiting
-	d.because("cold-start", n, func() string { return text() + ", and no replica runs" })
+	d.out.Desired = work.replicas
+	d.because("cold-start", n, func() string {
+		text := d.loadText(work.total)
+		if work.byMetric {
+			text = d.text(work)
+		}
+		return text + ", and no replica runs"
+	})
 	return n, true
 }
 
-// waiting returns how many replicas there is work for, and the work in words.
-// Requests count even where a metric is scaled on: somebody waits for them.
-func (d *decider) waiting() (replicas float64, text func() string) {
-	b := &d.policy.block
-	if d.in.Load != nil {
-		total := d.in.Load.Over(d.in.Now, b.LookBackPeriod.Std(), b.Aggregation)
-		if total > 0 {
-			return total / b.TargetOngoingRequests, func() string { return d.loadText(total) }
-		}
+// work returns what there is to do. Requests count even where a metric is
+// scaled on: somebody waits for them.
+func (d *decider) work() claim {
+	if requests := d.requests(); requests.replicas > 0 {
+		return requests
 	}
-	if b.Metric != nil {
-		if m := d.metric(b.Metric); m.known {
-			return m.replicas, m.text
-		}
+	if m := d.policy.block.Metric; m != nil {
+		return d.metric(m)
 	}
-	return 0, nil
+	return claim{}
 }
 
 // factor is how much of the way to want is gone at once.
@@ -84,7 +84,7 @@ func (d *decider) factor(want claim) int {
 	if stuck {
 		n--
 	}
-	d.because("policy", roundUp(want.replicas), want.text)
+	d.because("policy", roundUp(want.replicas), func() string { return d.text(want) })
 	if factor != 1 || stuck {
 		d.and("factor", n, func() string { return fmt.Sprintf("%s %s from %d running: %d", name, number(factor), d.in.Running, n) })
 	}

@@ -16,7 +16,7 @@ import (
 // a replica can answer, not at Consul's next check.
 const (
 	probeFirst   = 20 * time.Millisecond  // between the first question and the second
-	probeMost    = 100 * time.Millisecond // between later ones: half of it is what a request waits longer than it must
+	probeMost    = 60 * time.Millisecond  // between later ones: half of it is what a request waits longer than it must
 	probeSlow    = 250 * time.Millisecond // between those after probeSlowFrom: it loads something large
 	probeAgain   = time.Second            // between questions to a replica that has answered
 	probeMisses  = 3                      // answers too late in a row that end what an answer in time began; jobspec's check does the same

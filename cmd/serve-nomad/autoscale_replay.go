@@ -162,6 +162,8 @@ func (c *replayCommand) check() (start time.Time, err error) {
 		return start, wrongUse("-arrivals must be poisson or uniform, not %q", c.how.arrivals)
 	case c.compare != "" && c.format == formatJSONL:
 		return start, wrongUse("-compare and -format jsonl do not go together: its lines do not say of which spec they are; -json does")
+	case c.overwrites():
+		return start, wrongUse("-out %s is one of the files to be read: name another", c.out)
 	case c.json && c.format != formatTable:
 		return start, wrongUse("-json and -format %s do not go together", c.format)
 	}
@@ -169,6 +171,18 @@ func (c *replayCommand) check() (start time.Time, err error) {
 		return start, wrongUse("-start must be a time such as 2026-01-05T08:00:00Z, not %q", c.how.start)
 	}
 	return start, nil
+}
+
+// overwrites says whether -out is a file that is read.
+func (c *replayCommand) overwrites() bool {
+	out, err := os.Stat(c.out)
+	if err != nil {
+		return false // there is no such file
+	}
+	return slices.ContainsFunc([]string{c.spec, c.load, c.compare}, func(name string) bool {
+		in, err := os.Stat(name)
+		return err == nil && os.SameFile(in, out)
+	})
 }
 
 // find returns the deployment in a spec.
