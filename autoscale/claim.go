@@ -34,7 +34,7 @@ func (d *decider) claim() claim {
 		return requests
 	}
 	metric := d.metric(m)
-	if m.Combine != "max" {
+	if m.Combine != appspec.CombineMax {
 		return metric
 	}
 	larger, other := requests, metric

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
 // Decide says how many replicas there should be, and what to remember until it
@@ -27,11 +29,11 @@ func (p *Policy) decide(in Input, st State, tell bool) (Decision, State) {
 	d.out = Decision{At: in.Now, Min: d.limits.least, Max: d.limits.most, Desired: float64(in.Target)}
 	n := in.Target
 	switch p.kind {
-	case policyRay:
+	case appspec.PolicyRay:
 		n = d.ray()
-	case policyKPA:
+	case appspec.PolicyKPA:
 		n = d.byKPA()
-	case policyExternal:
+	case appspec.PolicyExternal:
 		d.because("policy", n, func() string { return "it is set from outside" })
 	}
 	d.out.Target = d.bound(n)

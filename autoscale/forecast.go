@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
 // How sure a trend must be before it counts. A slope of trendSure times its
@@ -20,7 +22,7 @@ const (
 // want when a replica that is ordered now begins to serve. 0: no floor.
 func (d *decider) forecast() (floor int, why func() string) {
 	f := d.policy.block.Forecast
-	if f == nil || d.in.Load == nil || d.policy.kind == policyExternal {
+	if f == nil || d.in.Load == nil || d.policy.kind == appspec.PolicyExternal {
 		return 0, nil
 	}
 	horizon := max(f.Horizon.Std(), d.in.StartTime)
@@ -33,7 +35,7 @@ func (d *decider) forecast() (floor int, why func() string) {
 	}
 	load := min(t.level+t.slope*horizon.Seconds(), trendMost*t.largest)
 	each := d.policy.block.TargetOngoingRequests
-	if d.policy.kind == policyKPA {
+	if d.policy.kind == appspec.PolicyKPA {
 		each = max(0.01, each*d.policy.kpa.TargetUtilization)
 	}
 	floor = roundUp(d.snapped(load / each))

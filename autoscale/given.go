@@ -30,18 +30,6 @@ func (g *given) present() float64 { return g.spans[g.next-1].mean }
 
 func (g *given) series() *Series { return seriesOf(g.base, g.spans[:g.next-1], g.spans[g.next-1]) }
 
-// seriesOf is NewSeries of spans that nobody changes any more, without a copy.
-func seriesOf(base time.Time, points []span, tail span) *Series {
-	first := tail.at
-	if len(points) > 0 {
-		first = points[0].at
-	}
-	return &Series{
-		base: base, first: first, seen: -forever,
-		tracks: []track{{points: points, last: span{at: tail.at}, tail: tail, until: forever}},
-	}
-}
-
 func (g *given) pass(to time.Duration, _ int, stretch func(time.Duration, float64)) {
 	for g.now < to {
 		end := to

@@ -32,7 +32,7 @@ func (d *decider) byKPA() int {
 // any, the means begin anew with the next request: what was idle for an hour
 // does not make a burst look small.
 func (d *decider) seeLoad() {
-	busy := d.in.Load.Present() > 0 || d.in.Load.Over(d.in.Now, d.policy.kpa.StableWindow.Std(), "max") > 0
+	busy := d.in.Load.Present() > 0 || d.in.Load.Over(d.in.Now, d.policy.kpa.StableWindow.Std(), aggregateMax) > 0
 	switch {
 	case !busy:
 		d.state.LoadSince = time.Time{}

@@ -9,13 +9,6 @@ import (
 	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
-// The policies.
-const (
-	policyRay      = "ray"
-	policyKPA      = "kpa"
-	policyExternal = "external"
-)
-
 // defaultHorizon is how far a forecast looks ahead when the block does not say
 // and no replica has been seen to start yet.
 const defaultHorizon = 30 * time.Second
@@ -40,12 +33,10 @@ type schedule struct {
 // read, or a policy that there is not; appspec.Validate finds both, with their
 // place.
 func Compile(block *appspec.Autoscaling) (*Policy, error) {
-	p := &Policy{block: *block, kind: block.Policy}
+	p := &Policy{block: *block, kind: block.EffectivePolicy()}
 	switch p.kind {
-	case "":
-		p.kind = policyRay
-	case policyRay, policyExternal:
-	case policyKPA:
+	case appspec.PolicyRay, appspec.PolicyExternal:
+	case appspec.PolicyKPA:
 		p.kpa = block.EffectiveKPA()
 		p.panic = panicWindow(p.kpa)
 	default:
@@ -74,16 +65,8 @@ func panicWindow(k appspec.KPA) time.Duration {
 
 // Window returns how much of the load's past Decide looks at.
 func (p *Policy) Window() time.Duration {
-	var w time.Duration
-	switch p.kind {
-	case policyRay:
-		w = p.block.LookBackPeriod.Std()
-	case policyKPA:
-		w = p.kpa.StableWindow.Std()
-	case policyExternal:
-		return 0
-	}
-	if f := p.block.Forecast; f != nil {
+	w := p.HoldWindow()
+	if f := p.block.Forecast; f != nil && p.kind != appspec.PolicyExternal {
 		w = max(w, f.Window.Std())
 	}
 	return w
@@ -93,9 +76,9 @@ func (p *Policy) Window() time.Duration {
 // are taken away. A forecast's window is not part of it: it only ever adds.
 func (p *Policy) HoldWindow() time.Duration {
 	switch p.kind {
-	case policyRay:
+	case appspec.PolicyRay:
 		return p.block.LookBackPeriod.Std()
-	case policyKPA:
+	case appspec.PolicyKPA:
 		return p.kpa.StableWindow.Std()
 	default:
 		return 0

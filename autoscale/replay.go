@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
 // Bounds on a run; past them it is refused.
@@ -78,7 +80,7 @@ func Replay(policy *Policy, trace *Trace, options ReplayOptions) (*Result, error
 
 func checkReplay(policy *Policy, trace *Trace, options ReplayOptions) error {
 	switch {
-	case policy.block.Policy == policyExternal:
+	case policy.block.Policy == appspec.PolicyExternal:
 		return errors.New("its policy is external: it is scaled from outside, and there is no decision to replay")
 	case policy.block.Metric != nil && !trace.Metered():
 		return errors.New(`it scales on a metric: the trace must say what that is, with "metric" in its lines`)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
 // anyTrace draws a trace as its lines.
@@ -42,8 +44,8 @@ func anyTrace(t *rapid.T) string {
 func TestReplayLaws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := anyBlock(t)
-		if b.Policy == policyExternal {
-			b.Policy = policyRay
+		if b.Policy == appspec.PolicyExternal {
+			b.Policy = appspec.PolicyRay
 		}
 		b.InitialReplicas = nil
 		policy, err := Compile(b)

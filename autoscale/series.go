@@ -68,11 +68,20 @@ func NewSeries(steps ...Step) *Series {
 		return a.mean == b.mean && a.max == b.max && a.min == b.min
 	})
 	tail := spans[len(spans)-1]
-	s.first = spans[0].at
-	s.tracks = []track{{
-		points: spans[:len(spans)-1], last: span{at: tail.at}, tail: tail, until: forever,
-	}}
-	return s
+	return seriesOf(s.base, spans[:len(spans)-1], tail)
+}
+
+// seriesOf returns the series of spans that nobody changes any more; tail is the
+// last of them.
+func seriesOf(base time.Time, points []span, tail span) *Series {
+	first := tail.at
+	if len(points) > 0 {
+		first = points[0].at
+	}
+	return &Series{
+		base: base, first: first, seen: -forever,
+		tracks: []track{{points: points, last: span{at: tail.at}, tail: tail, until: forever}},
+	}
 }
 
 // Level is a step whose load is known exactly.

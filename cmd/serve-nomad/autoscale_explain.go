@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,8 +12,8 @@ import (
 	"github.com/hashicorp/cli"
 	"github.com/posener/complete"
 
-	"github.com/serve-nomad/serve-nomad/api"
 	"github.com/serve-nomad/serve-nomad/autoscale"
+	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
 func newExplainCommand(b *base) cli.Command {
@@ -61,27 +62,14 @@ func deploymentNamed(args []string) (application, deployment string, err error) 
 	return application, deployment, nil
 }
 
-// predictDeployments asks the server for names, briefly.
+// predictDeployments completes names such as search/ranker.
 func (c *command) predictDeployments() complete.Predictor {
-	return complete.PredictFunc(func(complete.Args) []string {
-		client, err := c.client()
-		if err != nil {
-			return nil
-		}
-		ctx, cancel := context.WithTimeout(c.ctx, time.Second)
-		defer cancel()
-		list, _, err := client.Applications(ctx, api.Query{Stale: true})
-		if err != nil {
-			return nil
-		}
-		seen, names := map[string]bool{}, []string{}
-		for _, a := range list {
-			for _, d := range a.Deployments {
-				name := a.Name + "/" + d.Name
-				if !seen[name] {
-					names = append(names, name)
-				}
-				seen[name] = true
+	return c.predict(func(a reconcile.ApplicationStatus) []string {
+		var names []string
+		for _, d := range a.Deployments {
+			// During a rollout a deployment is listed once for each version.
+			if name := a.Name + "/" + d.Name; !slices.Contains(names, name) {
+				names = append(names, name)
 			}
 		}
 		return names

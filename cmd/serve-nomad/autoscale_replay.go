@@ -122,7 +122,7 @@ func (c *replayCommand) replay(ctx context.Context, _ []string) error {
 			return err
 		}
 	}
-	trace, err := c.readTrace(c.load)
+	trace, err := interruptible(c.ctx, func() (*autoscale.Trace, error) { return c.openTrace(c.load) })
 	if err != nil {
 		return err
 	}
@@ -224,26 +224,7 @@ func notThere(file, what, name string, known []string) error {
 	return fmt.Errorf("%s has no %s %q; it has: %s", file, what, name, cmp.Or(list, "none"))
 }
 
-// readTrace reads the load. What blocks, such as a pipe that nobody writes to,
-// is given up when the command is interrupted.
-func (c *replayCommand) readTrace(name string) (*autoscale.Trace, error) {
-	type result struct {
-		trace *autoscale.Trace
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		trace, err := c.openTrace(name)
-		done <- result{trace, err}
-	}()
-	select {
-	case r := <-done:
-		return r.trace, r.err
-	case <-c.ctx.Done():
-		return nil, c.ctx.Err()
-	}
-}
-
+// openTrace reads the load.
 func (c *replayCommand) openTrace(name string) (*autoscale.Trace, error) {
 	source := c.stdin
 	shown := "standard input"

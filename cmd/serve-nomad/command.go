@@ -17,6 +17,7 @@ import (
 	"github.com/posener/complete"
 
 	"github.com/serve-nomad/serve-nomad/api"
+	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
 // command is what the subcommands have in common. It is a cli.Command and a
@@ -289,8 +290,14 @@ func predictFlag(f *flag.Flag) complete.Predictor {
 	return complete.PredictAnything
 }
 
-// predictApplications asks the server for names, briefly.
+// predictApplications completes the names of applications.
 func (c *command) predictApplications() complete.Predictor {
+	return c.predict(func(a reconcile.ApplicationStatus) []string { return []string{a.Name} })
+}
+
+// predict asks the server for applications, briefly, and completes what names
+// says of each.
+func (c *command) predict(names func(reconcile.ApplicationStatus) []string) complete.Predictor {
 	return complete.PredictFunc(func(complete.Args) []string {
 		client, err := c.client()
 		if err != nil {
@@ -298,14 +305,14 @@ func (c *command) predictApplications() complete.Predictor {
 		}
 		ctx, cancel := context.WithTimeout(c.ctx, time.Second)
 		defer cancel()
-		list, _, err := client.Applications(ctx, api.Query{Stale: true})
+		applications, _, err := client.Applications(ctx, api.Query{Stale: true})
 		if err != nil {
 			return nil
 		}
-		var names []string
-		for _, a := range list {
-			names = append(names, a.Name)
+		var list []string
+		for _, a := range applications {
+			list = append(list, names(a)...)
 		}
-		return names
+		return list
 	})
 }

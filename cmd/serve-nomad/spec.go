@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -178,23 +179,29 @@ func (c *command) readFiles(names []string) ([]appspec.SourceFile, error) {
 	return files, nil
 }
 
-// readFile reads a file that a person named. What blocks, such as a terminal or a
-// pipe that nobody writes to, is given up when the command is interrupted.
+// readFile reads a file that a person named.
 func (c *command) readFile(name string) ([]byte, error) {
+	return interruptible(c.ctx, func() ([]byte, error) { return c.readSource(name) })
+}
+
+// interruptible reads what may block, such as a terminal or a pipe that nobody
+// writes to, and gives it up when the command is interrupted.
+func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type result struct {
-		body []byte
-		err  error
+		value T
+		err   error
 	}
 	done := make(chan result, 1)
 	go func() {
-		body, err := c.readSource(name)
-		done <- result{body, err}
+		value, err := read()
+		done <- result{value, err}
 	}()
 	select {
 	case r := <-done:
-		return r.body, r.err
-	case <-c.ctx.Done():
-		return nil, c.ctx.Err()
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
 	}
 }
 
