@@ -25,18 +25,21 @@ var layers = map[string][]string{
 	// Decisions and state: values in, values out.
 	"autoscale": {"appspec", "loads"},
 	"jobspec":   {"appspec"},
+	"nodescale": {"appspec", "placement", "raftstate"},
+	"placement": {},
 	"raftstate": {"appspec"},
-	"reconcile": {"appspec", "jobspec", "raftstate", "routes"},
+	"reconcile": {"appspec", "jobspec", "placement", "raftstate", "routes"},
 
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
 	"metrics":   {},
-	"nomadjobs": {"jobspec", "reconcile"},
+	"nodepool":  {"nodescale"},
+	"nomadjobs": {"jobspec", "placement", "reconcile"},
 	"raftnode":  {"raftstate"},
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
-	"api":        {"appspec", "autoscale", "loads", "raftstate", "reconcile"},
-	"controller": {"appspec", "autoscale", "loads", "raftstate", "reconcile", "routes"},
+	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
+	"controller": {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"proxy":      {"loads", "routes"},
 
 	// Wiring.
@@ -50,7 +53,7 @@ var layers = map[string][]string{
 
 // pure packages hold no effects, so they import nothing that can have one.
 var (
-	pure    = []string{"appspec", "autoscale", "loads", "routes", "jobspec", "raftstate", "reconcile"}
+	pure    = []string{"appspec", "autoscale", "loads", "routes", "jobspec", "nodescale", "placement", "raftstate", "reconcile"}
 	effects = []string{"context", "log", "log/slog", "net", "net/http", "os", "os/exec", "sync"}
 )
 

@@ -209,7 +209,7 @@ func (d *decoder) wholes(name string, v cty.Value) []int {
 }
 
 func (p *parser) workerGroup(sc *scope, block *hcl.Block) {
-	g := &WorkerGroup{Name: block.Labels[0], IdleTimeout: defaultIdleTimeout, Target: "none", MaxNodes: 1}
+	g := &WorkerGroup{Name: block.Labels[0], IdleTimeout: defaultIdleTimeout, Target: NodeTarget{Kind: TargetNone}, MaxNodes: 1}
 	g.NodePool = g.Name
 	path, first := p.unique(workerGroupPath(g.Name), "worker group", block)
 	if first {
@@ -225,13 +225,15 @@ func (p *parser) workerGroup(sc *scope, block *hcl.Block) {
 	d.whole("max_nodes", &g.MaxNodes)
 	d.duration("idle_timeout", &g.IdleTimeout)
 	if node := d.block("node"); node != nil {
-		p.resources(sc, d.path+".node", node, &g.Node)
+		var shape Resources
+		p.resources(sc, d.path+".node", node, &shape)
+		g.Node = NodeShape{CPU: shape.CPU, MemoryMB: shape.MemoryMB, GPU: int(shape.GPU)}
 	} else {
 		d.spoil(d.path + ".node")
 		d.add(errorAt(block.DefRange, "Missing node block", "Worker group %s needs a node block, the shape of one node: its cpu, memory and gpu.", quote(g.Name)))
 	}
 	if target := d.block("target"); target != nil {
-		g.Target = target.Labels[0]
+		g.Target.Kind = target.Labels[0]
 		p.put(d.path+".target", target.LabelRanges[0])
 		_, diags := target.Body.Content(&hcl.BodySchema{})
 		p.add(diags...)

@@ -44,9 +44,10 @@ type Deployment struct {
 	Handles                 []string        `json:"handles,omitempty"` // names of the deployments that it calls; a DAG
 	NumReplicas             int             `json:"num_replicas"`      // with Autoscaling: the initial count, see FirstReplicas
 	Autoscaling             *Autoscaling    `json:"autoscaling,omitempty"`
-	MaxOngoingRequests      int             `json:"max_ongoing_requests"` // per replica, at least 1
-	MaxQueuedRequests       int             `json:"max_queued_requests"`  // per deployment; -1: no limit
-	WorkerGroup             string          `json:"worker_group,omitempty"`
+	MaxOngoingRequests      int             `json:"max_ongoing_requests"`   // per replica, at least 1
+	MaxQueuedRequests       int             `json:"max_queued_requests"`    // per deployment; -1: no limit
+	WorkerGroup             string          `json:"worker_group,omitempty"` // "": wherever NodePool and the task's constraints allow
+	NodePool                string          `json:"node_pool,omitempty"`    // of Nomad; "": the group's, or the servers' default; "all": any
 	Resources               Resources       `json:"resources"`
 	Task                    *api.Task       `json:"task"` // as Nomad spells it; name and resources are ours to set
 	HealthCheck             HealthCheck     `json:"health_check"`
@@ -144,18 +145,6 @@ type Rollout struct {
 	Steps        []int    `json:"steps,omitempty"` // percent of traffic
 	Interval     Duration `json:"interval,omitempty"`
 	AutoRollback *bool    `json:"auto_rollback,omitempty"`
-}
-
-// WorkerGroup is a Nomad node pool whose nodes are made and removed by need.
-// Nothing acts on it yet: Parse refuses the block.
-type WorkerGroup struct {
-	Name        string    `json:"name"`
-	NodePool    string    `json:"node_pool"`
-	MinNodes    int       `json:"min_nodes"`
-	MaxNodes    int       `json:"max_nodes"`
-	IdleTimeout Duration  `json:"idle_timeout"`
-	Node        Resources `json:"node"`   // the shape of one node
-	Target      string    `json:"target"` // process | plugin | exec | none
 }
 
 // Duration is a time.Duration that reads and writes JSON as "30s".

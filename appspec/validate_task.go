@@ -108,6 +108,6 @@ func (v *validator) workerGroup(g *WorkerGroup) {
 		v.addf(path+".min_nodes", "min_nodes is %d, above max_nodes, which is %d.", g.MinNodes, g.MaxNodes)
 	}
 	v.duration(path+".idle_timeout", g.IdleTimeout, 0)
-	v.resources(path+".node", g.Node)
-	v.oneOf(path+".target", g.Target, "process", "plugin", "exec", "none")
+	v.resources(path+".node", Resources{CPU: g.Node.CPU, MemoryMB: g.Node.MemoryMB, GPU: float64(g.Node.GPU)})
+	v.oneOf(path+".target", g.Target.Kind, "process", "plugin", "exec", "none")
 }

@@ -26,6 +26,10 @@ type Command struct {
 	Delete      *Delete      `json:"delete,omitempty"`
 	EndRollout  *EndRollout  `json:"end_rollout,omitempty"`
 	Forget      *Forget      `json:"forget,omitempty"`
+
+	DeleteWorkerGroup *DeleteWorkerGroup `json:"delete_worker_group,omitempty"`
+	ForgetWorkerGroup *ForgetWorkerGroup `json:"forget_worker_group,omitempty"`
+	ChangeNodes       *ChangeNodes       `json:"change_nodes,omitempty"`
 }
 
 // InitCluster names a new cluster. A second one is refused.
@@ -37,6 +41,7 @@ type InitCluster struct {
 // none of them.
 type Deploy struct {
 	Applications []DeployApplication `json:"applications"`
+	WorkerGroups []DeployWorkerGroup `json:"worker_groups,omitempty"`
 	Message      string              `json:"message,omitempty"`
 }
 

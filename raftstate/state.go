@@ -16,6 +16,8 @@ type State struct {
 	Index        uint64                  `json:"index"`                // of the last command applied
 	ClusterID    string                  `json:"cluster_id,omitempty"` // made by the first leader; marks the Nomad jobs that are ours
 	Applications map[string]*Application `json:"applications,omitempty"`
+	WorkerGroups map[string]*WorkerGroup `json:"worker_groups,omitempty"`
+	Nodes        map[string]*Node        `json:"nodes,omitempty"`  // by id: those that the node autoscaler has ordered and not yet got rid of
 	Events       []Event                 `json:"events,omitempty"` // oldest first, at most maxEvents
 	Recent       []Receipt               `json:"recent,omitempty"` // oldest first, at most maxReceipts
 }
@@ -96,9 +98,11 @@ type Event struct {
 	Index       uint64    `json:"index"`
 	At          time.Time `json:"at"`
 	By          string    `json:"by,omitempty"`
-	Type        string    `json:"type"` // deployed | scaled | autoscaled | deleting | deleted | rollout-successful | rollout-failed
+	Type        string    `json:"type"` // deployed | scaled | autoscaled | deleting | deleted | rollout-successful | rollout-failed | group-deployed | group-deleting | group-deleted | node-launching | node-ready | node-draining | node-kept | node-terminating | node-gone | launch-failed
 	Application string    `json:"application,omitempty"`
 	Deployment  string    `json:"deployment,omitempty"`
+	WorkerGroup string    `json:"worker_group,omitempty"`
+	Node        string    `json:"node,omitempty"` // id of a State.Nodes entry, or a Nomad node's name
 	Message     string    `json:"message"`
 }
 

@@ -26,6 +26,7 @@ type Step struct {
 	Stop       *Stop
 	WriteRoute *WriteRoute
 	DropRoute  *DropRoute
+	WritePool  *WritePool
 	Propose    *raftstate.Command // without ID, At and By, which the executor fills in
 }
 
@@ -71,6 +72,14 @@ type WriteRoute struct {
 type DropRoute struct {
 	Application string
 	ModifyIndex uint64
+}
+
+// WritePool makes a node pool, or describes one that is there. The sysbatch jobs
+// of a group's prefetch blocks are jobs like any: Register and Stop.
+type WritePool struct {
+	Name        string
+	Description string
+	Meta        map[string]string
 }
 
 // String says the step in one line, with its reason.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/placement"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -26,6 +27,10 @@ type World struct {
 	Jobs       map[string]Job // by job id; every job that serve-nomad made, of this cluster or another
 	Replicas   []Replica      // of the jobs in Jobs
 	CoreMHz    map[string]int // node pool -> MHz of one core on its nodes
+	NodesKnown bool           // Nodes and Pools have been looked at: they are only when there are worker groups
+	NomadAt    time.Time      // when the look at Nomad began that this is from
+	Nodes      []*placement.Node
+	Pools      map[string]bool // node pools that there are
 	Endpoints  []routes.Endpoint
 	Routes     routes.Table      // as written in Consul KV
 	RouteIndex map[string]uint64 // application -> ModifyIndex of its KV entry, for check-and-set
@@ -36,6 +41,10 @@ type Observation struct {
 	Jobs     map[string]Job // by job id
 	Replicas []Replica
 	CoreMHz  map[string]int // by node pool
+
+	NodesKnown bool // the rest was asked for
+	Nodes      []*placement.Node
+	Pools      map[string]bool
 }
 
 // Job is a Nomad job that serve-nomad made.
@@ -50,8 +59,9 @@ type Job struct {
 	Count       int
 	Stopped     bool // asked to stop; its replicas may still be draining
 	ModifyIndex uint64
-	Unplaced    int    // replicas that Nomad has no room for
-	Blocked     string // why, in words: "2 of 3 nodes: out of memory"; "" when all are placed
+	Unplaced    int            // replicas that Nomad has no room for
+	Blocked     string         // why, in words: "2 of 3 nodes: out of memory"; "" when all are placed
+	Ask         *placement.Ask // what one replica asks for, as the job has it; Count is not set
 }
 
 // Replica is a Nomad allocation of one of our jobs.

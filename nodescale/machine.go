@@ -1,0 +1,51 @@
+package nodescale
+
+import "time"
+
+// Blueprint is what a target needs to know of a worker group to make its nodes.
+type Blueprint struct {
+	ClusterID  string            `json:"cluster_id"`
+	Group      string            `json:"worker_group"`
+	NodePool   string            `json:"node_pool"`
+	Datacenter string            `json:"datacenter"`
+	Class      string            `json:"node_class,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Env        map[string]string `json:"env,omitempty"`
+	Spot       bool              `json:"spot,omitempty"`
+	CPU        float64           `json:"cpu"`     // cores
+	CPUMHz     int               `json:"cpu_mhz"` // of the whole node, as placement counts on it
+	MemoryMB   int               `json:"memory_mb"`
+	DiskMB     int               `json:"disk_mb,omitempty"`
+	GPU        int               `json:"gpu,omitempty"`
+	GPUModel   string            `json:"gpu_model,omitempty"`
+	Drivers    []string          `json:"drivers,omitempty"`
+	Kind       string            `json:"-"` // of target: process | plugin | exec | none
+	Plugin     string            `json:"-"`
+	Command    []string          `json:"-"`
+	Config     map[string]string `json:"config,omitempty"`
+}
+
+// Machine is one node as its target is told of it.
+type Machine struct {
+	ID       string `json:"id"`                  // made once under this id, however often it is asked for
+	Instance string `json:"instance,omitempty"`  // what Launch returned; "": nothing, or not known
+	NomadID  string `json:"nomad_id,omitempty"`  // "": it has not joined
+	Name     string `json:"node_name,omitempty"` // of its Nomad node; "": it has not joined
+	Wanted   int    `json:"wanted"`              // nodes of the group that there are to be, this one among them when it is launched: for targets that only count
+}
+
+// Instance is one machine that a target says there is.
+type Instance struct {
+	ID      string    `json:"id"`                 // Machine.ID, or "" where the target does not know it
+	Name    string    `json:"instance,omitempty"` // the target's own name for it
+	State   string    `json:"state"`              // running | starting | ended
+	Message string    `json:"message,omitempty"`  // why it ended
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// Listing is what a target says of a group.
+type Listing struct {
+	Instances []Instance
+	Count     int  // that the target is set to
+	Counted   bool // only Count is known, not which they are
+}
