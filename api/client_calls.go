@@ -73,7 +73,8 @@ func (c *Client) History(ctx context.Context, name string) (list []VersionInfo, 
 	return list, err
 }
 
-// Deploy makes the specs the wanted versions of their applications.
+// Deploy makes the specs the wanted ones of their applications and worker
+// groups.
 func (c *Client) Deploy(ctx context.Context, req DeployRequest) (answer DeployResponse, err error) {
 	if req.RequestID == "" {
 		req.RequestID = uuid.NewString()
@@ -101,11 +102,23 @@ func (c *Client) Scale(ctx context.Context, application, deployment string, req 
 	return answer, err
 }
 
-// DeleteRequest is what Delete takes beside the name.
+// DeleteRequest is what Delete and DeleteWorkerGroup take beside the name.
 type DeleteRequest struct {
 	RequestID string
 	Message   string
 	By        string
+}
+
+// values are what DELETE takes beside the name.
+func (r DeleteRequest) values() url.Values {
+	query := url.Values{"request_id": {r.RequestID}}
+	if r.Message != "" {
+		query.Set("message", r.Message)
+	}
+	if r.By != "" {
+		query.Set("by", r.By)
+	}
+	return query
 }
 
 // Delete begins the end of an application.
@@ -113,15 +126,8 @@ func (c *Client) Delete(ctx context.Context, name string, req DeleteRequest) (an
 	if req.RequestID == "" {
 		req.RequestID = uuid.NewString()
 	}
-	query := url.Values{"request_id": {req.RequestID}}
-	if req.Message != "" {
-		query.Set("message", req.Message)
-	}
-	if req.By != "" {
-		query.Set("by", req.By)
-	}
 	_, err = c.do(ctx, request{
-		method: http.MethodDelete, path: []string{"v1", "applications", name}, query: query, write: true,
+		method: http.MethodDelete, path: []string{"v1", "applications", name}, query: req.values(), write: true,
 	}, &answer)
 	return answer, err
 }

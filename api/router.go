@@ -49,9 +49,17 @@ func routeTable() []route {
 		{"POST", loadsPath, write, false, nil, takeLoads},
 		{"GET", "/v1/autoscale/proxies", read, false, nil, listProxies},
 
+		{"GET", "/v1/worker-groups", read, false, blocking, listWorkerGroups},
+		{"GET", "/v1/worker-groups/{group}", read, false, blocking, readWorkerGroup},
+		{"DELETE", "/v1/worker-groups/{group}", write, false, []string{"request_id", "message", "by"}, deleteWorkerGroup},
+		{"GET", "/v1/nodes", read, false, nil, listNodes},
+		{"GET", "/v1/nodes/{node}", read, false, nil, readNode},
+		{"GET", "/v1/pending", read, false, nil, listPending},
+
 		{"GET", "/v1/events", read, false, with("application"), listEvents},
 		{"GET", "/v1/event/stream", read, false, []string{"index", "application", "stale"}, streamEvents},
 
+		{"GET", "/v1/metrics", read, true, []string{"format"}, readMetrics},
 		{"GET", "/v1/agent/self", read, true, nil, readSelf},
 		{"GET", "/v1/agent/health", read, true, nil, readHealth},
 		{"GET", "/v1/status/leader", read, true, nil, readLeader},
@@ -167,9 +175,12 @@ func landing(c *call) error {
 This server is %s (%s), %s.
 
 Applications    GET /v1/applications
+Worker groups   GET /v1/worker-groups
+Nodes           GET /v1/nodes
 Events          GET /v1/events
 Servers         GET /v1/status/peers
 This server     GET /v1/agent/self
+Metrics         GET /v1/metrics
 
 Nomad           %s
 Consul          %s

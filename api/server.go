@@ -70,6 +70,7 @@ type ServerConfig struct {
 	Logs       LogSource
 	Loads      LoadSink   // nil: no load reports are taken
 	Autoscaler Autoscaler // nil: nothing scales
+	Nodes      Nodes      // nil: nothing is decided of nodes
 	Settings   reconcile.Settings
 	Info       ServerInfo // Leader and ClusterID are filled in for each answer
 	Logger     hclog.Logger

@@ -28,17 +28,27 @@ type View struct {
 
 // DeployRequest is the body of PUT /v1/applications.
 type DeployRequest struct {
-	RequestID    string                 `json:"request_id,omitempty"` // sent again after a lost answer, it is applied once
-	Applications []*appspec.Application `json:"applications"`
-	CheckIndex   map[string]uint64      `json:"check_index,omitempty"` // application -> modify_index that it must have; 0: must not exist
-	Message      string                 `json:"message,omitempty"`
-	By           string                 `json:"by,omitempty"`
+	RequestID       string                 `json:"request_id,omitempty"` // sent again after a lost answer, it is applied once
+	Applications    []*appspec.Application `json:"applications,omitempty"`
+	WorkerGroups    []*appspec.WorkerGroup `json:"worker_groups,omitempty"`
+	CheckIndex      map[string]uint64      `json:"check_index,omitempty"`       // application -> modify_index that it must have; 0: must not exist
+	GroupCheckIndex map[string]uint64      `json:"group_check_index,omitempty"` // the same of worker groups
+	Message         string                 `json:"message,omitempty"`
+	By              string                 `json:"by,omitempty"`
 }
 
 // DeployResponse answers a DeployRequest that was accepted.
 type DeployResponse struct {
-	Index        uint64     `json:"index"`
-	Applications []Deployed `json:"applications"`
+	Index        uint64          `json:"index"`
+	Applications []Deployed      `json:"applications"`
+	WorkerGroups []DeployedGroup `json:"worker_groups"`
+}
+
+// DeployedGroup is one worker group of a DeployResponse.
+type DeployedGroup struct {
+	Name        string `json:"name"`
+	ModifyIndex uint64 `json:"modify_index"`
+	Changed     bool   `json:"changed"` // false: the spec was there already
 }
 
 // Deployed is one application of a DeployResponse.
@@ -66,14 +76,27 @@ type WriteResponse struct {
 
 // PlanRequest is the body of POST /v1/plan.
 type PlanRequest struct {
-	Applications []*appspec.Application `json:"applications"`
+	Applications []*appspec.Application `json:"applications,omitempty"`
+	WorkerGroups []*appspec.WorkerGroup `json:"worker_groups,omitempty"`
 }
 
 // PlanResponse says what deploying would do.
 type PlanResponse struct {
 	Index        uint64            `json:"index"`
 	Applications []ApplicationPlan `json:"applications"`
+	WorkerGroups []GroupPlan       `json:"worker_groups"`
 	Warnings     []string          `json:"warnings,omitempty"` // for example: Nomad has no room for all of it now
+}
+
+// GroupPlan is the plan for one worker group. Its changes are live where nodes
+// that are there go by them too, and replace where only new nodes do: those are
+// refused while the group has nodes.
+type GroupPlan struct {
+	Name       string           `json:"name"`
+	Action     string           `json:"action"`      // create | update | none
+	CheckIndex uint64           `json:"check_index"` // for DeployRequest.GroupCheckIndex
+	Changes    []appspec.Change `json:"changes"`
+	Steps      []string         `json:"steps"`
 }
 
 // ApplicationPlan is the plan for one application.

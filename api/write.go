@@ -133,16 +133,15 @@ func deploy(c *call) error {
 	if err != nil {
 		return err
 	}
-	command, err := deployCommand(req.Applications, req.CheckIndex)
+	command, err := deployCommand(&req)
 	if err != nil {
 		return err
 	}
-	command.Message = req.Message
 	result, view, err := c.commit(order{req.RequestID, req.By, req.Message, body}, raftstate.Command{Deploy: command})
 	if err != nil {
 		return err
 	}
-	answer := DeployResponse{Index: result.Index, Applications: []Deployed{}}
+	answer := DeployResponse{Index: result.Index, Applications: []Deployed{}, WorkerGroups: []DeployedGroup{}}
 	for _, spec := range req.Applications {
 		app := view.State.Applications[spec.Name]
 		if app == nil {
@@ -153,42 +152,70 @@ func deploy(c *call) error {
 			Changed: app.ModifyIndex >= result.Index,
 		})
 	}
+	for _, spec := range req.WorkerGroups {
+		if group := view.State.WorkerGroups[spec.Name]; group != nil {
+			answer.WorkerGroups = append(answer.WorkerGroups, DeployedGroup{
+				Name: group.Name, ModifyIndex: group.ModifyIndex, Changed: group.ModifyIndex >= result.Index,
+			})
+		}
+	}
 	return c.answer(answer)
 }
 
 // deployCommand checks the specs, whoever wrote them, and makes the command.
-func deployCommand(specs []*appspec.Application, checkIndex map[string]uint64) (*raftstate.Deploy, error) {
-	if len(specs) == 0 {
-		return nil, fail(CodeInvalid, "applications is empty: there is nothing to deploy")
+func deployCommand(req *DeployRequest) (*raftstate.Deploy, error) {
+	if len(req.Applications) == 0 && len(req.WorkerGroups) == 0 {
+		return nil, fail(CodeInvalid, "there is no application and no worker group: there is nothing to deploy")
 	}
-	faults := appspec.ValidateFile(&appspec.File{Applications: specs})
+	faults := appspec.ValidateFile(&appspec.File{Applications: req.Applications, WorkerGroups: req.WorkerGroups})
 	named := map[string]bool{}
-	for _, spec := range specs {
+	for _, spec := range req.Applications {
 		if spec != nil {
 			named[spec.Name] = true
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(checkIndex)) {
-		if !named[name] {
-			faults = append(faults, appspec.Fault{Path: "check_index." + name, Message: "This names no application of the request."})
+	groups := map[string]bool{}
+	for _, spec := range req.WorkerGroups {
+		if spec != nil {
+			groups[spec.Name] = true
 		}
 	}
+	faults = append(faults, strangers("check_index", "application", req.CheckIndex, named)...)
+	faults = append(faults, strangers("group_check_index", "worker group", req.GroupCheckIndex, groups)...)
 	if len(faults) > 0 {
 		return nil, faulty("the spec has faults; nothing was changed", faults)
 	}
-	command := &raftstate.Deploy{}
-	for _, spec := range specs {
+	command := &raftstate.Deploy{Message: req.Message}
+	for _, spec := range req.Applications {
 		spec.Complete()
 		in := raftstate.DeployApplication{Spec: spec, Hashes: map[string]string{}}
 		for _, d := range spec.Deployments {
 			in.Hashes[d.Name] = appspec.VersionOf(spec, d)
 		}
-		if index, given := checkIndex[spec.Name]; given {
+		if index, given := req.CheckIndex[spec.Name]; given {
 			in.CheckIndex = &index
 		}
 		command.Applications = append(command.Applications, in)
 	}
+	for _, spec := range req.WorkerGroups {
+		in := raftstate.DeployWorkerGroup{Spec: spec}
+		if index, given := req.GroupCheckIndex[spec.Name]; given {
+			in.CheckIndex = &index
+		}
+		command.WorkerGroups = append(command.WorkerGroups, in)
+	}
 	return command, nil
+}
+
+// strangers are the names with an index to check that the request does not have.
+func strangers(path, what string, checks map[string]uint64, named map[string]bool) []appspec.Fault {
+	var faults []appspec.Fault
+	for _, name := range slices.Sorted(maps.Keys(checks)) {
+		if !named[name] {
+			faults = append(faults, appspec.Fault{Path: path + "." + name, Message: "This names no " + what + " of the request."})
+		}
+	}
+	return faults
 }
 
 // scale is POST /v1/applications/{app}/deployments/{deployment}/scale.
