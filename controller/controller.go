@@ -6,7 +6,9 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -27,13 +29,17 @@ type Raft interface {
 
 // Jobs is Nomad, as the controller needs it.
 type Jobs interface {
-	Observe(ctx context.Context) (reconcile.Observation, error)
+	Observe(ctx context.Context, nodes bool) (reconcile.Observation, error)
 	Wake(ctx context.Context) <-chan struct{} // ticks when something of ours may have changed
 	Register(ctx context.Context, job *api.Job, modifyIndex uint64) error
 	Update(ctx context.Context, u reconcile.Update) error
 	Scale(ctx context.Context, jobID, group string, count int, reason string) error
 	Stop(ctx context.Context, jobID string, modifyIndex uint64) error
 	Plan(ctx context.Context, job *api.Job) (problem string, err error)
+	WritePool(ctx context.Context, p reconcile.WritePool) error
+	SetEligible(ctx context.Context, nodeID string, eligible bool) error
+	Drain(ctx context.Context, nodeID string, deadline time.Duration, reason string) error
+	Purge(ctx context.Context, nodeID string) error
 }
 
 // Discovery is Consul, as the controller needs it.
@@ -49,7 +55,8 @@ type Config struct {
 	Raft         Raft
 	Jobs         Jobs
 	Discovery    Discovery
-	Metrics      Metrics // what deployments scale on beside requests; nil: nothing can be read
+	Machines     Machines // how nodes are made; nil: worker groups have none
+	Metrics      Metrics  // what deployments scale on beside requests; nil: nothing can be read
 	Settings     reconcile.Settings
 	NewID        func() string        // a fresh unique id
 	Now          func() time.Time     // nil: time.Now
@@ -66,6 +73,8 @@ type Controller struct {
 	log    hclog.Logger
 	view   *viewer
 	scaler *scaler
+	noder  *noder
+	fresh  atomic.Int64 // when the last look at Nomad that went well began, Unix nanoseconds
 
 	// The loop's own.
 	looked  time.Time // when it last looked
@@ -109,7 +118,7 @@ func New(cfg Config) *Controller {
 		cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State()),
 		repeats: repeats{}, counts: counts{set: map[string]countSet{}},
 	}
-	c.scaler = newScaler(c)
+	c.scaler, c.noder = newScaler(c), newNoder(c)
 	return c
 }
 
@@ -140,6 +149,7 @@ func (c *Controller) Lead(ctx context.Context) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { c.scaler.run(ctx) })
+	beside.Go(func() { c.noder.run(ctx) })
 	c.loop(ctx)
 	return nil
 }
@@ -196,7 +206,7 @@ var errNotLasting = errors.New("the step did not last and waits")
 // pass looks once, does what is due, and says how long the look took. An error
 // means that something is to be tried again soon.
 func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
-	before, began := c.view.current().World, time.Now()
+	before, began, at := c.view.current().World, time.Now(), c.cfg.Now()
 	world, err := c.look(ctx, before)
 	took = time.Since(began)
 	if ctx.Err() != nil {
@@ -204,6 +214,9 @@ func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
 	}
 	now := c.cfg.Now()
 	c.publish(before, world, now)
+	if world.NomadKnown {
+		c.fresh.Store(at.UnixNano())
+	}
 	c.counts.looked(began)
 
 	state := c.cfg.Raft.State()
@@ -236,13 +249,17 @@ func (c *Controller) look(ctx context.Context, before *reconcile.World) (*reconc
 	if err != nil {
 		world.NomadKnown, world.NomadError = false, err.Error()
 		if before != nil {
-			seen = reconcile.Observation{Jobs: before.Jobs, Replicas: before.Replicas, CoreMHz: before.CoreMHz}
+			seen = reconcile.Observation{
+				Jobs: before.Jobs, Replicas: before.Replicas, CoreMHz: before.CoreMHz,
+				NodesKnown: before.NodesKnown, Nodes: before.Nodes, Pools: before.Pools,
+			}
 			if before.NomadError != world.NomadError {
 				c.log.Warn("nomad does not answer", "error", err)
 			}
 		}
 	}
 	world.Jobs, world.Replicas, world.CoreMHz = seen.Jobs, seen.Replicas, seen.CoreMHz
+	world.NodesKnown, world.Nodes, world.Pools = seen.NodesKnown, seen.Nodes, seen.Pools
 	table := c.cfg.Discovery.View()
 	world.Routes, world.RouteIndex, world.Endpoints = table.Written(), table.Index, table.Endpoints
 	if !table.Known || table.Error != "" {
@@ -312,6 +329,8 @@ func (c *Controller) act(ctx context.Context, step reconcile.Step) error {
 		return c.cfg.Discovery.WriteRoute(ctx, step.WriteRoute.Route, step.WriteRoute.ModifyIndex)
 	case step.DropRoute != nil:
 		return c.cfg.Discovery.DropRoute(ctx, step.DropRoute.Application, step.DropRoute.ModifyIndex)
+	case step.WritePool != nil:
+		return c.cfg.Jobs.WritePool(ctx, *step.WritePool)
 	case step.Propose != nil:
 		return c.propose(ctx, *step.Propose)
 	default:
@@ -331,4 +350,19 @@ func (c *Controller) propose(ctx context.Context, command raftstate.Command) err
 		c.log.Debug("command refused", "error", refusal)
 	}
 	return nil
+}
+
+// applied waits until this server's State has a command.
+func (c *Controller) applied(ctx context.Context, index uint64) error {
+	for {
+		changed := c.cfg.Raft.Changed()
+		if c.cfg.Raft.State().Index >= index {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the command to be applied: %w", ctx.Err())
+		case <-changed:
+		}
+	}
 }

@@ -30,14 +30,16 @@ type fleet struct {
 
 // member is one deployment.
 type member struct {
-	key     loads.Key
-	block   *appspec.Autoscaling
-	policy  *autoscale.Policy // nil: the block makes none
-	fault   string            // why not
-	newest  int               // version of the application
-	version string            // the deployment version that takes traffic
-	target  int
-	running int // replicas of version that pass
+	key    loads.Key
+	block  *appspec.Autoscaling
+	policy *autoscale.Policy // nil: the block makes none
+	fault  string            // why not
+	newest int               // version of the application
+
+	workerGroup string // that its replicas run in; "": none is named
+	version     string // the deployment version that takes traffic
+	target      int
+	running     int // replicas of version that pass
 
 	// What is remembered from one decision to the next. Another block starts
 	// anew, as in Ray.
@@ -124,7 +126,7 @@ func (f *fleet) enter(app *raftstate.Application, before map[loads.Key]*member) 
 			changed = true
 		}
 		m.block, m.target, m.version = d.Autoscaling, app.Target(d.Name), servingVersion(app, d.Name)
-		m.newest = app.Wanted.Number
+		m.newest, m.workerGroup = app.Wanted.Number, d.WorkerGroup
 		m.running = f.running(m)
 		list = append(list, m)
 	}

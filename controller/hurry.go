@@ -105,8 +105,10 @@ func (c *Controller) observe(ctx context.Context) (reconcile.Observation, error)
 	answered := make(chan answer, 1)
 	limited, cancel := context.WithTimeout(ctx, c.cfg.ObserveLimit)
 	defer cancel()
+	state := c.cfg.Raft.State()
+	nodes := len(state.WorkerGroups) > 0 || len(state.Nodes) > 0
 	go func() {
-		seen, err := c.cfg.Jobs.Observe(limited)
+		seen, err := c.cfg.Jobs.Observe(limited, nodes)
 		answered <- answer{seen, err}
 	}()
 	for {

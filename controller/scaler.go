@@ -10,6 +10,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/autoscale"
 	"github.com/serve-nomad/serve-nomad/loads"
+	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
@@ -210,6 +211,10 @@ func (s *scaler) input(m *member, now time.Time, holds map[time.Duration]string)
 		Now: now, Running: m.running, Target: m.target, Load: s.ledger.Series(now, m.key),
 		Noise: loadNoise, StartTime: m.starts.Typical(), Hold: hold,
 	}
+	if m.block.Forecast != nil {
+		// What a forecast is to be ahead of: also of a node, if one is needed.
+		in.StartTime += nodescale.StartTime(s.fleet.state.WorkerGroups[m.workerGroup])
+	}
 	if m.block.Metric != nil {
 		in.Metric = s.readings.last(m.key)
 	}
@@ -231,7 +236,7 @@ func (s *scaler) propose(ctx context.Context, changes []change) {
 		At: s.c.cfg.Now().UTC(), By: raftstate.ByAutoscaler, Autoscale: &command,
 	})
 	if err == nil {
-		err = errors.Join(result.Err(), s.applied(limited, result.Index))
+		err = errors.Join(result.Err(), s.c.applied(limited, result.Index))
 	}
 	if err != nil {
 		if s.backoff == 0 && ctx.Err() == nil {
@@ -243,21 +248,6 @@ func (s *scaler) propose(ctx context.Context, changes []change) {
 	}
 	s.backoff = 0
 	s.settle(changes)
-}
-
-// applied waits until this server's State has a command.
-func (s *scaler) applied(ctx context.Context, index uint64) error {
-	for {
-		changed := s.c.cfg.Raft.Changed()
-		if s.c.cfg.Raft.State().Index >= index {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the command to be applied: %w", ctx.Err())
-		case <-changed:
-		}
-	}
 }
 
 // settle tells of the changes that were made. One that was left out, because the

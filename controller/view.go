@@ -39,6 +39,13 @@ func (v *viewer) current() *View {
 	return v.view
 }
 
+// changes returns a channel that is closed at the next publish.
+func (v *viewer) changes() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.changed
+}
+
 // publish makes a new View out of the present one.
 func (v *viewer) publish(change func(*View)) {
 	v.mu.Lock()

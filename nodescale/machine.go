@@ -1,6 +1,10 @@
 package nodescale
 
-import "time"
+import (
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+)
 
 // Blueprint is what a target needs to know of a worker group to make its nodes.
 type Blueprint struct {
@@ -48,4 +52,17 @@ type Listing struct {
 	Instances []Instance
 	Count     int  // that the target is set to
 	Counted   bool // only Count is known, not which they are
+}
+
+// BlueprintOf is a worker group as its target is told of it. A core of its nodes
+// is to count for coreMHz.
+func BlueprintOf(clusterID string, g *appspec.WorkerGroup, coreMHz int) Blueprint {
+	shape, target := g.Node, g.Target
+	return Blueprint{
+		ClusterID: clusterID, Group: g.Name, NodePool: g.NodePool, Datacenter: shape.Datacenter, Class: shape.Class,
+		Labels: g.Labels, Env: g.Env, Spot: g.Spot,
+		CPU: shape.CPU, CPUMHz: int(shape.CPU * float64(coreMHz)), MemoryMB: shape.MemoryMB, DiskMB: shape.DiskMB,
+		GPU: shape.GPU, GPUModel: shape.GPUModel, Drivers: shape.Drivers,
+		Kind: target.Kind, Plugin: target.Plugin, Command: target.Command, Config: target.Config,
+	}
 }

@@ -14,9 +14,9 @@ import (
 
 // Input is all that a decision is made from.
 type Input struct {
-	Now    time.Time
-	SeenAt time.Time // when the look began that Nodes, Jobs and Asks are from
-	Hold   string    // why nothing may be taken away on it, "Nomad is not known: ..."; "": it may
+	Now   time.Time
+	Hold  string // why nothing may be taken away on it, "Consul is not known: ..."; "": it may
+	Blind string // why nothing may be ordered on it either, "Nomad is not known: ..."; "": it may
 
 	Groups  map[string]*raftstate.WorkerGroup
 	Records map[string]*raftstate.Node
@@ -31,9 +31,12 @@ type Input struct {
 
 // Job is one of our Nomad jobs.
 type Job struct {
-	Target  int // replicas that are intended, without those that run beside them while a node drains
-	Passing int // replicas that serve
-	Ask     placement.Ask
+	Application string
+	Deployment  string
+	Target      int    // replicas that are intended, without those that run beside them while a node drains
+	Passing     int    // replicas that serve
+	Blocked     string // why Nomad places no more of it, in its words
+	Ask         placement.Ask
 }
 
 // Call is what came of the last call of a target for a record.
@@ -58,6 +61,7 @@ type Decision struct {
 type Act struct {
 	Reason   string
 	Launch   string        // record id
+	Wanted   int           // with Launch: machines of the group that there are to be by then
 	Remove   string        // record id
 	Cordon   string        // Nomad node id: no new allocations
 	Uncordon string        // Nomad node id
@@ -151,14 +155,16 @@ type PendingReport struct {
 // new leader begins with none, and then takes nothing away for as long as it
 // has not itself seen it to be unneeded.
 type Memory struct {
-	Empty     map[string]time.Time       // record id -> since when it has had nothing on it
-	Fits      map[string]time.Time       // record id -> since when all that is on it fits elsewhere
+	Empty     map[string]time.Time       // record id -> since when nothing runs on it or is to
+	Fits      map[string]time.Time       // record id -> since when all that is on it would fit elsewhere
 	Missing   map[string]time.Time       // record id -> since when its Nomad node is gone or down
-	Pending   map[string]time.Time       // ask key -> since when it is short
+	Kept      map[string]time.Time       // record id -> when a removal was given up: not again for a while
+	Pending   map[string]time.Time       // ask key -> since when it has no place
+	Placeable map[string]time.Time       // ask key -> since when there is room that Nomad does not use
 	Patterns  map[string]*placement.Node // worker group -> its newest node, as a pattern
-	Doubts    map[string]time.Time       // "ask key|node id" -> since when it is to fit there and Nomad does not place it
-	DemandKey string                     // what the demand was, and since when
-	DemandAt  time.Time
+	Demand    string                     // what there was to launch for
+	DemandAt  time.Time                  // since when it is that
+	WantAt    time.Time                  // since when there is something to launch at all
 }
 
 // Listed is a Listing, or why there is none.

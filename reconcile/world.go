@@ -28,7 +28,6 @@ type World struct {
 	Replicas   []Replica      // of the jobs in Jobs
 	CoreMHz    map[string]int // node pool -> MHz of one core on its nodes
 	NodesKnown bool           // Nodes and Pools have been looked at: they are only when there are worker groups
-	NomadAt    time.Time      // when the look at Nomad began that this is from
 	Nodes      []*placement.Node
 	Pools      map[string]bool // node pools that there are
 	Endpoints  []routes.Endpoint

@@ -1,0 +1,246 @@
+package nodescale
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/placement"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+)
+
+// What is asked for beside replicas that wait comes after them, whatever their
+// jobs' priority is.
+const (
+	priorityAhead  = -1
+	priorityBuffer = -2
+)
+
+// demand finds out where what waits would fit.
+func (d *decider) demand() {
+	for _, n := range d.in.Nodes {
+		r := d.owner[n.ID]
+		if n.Closed != "" || r != nil && r.Phase != raftstate.NodeReady && r.Phase != raftstate.NodeLaunching {
+			continue
+		}
+		d.packed.Nodes = append(d.packed.Nodes, n)
+		d.holders = append(d.holders, r)
+	}
+	for _, r := range d.records {
+		if r.Phase == raftstate.NodeLaunching && r.node == nil && r.group != nil && !r.group.Deleting {
+			coming := *r.group.pattern
+			coming.ID, coming.Name = r.ID, r.ID
+			d.packed.Nodes = append(d.packed.Nodes, &coming)
+			d.holders = append(d.holders, r)
+		}
+	}
+	for _, g := range d.groups {
+		d.packed.Shapes = append(d.packed.Shapes, d.shape(g))
+	}
+	d.packed.Asks = d.asks()
+	if len(d.packed.Asks) == 0 {
+		return
+	}
+	d.result = pack(d.packed)
+	for _, p := range d.result.Placed {
+		if r := d.holders[p.Node]; r != nil {
+			r.used = true
+		}
+	}
+	d.pending()
+}
+
+// shape is the group as placement sees it: its pattern, and how many more.
+func (d *decider) shape(g *group) placement.Shape {
+	s := placement.Shape{Node: *g.pattern, Most: max(0, g.most-g.occupied()), Priority: g.Spec.Priority, Price: g.Spec.Price}
+	s.ID, s.Name = "", ""
+	g.backoff = backoffUntil(g.Failures)
+	launching := g.phase(raftstate.NodeLaunching)
+	switch {
+	case g.Deleting:
+		s.Most, s.Refused = 0, "it is being deleted"
+	case g.clash != "":
+		s.Most, s.Refused = 0, g.clash
+	case g.Failures.Count > 0 && d.in.Now.Before(g.backoff):
+		s.Most, s.Refused = 0, fmt.Sprintf("launches fail (%d in a row, the last: %s); the next try is in %s",
+			g.Failures.Count, g.Failures.Reason, d.in.Now.Sub(g.backoff).Abs().Round(time.Second))
+		d.again(g.backoff)
+	case s.Most == 0:
+		s.Refused = fmt.Sprintf("it has %d nodes, and max_nodes is %d", g.occupied(), g.most)
+	case g.Failures.Count > 0 && launching > 0:
+		s.Most, s.Refused = 0, "launches failed; one is tried before more are"
+	case g.Failures.Count > 0:
+		s.Most = 1
+	}
+	return s
+}
+
+// occupied is how many nodes count towards max_nodes: also those that go, until
+// they are gone.
+func (g *group) occupied() int {
+	return g.hand + g.phase(raftstate.NodeLaunching, raftstate.NodeReady, raftstate.NodeDraining, raftstate.NodeReturning)
+}
+
+// backoffUntil is when a group whose launches fail may try again.
+func backoffUntil(f raftstate.Failures) time.Time {
+	if f.Count == 0 {
+		return time.Time{}
+	}
+	pause := firstBackoff
+	for range min(f.Count-1, 16) {
+		pause = min(2*pause, longestPause)
+	}
+	return f.LastAt.Add(pause)
+}
+
+// asks lists what room is asked for: replicas that wait, replicas that are about
+// to be ordered, and buffers.
+func (d *decider) asks() []placement.Ask {
+	var list []placement.Ask
+	for _, a := range d.in.Asks {
+		if a.Count > 0 {
+			list = append(list, d.doubted(a))
+		}
+	}
+	for _, a := range d.in.Ahead {
+		a.Priority = priorityAhead
+		list = append(list, a)
+	}
+	for _, g := range d.groups {
+		if b := g.Spec.Buffer; b != nil && b.Replicas > 0 && b.Resources != nil && !g.Deleting {
+			list = append(list, g.bufferAsk(d.coreMHz(g)))
+		}
+	}
+	return list
+}
+
+// bufferAsk is the room for replicas that a group keeps free.
+func (g *group) bufferAsk(coreMHz int) placement.Ask {
+	b := g.Spec.Buffer
+	a := placement.Ask{
+		Key: "buffer of worker group " + g.Name, Count: b.Replicas, Pool: g.Spec.NodePool, Priority: priorityBuffer,
+		Uses: placement.Resources{CPU: int(b.Resources.CPU * float64(coreMHz)), MemoryMB: b.Resources.MemoryMB},
+	}
+	if class := g.Spec.Node.Class; class != "" {
+		a.Constraints = []placement.Constraint{{Left: "${node.class}", Operand: "=", Right: class}}
+	}
+	if b.Resources.GPU > 0 {
+		a.Devices = []placement.DeviceAsk{{Name: "nvidia/gpu", Count: int(b.Resources.GPU)}}
+	}
+	return a
+}
+
+// doubted keeps replicas off the nodes on which Nomad, for longer than it
+// needs, has not placed them although they are to fit there by what is known
+// here. Nodes that hold nothing stay: where Nomad does not use one of these,
+// another would not help, and none is bought.
+func (d *decider) doubted(a placement.Ask) placement.Ask {
+	since, placeable := d.mem.Placeable[a.Key]
+	if !placeable || d.in.Now.Sub(since) < doubtAfter {
+		return a
+	}
+	a.Constraints = slices.Clone(a.Constraints)
+	for _, n := range d.packed.Nodes {
+		if len(left(n)) > 0 {
+			a.Constraints = append(a.Constraints, placement.Constraint{Left: "${node.unique.id}", Operand: "!=", Right: n.ID})
+		}
+	}
+	return a
+}
+
+// pending reports on the replicas that wait: how many wait for what, and why.
+func (d *decider) pending() {
+	coming, placeable := make([]int, len(d.packed.Asks)), make([]int, len(d.packed.Asks))
+	index := map[string]int{}
+	for i := range d.packed.Asks {
+		index[d.packed.Asks[i].Key] = i
+	}
+	for _, p := range d.result.Placed {
+		if n := d.packed.Nodes[p.Node]; n.Imagined {
+			coming[p.Ask] += p.Count
+		} else {
+			placeable[p.Ask] += p.Count
+		}
+	}
+	ordered := make([]map[string]int, len(d.packed.Asks))
+	for _, n := range d.result.New {
+		for key, count := range n.Holds {
+			i := index[key]
+			coming[i] += count
+			if ordered[i] == nil {
+				ordered[i] = map[string]int{}
+			}
+			ordered[i][d.groups[n.Shape].Name] += count
+		}
+	}
+	short := map[int]placement.Short{}
+	for _, s := range d.result.Short {
+		short[s.Ask] = s
+	}
+	for i := range d.packed.Asks {
+		a := &d.packed.Asks[i]
+		if a.Priority < 0 {
+			continue
+		}
+		d.pendingOf(a, coming[i], placeable[i], ordered[i], short[i])
+	}
+}
+
+func (d *decider) pendingOf(a *placement.Ask, coming, placeable int, ordered map[string]int, short placement.Short) {
+	job := d.in.Jobs[a.Key]
+	p := PendingReport{
+		Job: a.Key, Application: job.Application, Deployment: job.Deployment, Count: a.Count,
+		Since: d.since(d.mem.Pending, d.next.Pending, a.Key), Coming: coming, Placeable: placeable, Groups: map[string]string{},
+	}
+	maps.Copy(p.Groups, short.Shapes)
+	for name, n := range ordered {
+		p.Groups[name] = fmt.Sprintf("takes %s on new nodes", replicas(n))
+	}
+	var why []string
+	if placeable > 0 {
+		since := d.since(d.mem.Placeable, d.next.Placeable, a.Key)
+		if d.in.Now.Sub(since) >= doubtAfter {
+			why = append(why, fmt.Sprintf("%d would fit on nodes that are there, but for %s Nomad has not placed them: %s",
+				placeable, d.in.Now.Sub(since).Round(time.Second), orUnknown(job.Blocked)))
+		} else {
+			d.again(since.Add(doubtAfter))
+			why = append(why, fmt.Sprintf("%d fit on nodes that are there: Nomad is about to place them", placeable))
+		}
+	}
+	if coming > 0 {
+		why = append(why, fmt.Sprintf("%d wait for nodes that are on their way%s", coming, d.goal(ordered)))
+	}
+	if short.Count > 0 {
+		if short.Never {
+			p.Never = short.Count
+		}
+		why = append(why, fmt.Sprintf("%d have no place: %s", short.Count, short.Headline))
+	}
+	p.Reason = strings.Join(why, "; ")
+	d.out.Report.Pending = append(d.out.Report.Pending, p)
+}
+
+// goal names the groups whose nodes are waited for.
+func (d *decider) goal(ordered map[string]int) string {
+	names := slices.Sorted(maps.Keys(ordered))
+	if len(names) == 0 {
+		return ""
+	}
+	return " in worker group " + strings.Join(names, ", ")
+}
+
+func orUnknown(reason string) string {
+	if reason == "" {
+		return "it does not say why"
+	}
+	return reason
+}
+
+func replicas(n int) string {
+	if n == 1 {
+		return "1 replica"
+	}
+	return fmt.Sprintf("%d replicas", n)
+}

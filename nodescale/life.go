@@ -1,0 +1,278 @@
+package nodescale
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/placement"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+)
+
+// live decides what one node that was ordered is to do next in its life. What
+// it does not decide, shrink does: that a node which is ready is not needed.
+func (d *decider) live(r *record) {
+	r.verdict, r.why = "keep", r.Reason
+	switch r.Phase {
+	case raftstate.NodeLaunching:
+		d.launching(r)
+	case raftstate.NodeReady:
+		d.ready(r)
+	case raftstate.NodeDraining:
+		d.draining(r)
+	case raftstate.NodeReturning:
+		d.returning(r)
+	case raftstate.NodeTerminating:
+		d.terminating(r)
+	}
+}
+
+// move proposes the next phase of a node.
+func (d *decider) move(r *record, to raftstate.NodePhase, reason string) {
+	change := raftstate.NodeChange{ID: r.ID, Group: r.Group, From: r.Phase, To: to, Reason: reason, Instance: d.instance(r)}
+	if r.node != nil {
+		change.NomadID = r.node.ID
+	}
+	d.out.Changes = append(d.out.Changes, change)
+	r.why = reason
+	if to == raftstate.NodeTerminating || to == raftstate.NodeDraining {
+		r.verdict = "remove"
+	}
+}
+
+func (d *decider) act(a Act) { d.out.Acts = append(d.out.Acts, a) }
+
+// launching waits for a node to join Nomad, and gives it up when its target
+// fails or takes too long.
+func (d *decider) launching(r *record) {
+	r.verdict = "wait"
+	call := d.in.Calls[r.ID]
+	deadline := r.At.Add(defaultLaunchTimeout)
+	if r.group != nil {
+		deadline = r.At.Add(r.group.Spec.LaunchTimeout.Std())
+	}
+	switch {
+	case r.node != nil && r.node.Said.Status == "ready":
+		d.move(r, raftstate.NodeReady, fmt.Sprintf("joined Nomad %s after it was ordered", d.in.Now.Sub(r.At).Round(100*time.Millisecond)))
+	case r.group == nil || r.group.Deleting:
+		d.move(r, raftstate.NodeTerminating, "the group is being deleted")
+	case call.What == "launch" && !call.Running && call.Error != "":
+		d.fail(r, "its target could not make it: "+call.Error)
+	case d.ended(r) != "":
+		d.fail(r, "its machine ended before it joined Nomad: "+d.ended(r))
+	case !d.in.Now.Before(deadline):
+		d.fail(r, fmt.Sprintf("it did not join Nomad within launch_timeout, %s; its target said that it made it: look at that machine's Nomad agent", r.group.Spec.LaunchTimeout.Std()))
+	default:
+		r.why = "on its way: " + r.Reason
+		if call.What != "launch" {
+			d.act(Act{Launch: r.ID, Wanted: r.group.machines(), Reason: r.Reason})
+		}
+		d.again(deadline)
+	}
+}
+
+// machines is how many the group's target has made or is to make.
+func (g *group) machines() int { return g.hand + len(g.records) }
+
+// fail gives up a node that never joined. Its target is asked to remove it,
+// since what could not be seen may be there.
+func (d *decider) fail(r *record, reason string) {
+	d.move(r, raftstate.NodeTerminating, reason)
+	d.out.Changes[len(d.out.Changes)-1].Failed = true
+}
+
+// ended says why a machine is no more, as its target lists it; "": it is there,
+// or that is not known.
+func (d *decider) ended(r *record) string {
+	listed := d.in.Lists[r.Group]
+	if listed.Error != "" || listed.Listing.Counted || !listed.At.After(r.PhaseAt) {
+		return ""
+	}
+	for _, i := range listed.Listing.Instances {
+		if i.State == "ended" && (i.ID == r.ID || i.Name != "" && i.Name == r.Instance) {
+			if i.Message == "" {
+				return "its target does not say why"
+			}
+			return i.Message
+		}
+	}
+	return ""
+}
+
+// ready watches for nodes that are lost.
+func (d *decider) ready(r *record) {
+	lost, after := "", lostAfter
+	switch {
+	case r.node == nil:
+		lost, after = "Nomad does not know it any more", purgedAfter
+	case r.node.Said.Status == "down" || r.node.Said.Status == "disconnected":
+		lost = "Nomad says that it is " + r.node.Said.Status
+		if ended := d.ended(r); ended != "" {
+			lost, after = lost+" and its target that its machine ended: "+ended, 0
+		}
+	}
+	if lost == "" || d.in.Hold != "" {
+		return
+	}
+	since := d.since(d.mem.Missing, d.next.Missing, r.ID)
+	r.verdict, r.why, r.due = "wait", lost, since.Add(after)
+	if d.in.Now.Before(r.due) {
+		d.again(r.due)
+		return
+	}
+	d.move(r, raftstate.NodeTerminating, lost)
+}
+
+// draining takes a node out of use without harm: no new replicas; a look that
+// is newer than that; replacements that serve; only then its own replicas go.
+func (d *decider) draining(r *record) {
+	r.verdict, r.why = "remove", r.Reason
+	deadline := r.PhaseAt.Add(d.drainTimeout(r))
+	switch {
+	case d.in.Hold != "":
+		r.why += "; waiting, because " + d.in.Hold
+	case r.node == nil || r.node.Said.Status == "down":
+		d.move(r, raftstate.NodeTerminating, r.Reason)
+	case r.node.Said.Eligible && !r.node.Said.Draining:
+		d.act(Act{Cordon: r.node.ID, Reason: r.Reason})
+	case d.uncovered(r) != "":
+		d.giveUp(r, d.uncovered(r))
+	case len(left(r.node)) == 0:
+		d.move(r, raftstate.NodeTerminating, r.Reason)
+	case r.node.Said.Draining:
+		r.why = r.Reason + "; its replicas finish"
+	case d.lacking(r) == "":
+		d.act(Act{Drain: r.node.ID, Deadline: d.drainTimeout(r), Reason: r.Reason})
+	case !d.in.Now.Before(deadline):
+		d.giveUp(r, fmt.Sprintf("replacements did not pass within drain_timeout, %s: %s", d.drainTimeout(r), d.lacking(r)))
+	default:
+		r.why = r.Reason + "; waiting for replacements: " + d.lacking(r)
+		d.again(deadline)
+	}
+}
+
+func (d *decider) drainTimeout(r *record) time.Duration {
+	if r.group == nil {
+		return defaultDrainTimeout
+	}
+	return r.group.Spec.DrainTimeout.Std()
+}
+
+// Timeouts of a node whose group is gone, which only a hand in the State's
+// files could bring about.
+const (
+	defaultLaunchTimeout = 10 * time.Minute
+	defaultDrainTimeout  = 10 * time.Minute
+)
+
+// giveUp lets a node stay after all.
+func (d *decider) giveUp(r *record, why string) {
+	d.move(r, raftstate.NodeReturning, why)
+	r.verdict = "keep"
+	d.next.Kept[r.ID] = d.in.Now
+}
+
+// uncovered says what has come to run on a draining node that the decision to
+// remove it did not know of. Once Nomad drains it nothing comes any more.
+func (d *decider) uncovered(r *record) string {
+	if r.node.Said.Draining {
+		return ""
+	}
+	for _, a := range left(r.node) {
+		switch {
+		case !a.Ours:
+			return fmt.Sprintf("an allocation of job %s, which is not serve-nomad's, was placed on it meanwhile", a.Job)
+		case r.Surge[a.Job] == 0:
+			return fmt.Sprintf("a replica of job %s was placed on it meanwhile", a.Job)
+		}
+	}
+	return ""
+}
+
+// lacking says which replacements do not serve yet.
+func (d *decider) lacking(r *record) string {
+	for _, id := range slices.Sorted(maps.Keys(r.Surge)) {
+		job, known := d.in.Jobs[id]
+		if !known {
+			continue // stopped meanwhile, and its replicas with it
+		}
+		if want := job.Target + d.surge(id); job.Passing < want {
+			return fmt.Sprintf("%d of %d replicas of %s serve", job.Passing, want, job.name())
+		}
+	}
+	return ""
+}
+
+// surge is how many replicas of a job run beside its target.
+func (d *decider) surge(jobID string) int {
+	n := 0
+	for _, r := range d.records {
+		if r.Phase == raftstate.NodeDraining {
+			n += r.Surge[jobID]
+		}
+	}
+	return n
+}
+
+func (j Job) name() string {
+	if j.Application == "" {
+		return "job " + j.Ask.Job
+	}
+	return j.Application + "/" + j.Deployment
+}
+
+// returning opens a node again.
+func (d *decider) returning(r *record) {
+	d.since(d.mem.Kept, d.next.Kept, r.ID)
+	switch {
+	case r.node == nil:
+		d.move(r, raftstate.NodeTerminating, "Nomad does not know it any more")
+	case !r.node.Said.Eligible || r.node.Said.Draining:
+		d.act(Act{Uncordon: r.node.ID, Reason: r.Reason})
+	default:
+		d.move(r, raftstate.NodeReady, r.Reason)
+	}
+}
+
+// terminating has the target remove the machine, and then Nomad forget it.
+func (d *decider) terminating(r *record) {
+	r.verdict = "remove"
+	call := d.in.Calls[r.ID]
+	switch {
+	case call.Running:
+	case call.What != "remove":
+		d.act(Act{Remove: r.ID, Reason: r.Reason})
+	case call.Error != "":
+		r.why = fmt.Sprintf("%s; its target could not remove it: %s", r.Reason, call.Error)
+		d.callLater(r, call.At.Add(callAgain))
+	case r.node == nil:
+		d.move(r, "", r.Reason)
+	case r.node.Said.Status == "ready" || r.node.Said.Status == "initializing":
+		r.why = r.Reason + "; its target has removed it and it still answers Nomad"
+		d.callLater(r, call.At.Add(removeAgain))
+	default:
+		d.act(Act{Purge: r.node.ID, Reason: r.Reason})
+	}
+}
+
+// callLater asks the target once more when it is time.
+func (d *decider) callLater(r *record, at time.Time) {
+	if d.in.Now.Before(at) {
+		d.again(at)
+		return
+	}
+	d.act(Act{Remove: r.ID, Reason: r.Reason})
+}
+
+// left is what runs on a node and would keep it: all but what runs wherever
+// nodes are.
+func left(n *placement.Node) []placement.Alloc {
+	var list []placement.Alloc
+	for _, a := range n.Allocs {
+		if !a.System {
+			list = append(list, a)
+		}
+	}
+	return list
+}
