@@ -25,7 +25,6 @@ const (
 	defaultCheckPeriod     = Duration(2 * time.Second)
 	defaultCheckTimeout    = Duration(time.Second)
 	defaultShutdownTimeout = Duration(20 * time.Second)
-	defaultIdleTimeout     = Duration(60 * time.Second)
 )
 
 func (p *parser) application(sc *scope, block *hcl.Block) {
@@ -83,7 +82,7 @@ func (p *parser) deployment(sc *scope, path string, block *hcl.Block) *Deploymen
 	d := p.decode(sc, path, block, fieldNames{
 		attributes: []string{
 			"handles", "num_replicas", "max_ongoing_requests", "max_queued_requests",
-			"worker_group", "graceful_shutdown_timeout", "user_config",
+			"worker_group", "node_pool", "graceful_shutdown_timeout", "user_config",
 		},
 		blocks: []string{"resources", "task", "health_check", "autoscaling"},
 	})
@@ -92,6 +91,7 @@ func (p *parser) deployment(sc *scope, path string, block *hcl.Block) *Deploymen
 	d.whole("max_ongoing_requests", &out.MaxOngoingRequests)
 	d.whole("max_queued_requests", &out.MaxQueuedRequests)
 	d.text("worker_group", &out.WorkerGroup)
+	d.text("node_pool", &out.NodePool)
 	d.duration("graceful_shutdown_timeout", &out.GracefulShutdownTimeout)
 	out.Handles = d.handles()
 	out.UserConfig = d.userConfig()
@@ -106,7 +106,7 @@ func (p *parser) deployment(sc *scope, path string, block *hcl.Block) *Deploymen
 		d.countWith(out)
 	}
 	if inner := d.block("task"); inner != nil {
-		out.Task = p.task(sc, d.path+".task", inner)
+		out.Task = p.task(sc, d.path+".task", inner, replicaTask)
 	} else if hasBlock(block.Body, "task") { // with a label, which has been refused
 		d.spoil(d.path + ".task")
 	}
@@ -206,36 +206,4 @@ func (d *decoder) wholes(name string, v cty.Value) []int {
 	}
 	d.wrong(name, "A list of whole numbers is needed, such as [10, 50, 100].")
 	return nil
-}
-
-func (p *parser) workerGroup(sc *scope, block *hcl.Block) {
-	g := &WorkerGroup{Name: block.Labels[0], IdleTimeout: defaultIdleTimeout, Target: NodeTarget{Kind: TargetNone}, MaxNodes: 1}
-	g.NodePool = g.Name
-	path, first := p.unique(workerGroupPath(g.Name), "worker group", block)
-	if first {
-		p.file.WorkerGroups = append(p.file.WorkerGroups, g)
-	}
-	d := p.decode(sc, path, block, fieldNames{
-		attributes: []string{"node_pool", "min_nodes", "max_nodes", "idle_timeout"},
-		blocks:     []string{"node"},
-		labelled:   []string{"target"},
-	})
-	d.text("node_pool", &g.NodePool)
-	d.whole("min_nodes", &g.MinNodes)
-	d.whole("max_nodes", &g.MaxNodes)
-	d.duration("idle_timeout", &g.IdleTimeout)
-	if node := d.block("node"); node != nil {
-		var shape Resources
-		p.resources(sc, d.path+".node", node, &shape)
-		g.Node = NodeShape{CPU: shape.CPU, MemoryMB: shape.MemoryMB, GPU: int(shape.GPU)}
-	} else {
-		d.spoil(d.path + ".node")
-		d.add(errorAt(block.DefRange, "Missing node block", "Worker group %s needs a node block, the shape of one node: its cpu, memory and gpu.", quote(g.Name)))
-	}
-	if target := d.block("target"); target != nil {
-		g.Target.Kind = target.Labels[0]
-		p.put(d.path+".target", target.LabelRanges[0])
-		_, diags := target.Body.Content(&hcl.BodySchema{})
-		p.add(diags...)
-	}
 }

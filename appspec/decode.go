@@ -170,6 +170,12 @@ func (d *decoder) truth(name string) *bool {
 	return new(v.True())
 }
 
+func (d *decoder) flag(name string, to *bool) {
+	if v := d.truth(name); v != nil {
+		*to = *v
+	}
+}
+
 func (d *decoder) duration(name string, to *Duration) {
 	v, ok := d.value(name)
 	if !ok {
@@ -230,6 +236,80 @@ func parseMemory(s string) (mb int, problem string) {
 		return 0, fmt.Sprintf("%s is too much; at most %s can be asked for.", quote(s), memoryText(maxMemoryMB))
 	}
 	return int(mib), ""
+}
+
+// texts reads a list of texts.
+func (d *decoder) texts(name, example string) []string {
+	v, ok := d.value(name)
+	if !ok {
+		return nil
+	}
+	out := []string{}
+	if kindOf(v) == "a list" {
+		for _, element := range v.AsValueSlice() {
+			if !element.IsNull() && element.Type() == cty.String {
+				out = append(out, element.AsString())
+			}
+		}
+		if len(out) == v.LengthInt() {
+			d.putElements(name)
+			return out
+		}
+	}
+	d.wrong(name, "A list of texts is needed, such as %s.", example)
+	return nil
+}
+
+// putElements remembers where the elements of a list are.
+func (d *decoder) putElements(name string) {
+	if list, ok := unwrapped(d.content.Attributes[name].Expr).(*hclsyntax.TupleConsExpr); ok {
+		for i, expr := range list.Exprs {
+			d.put(fmt.Sprintf("%s.%s[%d]", d.path, name, i), expr.Range())
+		}
+	}
+}
+
+// textMap reads names with a text each; a number, true and false are taken as
+// they are written.
+func (d *decoder) textMap(name, example string) map[string]string {
+	v, ok := d.value(name)
+	if !ok {
+		return nil
+	}
+	if !v.Type().IsObjectType() && !v.Type().IsMapType() {
+		d.wrong(name, "An object is needed, such as %s; this is %s.", example, kindOf(v))
+		return nil
+	}
+	out := map[string]string{}
+	for it := v.ElementIterator(); it.Next(); {
+		key, element := it.Element()
+		value, err := d.meter.convert(element, cty.String)
+		if err != nil || value.IsNull() || !value.IsKnown() {
+			d.wrong(name, "%s needs a text, a number, true or false; this is %s.", clip(key.AsString()), kindOf(element))
+			return nil
+		}
+		out[key.AsString()] = value.AsString()
+	}
+	d.putItems(name)
+	return out
+}
+
+// putItems remembers where the items of an object are, those whose names are
+// written out.
+func (d *decoder) putItems(name string) {
+	object, ok := unwrapped(d.content.Attributes[name].Expr).(*hclsyntax.ObjectConsExpr)
+	if !ok {
+		return
+	}
+	for _, item := range object.Items {
+		key := hcl.ExprAsKeyword(item.KeyExpr)
+		if wrapped, ok := item.KeyExpr.(*hclsyntax.ObjectConsKeyExpr); ok && key == "" {
+			key, _ = literalText(wrapped.Wrapped)
+		}
+		if key != "" {
+			d.put(join(d.path+"."+name, clip(key)), hcl.RangeBetween(item.KeyExpr.Range(), item.ValueExpr.Range()))
+		}
+	}
 }
 
 // reference reads deployment.<name>, which is a name and not a value. It is ""

@@ -11,7 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Change is one field that differs between two specs of an application.
+// Change is one field that differs between two specs of an application or of a
+// worker group.
 type Change struct {
 	Path   string `json:"path"` // "deployment.ranker.resources.cpu"
 	Old    string `json:"old"`  // "" when it was not there
@@ -26,6 +27,7 @@ type Effect string
 const (
 	EffectLive    Effect = "live"    // applied at once, no replica restarted
 	EffectReplace Effect = "replace" // new replicas take over from the old ones
+	EffectNodes   Effect = "nodes"   // only new nodes have it
 )
 
 // Sensitive stands for a value whose name says that it is a secret.
@@ -40,7 +42,37 @@ const maxShown = 512
 // EffectReplace; otherwise a field has EffectReplace exactly when VersionOf
 // depends on it.
 func Diff(before, after *Application) []Change {
-	was, is := layOut(before), layOut(after)
+	changes := differences(layOut(before), layOut(after))
+	for i := range changes {
+		name, ok := deploymentOf(changes[i].Path)
+		if ok && (!has(before, name) || !has(after, name)) {
+			changes[i].Effect = EffectReplace
+		}
+	}
+	return changes
+}
+
+// DiffWorkerGroup says by field what differs between two specs of one worker
+// group, sorted by path, such as "node.memory" and "schedule.day.cron". With
+// before nil everything is new, with after nil everything goes, all of it with
+// EffectNodes; otherwise a field has EffectNodes if only new nodes can have it.
+func DiffWorkerGroup(before, after *WorkerGroup) []Change {
+	lay := func(g *WorkerGroup) map[string]laidField {
+		out := map[string]laidField{}
+		for path, text := range groupFields(g) {
+			effect := EffectLive
+			if before == nil || after == nil || needsNewNodes(path) {
+				effect = EffectNodes
+			}
+			out[path] = laidField{text, effect}
+		}
+		return out
+	}
+	return differences(lay(before), lay(after))
+}
+
+// differences is what differs, sorted by path.
+func differences(was, is map[string]laidField) []Change {
 	changes := []Change{}
 	for path, field := range was {
 		if now, kept := is[path]; !kept || now.text != field.text {
@@ -50,12 +82,6 @@ func Diff(before, after *Application) []Change {
 	for path, field := range is {
 		if _, known := was[path]; !known {
 			changes = append(changes, change(path, laidField{}, field))
-		}
-	}
-	for i := range changes {
-		name, ok := deploymentOf(changes[i].Path)
-		if ok && (!has(before, name) || !has(after, name)) {
-			changes[i].Effect = EffectReplace
 		}
 	}
 	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.Path, b.Path) })
@@ -109,22 +135,20 @@ func change(path string, was, is laidField) Change {
 	return Change{Path: path, Old: shorten(was.text), New: shorten(is.text), Effect: effect}
 }
 
-// isSensitive tells by its name whether a value in the task's environment or
-// in its driver's config is a secret.
+// isSensitive tells by its name whether a value is a secret: one in the
+// environment or the driver's config of a task, in the environment of a worker
+// group, or in the config of its target.
 func isSensitive(path string) bool {
-	for _, part := range []string{".task.env", ".task.config"} {
-		_, name, found := strings.Cut(path, part)
+	name, found := strings.CutPrefix(path, "env")
+	for _, part := range []string{".task.env", ".task.config", ".target.config"} {
 		if !found {
-			continue
-		}
-		name = strings.ToUpper(name)
-		for _, word := range []string{"TOKEN", "SECRET", "PASSWORD", "KEY"} {
-			if strings.Contains(name, word) {
-				return true
-			}
+			_, name, found = strings.Cut("."+path, part)
 		}
 	}
-	return false
+	name = strings.ToUpper(name)
+	return found && slices.ContainsFunc([]string{"TOKEN", "SECRET", "PASSWORD", "KEY"}, func(word string) bool {
+		return strings.Contains(name, word)
+	})
 }
 
 func mask(text string) string {

@@ -18,7 +18,7 @@ import (
 // The parser takes whole jobs, evaluates without bounds and tells places as
 // text, so it is given a job made for it, whose one task holds the user's
 // blocks with each expression already worked out. See taskText.
-func (p *parser) task(sc *scope, path string, block *hcl.Block) *api.Task {
+func (p *parser) task(sc *scope, path string, block *hcl.Block, kind taskKind) *api.Task {
 	p.put(path, block.DefRange)
 	body, ok := block.Body.(*hclsyntax.Body)
 	if !ok {
@@ -28,7 +28,7 @@ func (p *parser) task(sc *scope, path string, block *hcl.Block) *api.Task {
 		p.spoil(path + ".driver")
 		p.add(errorAt(block.DefRange, "Missing driver", needsDriver))
 	}
-	t := &taskText{parser: p, scope: sc, path: path}
+	t := &taskText{parser: p, scope: sc, path: path, kind: kind}
 	t.write("job \"j\" {\ngroup \"g\" {\ntask \"t\" {\n", block.DefRange)
 	t.body(path, body, sc.ctx)
 	t.write("}\n}\n}\n", block.DefRange)

@@ -29,6 +29,7 @@ type taskText struct {
 	*parser
 	scope  *scope
 	path   string // of the task itself
+	kind   taskKind
 	out    bytes.Buffer
 	pieces []piece
 	items  int   // attributes and blocks so far
@@ -114,7 +115,7 @@ func (t *taskText) body(path string, body *hclsyntax.Body, ctx *hcl.EvalContext)
 			return
 		}
 		name, at := it.name()
-		if instead, found := ours(name); inTask && found {
+		if instead, found := t.kind.ours(name); inTask && found {
 			t.add(errorAt(at, "Not for the task block", "%s cannot be set here. %s", name, instead))
 			continue
 		}
@@ -141,7 +142,7 @@ func (t *taskText) reserved(path string, attr *hclsyntax.Attribute) {
 	if path != t.path+".env" {
 		return
 	}
-	if problem := envProblem(attr.Name, 0); problem != "" {
+	if problem := t.kind.envProblem(attr.Name, 0); problem != "" {
 		t.spoil(join(path, attr.Name))
 		t.add(errorAt(attr.NameRange, "Invalid env", "%s", problem))
 	}
@@ -181,7 +182,7 @@ func (t *taskText) dynamic(path string, block *hclsyntax.Block, ctx *hcl.EvalCon
 	if diags.HasErrors() || len(content.Blocks) != 1 {
 		return
 	}
-	if instead, found := ours(block.Labels[0]); found && path == t.path {
+	if instead, found := t.kind.ours(block.Labels[0]); found && path == t.path {
 		t.add(errorAt(block.LabelRanges[0], "Not for the task block", "%s cannot be set here. %s", block.Labels[0], instead))
 		return
 	}

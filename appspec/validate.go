@@ -45,10 +45,21 @@ func Validate(app *Application) []Fault {
 }
 
 // ValidateFile says all that is wrong with a file: its applications and worker
-// groups, and what they must not share.
+// groups, and what they must not share. What Complete sets may be left out.
 func ValidateFile(file *File) []Fault {
 	v := validator{}
-	v.file(file)
+	if file == nil {
+		v.file(nil)
+		return v.faults
+	}
+	completed := File{Applications: file.Applications}
+	for _, group := range file.WorkerGroups {
+		if group != nil {
+			group = group.complete()
+		}
+		completed.WorkerGroups = append(completed.WorkerGroups, group)
+	}
+	v.file(&completed)
 	return v.faults
 }
 
@@ -93,17 +104,7 @@ func (v *validator) file(file *File) {
 		names[app.Name] = true
 		prefixes[app.RoutePrefix] = app.Name
 	}
-	groups := map[string]bool{}
-	for _, group := range file.WorkerGroups {
-		v.workerGroup(group)
-		if group == nil {
-			continue
-		}
-		if groups[group.Name] {
-			v.addf(workerGroupPath(group.Name), "%s", alreadyThere("worker group", group.Name))
-		}
-		groups[group.Name] = true
-	}
+	v.workerGroups(file)
 }
 
 func (v *validator) application(app *Application) {
@@ -170,12 +171,16 @@ func (v *validator) deployment(app *Application, d *Deployment) {
 	v.healthCheck(path+".health_check", d.HealthCheck)
 	v.duration(path+".graceful_shutdown_timeout", d.GracefulShutdownTimeout, 0)
 	v.userConfig(path+".user_config", d.UserConfig)
-	v.task(path+".task", d)
+	v.task(path+".task", replicaTask, d.Task, d.Name, d.Resources.GPU)
 	if d.WorkerGroup != "" {
 		if problem := nameProblem(d.WorkerGroup); problem != "" {
 			v.addf(path+".worker_group", "%s is no worker group's name: %s", quote(d.WorkerGroup), problem)
 		}
-		v.unsupported(path+".worker_group", "worker_group")
+	}
+	if d.NodePool != "" {
+		if problem := nodePoolProblem(d.NodePool); problem != "" {
+			v.addf(path+".node_pool", "%s", problem)
+		}
 	}
 }
 

@@ -165,49 +165,65 @@ func (v *validator) schedules(path string, a *Autoscaling) {
 			continue
 		}
 		at := path + ".schedule." + clip(s.Name)
-		if names[s.Name] {
-			v.addf(at, "%s", alreadyThere("schedule", s.Name))
-		}
-		names[s.Name] = true
+		v.ownName(at, "schedule", s.Name, names)
 		v.schedule(at, a, s)
 	}
 }
 
 func (v *validator) schedule(path string, a *Autoscaling, s *Schedule) {
-	v.name(path, "schedule", s.Name)
-	if problem := cronProblem(s.Cron); problem != "" {
-		v.addf(path+".cron", "%s", problem)
-	}
-	if problem := timezoneProblem(s.Timezone); problem != "" {
-		v.addf(path+".timezone", "%s", problem)
-	}
-	if s.Duration == 0 {
-		v.addf(path+".duration", "For how long is it in force? Set duration = \"10h\", for example.")
-	} else {
-		v.durationWithin(path+".duration", s.Duration, minScheduled, maxScheduled)
-	}
+	v.recurrence(path, s.Cron, s.Duration, s.Timezone)
 	if s.MinReplicas == nil && s.MaxReplicas == nil {
 		v.addf(path, "A schedule sets min_replicas, max_replicas or both; this one sets neither.")
 		return
 	}
-	least, most := a.MinReplicas, a.MaxReplicas
-	before := len(v.faults)
-	if s.MinReplicas != nil {
-		least = *s.MinReplicas
-		v.within(path+".min_replicas", least, 0, maxReplicas)
+	v.scheduledBounds(path, "replicas", bound{a.MinReplicas, s.MinReplicas}, bound{a.MaxReplicas, s.MaxReplicas}, 1, maxReplicas)
+}
+
+// recurrence holds the times of a schedule.
+func (v *validator) recurrence(path, cron string, lasts Duration, timezone string) {
+	if problem := cronProblem(cron); problem != "" {
+		v.addf(path+".cron", "%s", problem)
 	}
-	if s.MaxReplicas != nil {
-		most = *s.MaxReplicas
-		v.within(path+".max_replicas", most, 1, maxReplicas)
+	if problem := timezoneProblem(timezone); problem != "" {
+		v.addf(path+".timezone", "%s", problem)
+	}
+	if lasts == 0 {
+		v.addf(path+".duration", "For how long is it in force? Set duration = \"10h\", for example.")
+	} else {
+		v.durationWithin(path+".duration", lasts, minScheduled, maxScheduled)
+	}
+}
+
+// bound is a floor or a ceiling: the block's own, and a schedule's if it sets
+// one.
+type bound struct {
+	block    int
+	schedule *int
+}
+
+// scheduledBounds holds the bounds of a schedule to sense, those of the block
+// counting where it sets none. Of "replicas" they are min_replicas and
+// max_replicas.
+func (v *validator) scheduledBounds(path, of string, floor, ceiling bound, leastCeiling, most int) {
+	low, high := "min_"+of, "max_"+of
+	least, top := floor.block, ceiling.block
+	before := len(v.faults)
+	if floor.schedule != nil {
+		least = *floor.schedule
+		v.within(path+"."+low, least, 0, most)
+	}
+	if ceiling.schedule != nil {
+		top = *ceiling.schedule
+		v.within(path+"."+high, top, leastCeiling, most)
 	}
 	switch {
-	case len(v.faults) > before || least <= most:
-	case s.MinReplicas == nil:
-		v.addf(path+".max_replicas", "max_replicas is %d, below the block's min_replicas, which is %d. Set min_replicas in the schedule too.", most, least)
-	case s.MaxReplicas == nil:
-		v.addf(path+".min_replicas", "min_replicas is %d, above the block's max_replicas, which is %d. Set max_replicas in the schedule too.", least, most)
+	case len(v.faults) > before || least <= top:
+	case floor.schedule == nil:
+		v.addf(path+"."+high, "%s is %d, below the block's %s, which is %d. Set %s in the schedule too.", high, top, low, least, low)
+	case ceiling.schedule == nil:
+		v.addf(path+"."+low, "%s is %d, above the block's %s, which is %d. Set %s in the schedule too.", low, least, high, top, high)
 	default:
-		v.addf(path+".min_replicas", "min_replicas is %d, above max_replicas, which is %d.", least, most)
+		v.addf(path+"."+low, "%s is %d, above %s, which is %d.", low, least, high, top)
 	}
 }
 

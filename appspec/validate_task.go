@@ -4,11 +4,36 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/hashicorp/nomad/api"
 )
 
-// ours is what serve-nomad sets in a task, or has no use for in a replica,
-// with what to write instead.
-func ours(field string) (instead string, found bool) {
+// taskKind is what a task block is for.
+type taskKind int
+
+const (
+	replicaTask taskKind = iota
+	prefetchTask
+)
+
+// ours is what serve-nomad sets in a task, or has no use for there, with what
+// to write instead.
+func (k taskKind) ours(field string) (instead string, found bool) {
+	if k == prefetchTask {
+		const ends = "A prefetch task runs once on each node and ends by itself."
+		instead, found = map[string]string{
+			"name":             "The task is named as its prefetch block.",
+			"resources":        "The prefetch block's own resources block sets them.",
+			"kill_timeout":     ends,
+			"shutdown_delay":   ends,
+			"service":          ends,
+			"lifecycle":        ends,
+			"scaling":          ends,
+			"dispatch_payload": "A prefetch job is not dispatched.",
+			"csi_plugin":       ends + " Run a CSI plugin as a Nomad job of its own.",
+		}[field]
+		return instead, found
+	}
 	instead, found = map[string]string{
 		"name":             "The task is named as its deployment.",
 		"resources":        "The deployment's own resources block sets them.",
@@ -25,17 +50,17 @@ func ours(field string) (instead string, found bool) {
 
 const needsDriver = "A task needs a driver, such as driver = \"docker\"."
 
-func (v *validator) task(path string, d *Deployment) {
-	task := d.Task
+// task holds the rules of a task block; name and gpu are those of what it is in.
+func (v *validator) task(path string, kind taskKind, task *api.Task, name string, gpu float64) {
 	if task == nil {
-		v.addf(path, "A deployment needs a task block: what to run, as in a Nomad job.")
+		v.addf(path, "A %s needs a task block: what to run, as in a Nomad job.", map[taskKind]string{replicaTask: "deployment", prefetchTask: "prefetch block"}[kind])
 		return
 	}
 	if task.Driver == "" {
 		v.addf(path+".driver", needsDriver)
 	}
 	set := map[string]bool{
-		"name":             task.Name != "" && task.Name != d.Name,
+		"name":             task.Name != "" && task.Name != name,
 		"resources":        task.Resources != nil,
 		"kill_timeout":     task.KillTimeout != nil,
 		"shutdown_delay":   task.ShutdownDelay != 0,
@@ -47,24 +72,24 @@ func (v *validator) task(path string, d *Deployment) {
 	}
 	for _, field := range slices.Sorted(maps.Keys(set)) {
 		if set[field] {
-			instead, _ := ours(field)
+			instead, _ := kind.ours(field)
 			v.addf(path+"."+field, "%s is not for the task block. %s", field, instead)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(task.Env)) {
-		if problem := envProblem(name, d.Resources.GPU); problem != "" {
+		if problem := kind.envProblem(name, gpu); problem != "" {
 			v.addf(join(path+".env", clip(name)), "%s", problem)
 		}
 	}
 }
 
 // envProblem says why a task may not set an environment variable.
-func envProblem(name string, gpu float64) string {
+func (k taskKind) envProblem(name string, gpu float64) string {
 	switch {
-	case name == "PORT" || strings.HasPrefix(name, "SERVE_"):
+	case k == replicaTask && (name == "PORT" || strings.HasPrefix(name, "SERVE_")):
 		return "serve-nomad itself sets " + clip(name) + " for each replica; leave it out."
 	case name == "CUDA_VISIBLE_DEVICES" && gpu > 0:
-		return "Nomad sets CUDA_VISIBLE_DEVICES to the GPUs that the replica is given; leave it out."
+		return "Nomad sets CUDA_VISIBLE_DEVICES to the GPUs that the task is given; leave it out."
 	default:
 		return ""
 	}
@@ -89,25 +114,4 @@ func (v *validator) rollout(path string, r *Rollout) {
 		}
 		last = step
 	}
-}
-
-func (v *validator) workerGroup(g *WorkerGroup) {
-	if g == nil {
-		v.addf("worker_group", "There is no worker group.")
-		return
-	}
-	path := workerGroupPath(g.Name)
-	v.unsupported(path, "The worker_group block")
-	v.name(path, "worker group", g.Name)
-	if problem := nodePoolProblem(g.NodePool); problem != "" {
-		v.addf(path+".node_pool", "%s", problem)
-	}
-	v.within(path+".min_nodes", g.MinNodes, 0, maxReplicas)
-	v.within(path+".max_nodes", g.MaxNodes, 1, maxReplicas)
-	if g.MaxNodes >= 1 && g.MinNodes > g.MaxNodes {
-		v.addf(path+".min_nodes", "min_nodes is %d, above max_nodes, which is %d.", g.MinNodes, g.MaxNodes)
-	}
-	v.duration(path+".idle_timeout", g.IdleTimeout, 0)
-	v.resources(path+".node", Resources{CPU: g.Node.CPU, MemoryMB: g.Node.MemoryMB, GPU: float64(g.Node.GPU)})
-	v.oneOf(path+".target", g.Target.Kind, "process", "plugin", "exec", "none")
 }

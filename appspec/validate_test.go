@@ -75,7 +75,8 @@ func TestValidate(t *testing.T) {
 		"a task's service":         {func(_ *Application, b *Deployment) { b.Task.Services = []*api.Service{nil} }, at + ".task.service", "health_check"},
 		"a task's kill timeout":    {func(_ *Application, b *Deployment) { b.Task.KillTimeout = new(time.Second) }, at + ".task.kill_timeout", "graceful_shutdown_timeout"},
 		"our environment":          {func(_ *Application, b *Deployment) { b.Task.Env = map[string]string{"PORT": "1"} }, at + ".task.env.PORT", "itself sets PORT"},
-		"a worker group":           {func(_ *Application, b *Deployment) { b.WorkerGroup = "gpu" }, at + ".worker_group", "not supported yet"},
+		"a worker group's name":    {func(_ *Application, b *Deployment) { b.WorkerGroup = "GPU" }, at + ".worker_group", "no worker group's name"},
+		"a node pool's name":       {func(_ *Application, b *Deployment) { b.NodePool = "a b" }, at + ".node_pool", "no node pool's name"},
 		"a rollout":                {func(app *Application, _ *Deployment) { app.Rollout = &Rollout{} }, "application.shop.rollout", "not supported yet"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,7 +1,6 @@
 package appspec
 
 import (
-	"maps"
 	"time"
 
 	"github.com/hashicorp/nomad/api"
@@ -119,25 +118,16 @@ func (g *WorkerGroup) EffectiveScaleDown() ScaleDown {
 }
 
 // Changed says which fields differ between two specs of one group that only new
-// nodes can have: such a change is refused while the group has nodes.
+// nodes can have, such as node_pool and node.cpu: such a change is refused while
+// the group has nodes.
 func (g *WorkerGroup) Changed(to *WorkerGroup) []string {
-	var fields []string
-	for _, f := range []struct {
-		name string
-		same bool
-	}{
-		{"node_pool", g.NodePool == to.NodePool},
-		{"node", jsonText(g.Node) == jsonText(to.Node)},
-		{"labels", maps.Equal(g.Labels, to.Labels)},
-		{"env", maps.Equal(g.Env, to.Env)},
-		{"spot", g.Spot == to.Spot},
-		{"target", g.Target.Kind == to.Target.Kind && g.Target.Plugin == to.Target.Plugin},
-	} {
-		if !f.same {
-			fields = append(fields, f.name)
+	var paths []string
+	for _, c := range DiffWorkerGroup(g, to) {
+		if c.Effect == EffectNodes {
+			paths = append(paths, c.Path)
 		}
 	}
-	return fields
+	return paths
 }
 
 // DefaultScaleDown is the scale_down block of a group that has none.

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
@@ -22,11 +20,10 @@ type Policy struct {
 	schedules []schedule
 }
 
-// schedule is a Schedule with its cron line read.
+// schedule is a Schedule with its times read.
 type schedule struct {
 	appspec.Schedule
-	begins cron.Schedule
-	zone   *time.Location
+	times appspec.Recurrence
 }
 
 // Compile returns the Policy of a block. An error is a schedule that cannot be
@@ -43,15 +40,11 @@ func Compile(block *appspec.Autoscaling) (*Policy, error) {
 		return nil, fmt.Errorf("there is no policy %q", block.Policy)
 	}
 	for _, s := range block.Schedules {
-		begins, err := cron.ParseStandard(s.Cron)
+		times, err := appspec.NewRecurrence(s.Cron, s.Duration, s.Timezone)
 		if err != nil {
 			return nil, fmt.Errorf("schedule %q: %w", s.Name, err)
 		}
-		zone, err := time.LoadLocation(s.Timezone)
-		if err != nil {
-			return nil, fmt.Errorf("schedule %q: %w", s.Name, err)
-		}
-		p.schedules = append(p.schedules, schedule{*s, begins, zone})
+		p.schedules = append(p.schedules, schedule{*s, times})
 	}
 	return p, nil
 }
@@ -85,41 +78,6 @@ func (p *Policy) HoldWindow() time.Duration {
 	}
 }
 
-// active says whether s is in force: whether it began within its duration
-// before now. The cron line is followed on the zone's wall clock, which has a
-// midnight on every day; by the zone's own time the library skips a day whose
-// midnight the clock change takes away.
-func (s schedule) active(now time.Time) bool {
-	ended := now.Add(-s.Duration.Std())
-	for wall := s.wallBefore(ended); ; {
-		if wall = s.begins.Next(wall); wall.IsZero() {
-			return false
-		}
-		if began := offWall(wall, s.zone); began.After(ended) {
-			return !began.After(now)
-		}
-	}
-}
-
-// wallBefore is what the clock on the wall shows at t. In the hour after it was
-// put forward it is what it would show otherwise: what was to begin in the hour
-// that was left out begins after it.
-func (s schedule) wallBefore(t time.Time) time.Time {
-	_, offset := t.In(s.zone).Zone()
-	_, before := t.Add(-time.Hour).In(s.zone).Zone()
-	return onWall(t.In(s.zone)).Add(-time.Duration(max(0, offset-before)) * time.Second)
-}
-
-// onWall is what the clock on the wall shows, as if it were UTC.
-func onWall(t time.Time) time.Time {
-	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
-}
-
-// offWall is when the clock on the wall of a zone shows wall.
-func offWall(wall time.Time, zone *time.Location) time.Time {
-	return time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, zone)
-}
-
 // limits is the bounds in force, and which schedules made them so.
 type limits struct {
 	least, most       int
@@ -139,7 +97,7 @@ func (p *Policy) limits(now time.Time) limits {
 	l := limits{least: p.block.MinReplicas, most: p.block.MaxReplicas}
 	for i := range p.schedules {
 		s := &p.schedules[i]
-		if !s.active(now) {
+		if !s.times.InForce(now) {
 			continue
 		}
 		if n := s.MinReplicas; n != nil && *n > l.least {
