@@ -1,6 +1,7 @@
 // Package nomadjobs is the door to Nomad: it sees the jobs that serve-nomad
 // made, their replicas and the nodes, registers, scales and stops such jobs,
-// and reads replicas' logs. No other package calls Nomad.
+// closes, drains and purges nodes, writes node pools, and reads replicas' logs.
+// No other package calls Nomad.
 package nomadjobs
 
 import (
@@ -10,13 +11,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/nomad/api"
-
-	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
 // callTimeout bounds every call but the streams. A list of 10,000 allocations
@@ -47,8 +46,10 @@ type Client struct {
 	address string
 	log     hclog.Logger
 
-	mu   sync.Mutex
-	jobs map[string]reconcile.Job // as last read, by id; whole jobs would be large in the thousands
+	jobs     cache[seenJob] // not whole: those would be large in the thousands
+	nodes    cache[seenNode]
+	policies cache[policy]
+	pools    atomic.Pointer[knownPools] // of the last look; nil: there was none
 }
 
 // New returns a Client. It does not call Nomad yet.
@@ -72,7 +73,7 @@ func New(cfg Config, logger hclog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the Nomad client for %s: %w", address, err)
 	}
-	return &Client{nomad: nomad, address: address, log: logger.Named("nomad"), jobs: map[string]reconcile.Job{}}, nil
+	return &Client{nomad: nomad, address: address, log: logger.Named("nomad")}, nil
 }
 
 // Address returns the address of the Nomad agent that is called.
@@ -97,7 +98,7 @@ func (c *Client) fault(what string, err error) error {
 	}
 	text := oneLine(answer.Body())
 	switch {
-	case answer.StatusCode() == http.StatusNotFound:
+	case answer.StatusCode() == http.StatusNotFound, text == "node not found":
 		return fmt.Errorf("%s: %w: %s", what, ErrNotFound, text)
 	case answer.StatusCode() == http.StatusForbidden:
 		return fmt.Errorf("%s: %w: %s (set NOMAD_TOKEN, or the server's nomad token, to one that does)", what, ErrForbidden, text)

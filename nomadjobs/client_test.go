@@ -33,16 +33,20 @@ func TestObserve(t *testing.T) {
 			"ranker": {NodesInPool: 1, NodesEvaluated: 1, DimensionExhausted: map[string]int{"memory": 1}},
 		}}}
 	})
-	got, err := c.Observe(t.Context())
+	got, err := c.Observe(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	meta, _, _ := jobspec.Read(job)
+	ask, err := AskOf(job)
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := reconcile.Observation{
 		Jobs: map[string]reconcile.Job{rankerID: {
 			ID: rankerID, ClusterID: "c1", Application: "search", Deployment: "ranker", Version: "1a2b3c4d",
 			LiveHash: meta.LiveHash, CoreMHz: 2000, Count: 3, ModifyIndex: 7, Unplaced: 2,
-			Blocked: "the only node: not enough memory free",
+			Blocked: "the only node: not enough memory free", Ask: &ask,
 		}},
 		Replicas: []reconcile.Replica{{ID: "a1", JobID: rankerID, Node: "n1", Status: reconcile.ReplicaRunning, CreatedAt: time.Unix(0, 0).UTC()}},
 		CoreMHz:  map[string]int{"default": 2000, "all": 2000},
@@ -56,7 +60,7 @@ func TestObserveFetchesAJobOnlyWhenItChanged(t *testing.T) {
 	f, c := startFake(t)
 	f.put("c1", 7)
 	for range 3 {
-		if _, err := c.Observe(t.Context()); err != nil {
+		if _, err := c.Observe(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,7 +68,7 @@ func TestObserveFetchesAJobOnlyWhenItChanged(t *testing.T) {
 		t.Errorf("fetched %d times, want 1", n)
 	}
 	f.put("c1", 8)
-	seen, err := c.Observe(t.Context())
+	seen, err := c.Observe(t.Context(), false)
 	if err != nil || seen.Jobs[rankerID].ModifyIndex != 8 {
 		t.Errorf("got %+v, %v", seen, err)
 	}
@@ -82,12 +86,12 @@ func TestObserveGoesOnWhereALookWasCutOff(t *testing.T) {
 		f.set(func() { f.jobs[*job.ID] = job })
 	}
 	f.set(func() { f.broken = "/v1/job/" + rankerID + "-99" })
-	if _, err := c.Observe(t.Context()); err == nil {
+	if _, err := c.Observe(t.Context(), false); err == nil {
 		t.Fatal("a look without one of the jobs is no error")
 	}
 	f.set(func() { f.broken = "" })
 	first := f.total("GET /v1/job/")
-	seen, err := c.Observe(t.Context())
+	seen, err := c.Observe(t.Context(), false)
 	if err != nil || len(seen.Jobs) != 101 {
 		t.Fatalf("%d jobs, %v", len(seen.Jobs), err)
 	}
@@ -103,7 +107,7 @@ func TestObserveIsWholeOrAnError(t *testing.T) {
 			f, c := startFake(t)
 			f.put("c1", 7)
 			f.set(func() { f.broken, f.queued[rankerID] = path, 1 })
-			seen, err := c.Observe(t.Context())
+			seen, err := c.Observe(t.Context(), false)
 			if err == nil || len(seen.Jobs)+len(seen.Replicas)+len(seen.CoreMHz) != 0 {
 				t.Errorf("got %+v, %v", seen, err)
 			}
@@ -219,7 +223,7 @@ func TestUnreachable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Observe(t.Context())
+	_, err = c.Observe(t.Context(), false)
 	if !errors.Is(err, ErrUnreachable) {
 		t.Fatalf("got %v", err)
 	}

@@ -83,7 +83,7 @@ func e2eClient(t *testing.T) *Client {
 // e2eJob renders a job of one deployment that runs script.
 func e2eJob(t *testing.T, c *Client, name, script string, edit func(*jobspec.Input)) *api.Job {
 	t.Helper()
-	seen, err := c.Observe(t.Context())
+	seen, err := c.Observe(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func await(t *testing.T, c *Client, job *api.Job, what string, done func(reconci
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for range c.Wake(ctx) {
-		seen, err := c.Observe(ctx)
+		seen, err := c.Observe(ctx, false)
 		if err != nil {
 			t.Fatal(err)
 		}

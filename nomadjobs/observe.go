@@ -1,15 +1,14 @@
 package nomadjobs
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"sync"
 
 	"github.com/hashicorp/nomad/api"
 
 	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/placement"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
@@ -21,36 +20,39 @@ const (
 )
 
 // Observe looks at everything in Nomad that serve-nomad made, whichever
-// serve-nomad cluster that was. It is whole or an error: a call that went
-// wrong never reads as "nothing there".
-func (c *Client) Observe(ctx context.Context) (reconcile.Observation, error) {
-	stubs, err := c.listJobs(ctx)
+// serve-nomad cluster that was, and with nodes also at every node, all that runs
+// there, and the node pools. It is whole or an error: a call that went wrong, or
+// that the token does not allow, never reads as "nothing there".
+//
+// Nodes are looked at first, then allocations, then jobs. A replica that Nomad
+// places meanwhile is then seen on its node, or waiting, but never both: what
+// waits is told last, and held against the allocations that were seen.
+func (c *Client) Observe(ctx context.Context, nodes bool) (reconcile.Observation, error) {
+	var g ground
+	var stubs []*api.JobListStub
+	err := c.lookAtGround(ctx, nodes, &g)
+	if err == nil {
+		stubs, err = c.listJobs(ctx)
+	}
+	var jobs map[string]seenJob
+	if err == nil {
+		jobs, err = c.wholeJobs(ctx, stubs)
+	}
 	if err != nil {
 		return reconcile.Observation{}, err
 	}
-	jobs, err := c.wholeJobs(ctx, stubs)
-	if err != nil {
-		return reconcile.Observation{}, err
-	}
-	allocs, err := c.listAllocs(ctx)
-	if err != nil {
-		return reconcile.Observation{}, err
-	}
-	nodes, err := c.listNodes(ctx)
-	if err != nil {
-		return reconcile.Observation{}, err
-	}
-	seen := reconcile.Observation{Jobs: map[string]reconcile.Job{}, CoreMHz: coreMHz(nodes)}
+	seen := reconcile.Observation{Jobs: make(map[string]reconcile.Job, len(jobs)), CoreMHz: g.coreMHz}
+	alive := g.alive(jobs)
 	short := false
 	for _, stub := range stubs {
 		job, there := jobs[stub.ID]
 		if !there {
 			continue
 		}
-		if !job.Stopped && stub.JobSummary != nil {
-			job.Unplaced = stub.JobSummary.Summary[job.Deployment].Queued
+		if job.service && !job.Stopped && stub.JobSummary != nil {
+			job.Unplaced = unplaced(stub.JobSummary.Summary[job.Deployment].Queued, job.Count, alive[job.ID])
 		}
-		seen.Jobs[job.ID] = job
+		seen.Jobs[job.ID] = job.Job
 		short = short || job.Unplaced > 0
 	}
 	if short {
@@ -58,12 +60,113 @@ func (c *Client) Observe(ctx context.Context) (reconcile.Observation, error) {
 			return reconcile.Observation{}, err
 		}
 	}
-	for _, alloc := range allocs {
+	for _, alloc := range g.replicas {
 		if _, ours := seen.Jobs[alloc.JobID]; ours {
 			seen.Replicas = append(seen.Replicas, replica(alloc))
 		}
 	}
+	if nodes {
+		seen.NodesKnown, seen.Nodes, seen.Pools = true, g.settle(jobs), g.pools
+	}
+	c.remember(jobs, g.coreMHz)
 	return seen, nil
+}
+
+// unplaced is how many replicas of a job have no node. Queued is what Nomad's
+// scheduler last left over, and lags behind: it may still hold what was placed
+// since, or what no longer is asked for. So no more count than the job asks for
+// beyond those that were seen alive.
+func unplaced(queued, count, alive int) int { return max(0, min(queued, count-alive)) }
+
+// ground is what a look begins with: all but the jobs.
+type ground struct {
+	coreMHz  map[string]int // by node pool
+	replicas []*api.AllocationListStub
+
+	whole bool // the rest was looked at
+	nodes []seenNode
+	pools map[string]bool
+	held  []heldAlloc
+}
+
+func (c *Client) lookAtGround(ctx context.Context, nodes bool, g *ground) error {
+	listReplicas := func(ctx context.Context) (err error) {
+		g.replicas, err = c.listAllocs(ctx)
+		return err
+	}
+	if !nodes {
+		return atOnce(ctx, listReplicas, func(ctx context.Context) error {
+			list, err := c.listNodes(ctx)
+			g.coreMHz = coreMHz(list)
+			return err
+		})
+	}
+	g.whole = true
+	err := atOnce(ctx, c.seesAll, func(ctx context.Context) (err error) {
+		g.nodes, err = c.lookAtNodes(ctx)
+		return err
+	}, func(ctx context.Context) (err error) {
+		g.pools, err = c.lookAtPools(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var speeds []nodeSpeed
+	for _, n := range g.nodes {
+		speeds = append(speeds, nodeSpeed{n.node.Said.Status, n.node.Pool, n.coreMHz})
+	}
+	g.coreMHz = slowest(speeds)
+	return atOnce(ctx, listReplicas, func(ctx context.Context) (err error) {
+		g.held, err = c.listHeld(ctx)
+		return err
+	})
+}
+
+// alive counts the allocations of each job that stand for one of its replicas.
+func (g *ground) alive(jobs map[string]seenJob) map[string]int {
+	n := map[string]int{}
+	if !g.whole {
+		for _, a := range g.replicas {
+			if alive(a.DesiredStatus, a.ClientStatus) {
+				n[a.JobID]++
+			}
+		}
+		return n
+	}
+	for i := range g.held {
+		if a := &g.held[i]; alive(a.DesiredStatus, a.ClientStatus) && jobs[a.JobID].namespace == a.Namespace {
+			n[a.JobID]++
+		}
+	}
+	return n
+}
+
+// settle returns the nodes with what they hold.
+func (g *ground) settle(jobs map[string]seenJob) []*placement.Node {
+	nodes := make([]*placement.Node, len(g.nodes))
+	byID := make(map[string]*placement.Node, len(g.nodes))
+	for i, n := range g.nodes {
+		node := n.node
+		nodes[i], byID[node.ID] = &node, &node
+	}
+	for i := range g.held {
+		a := &g.held[i]
+		node := byID[a.NodeID]
+		if node == nil { // it joined since the nodes were listed
+			continue
+		}
+		p := a.placed()
+		job, ours := jobs[a.JobID]
+		p.Ours = ours && job.namespace == a.Namespace
+		node.Allocs = append(node.Allocs, p)
+	}
+	for i, n := range g.nodes {
+		if most := n.mostAllocs; most > 0 && len(nodes[i].Allocs) >= most && nodes[i].Closed == "" {
+			nodes[i].Closed = fmt.Sprintf("full: it takes %d allocations", most)
+		}
+	}
+	return nodes
 }
 
 // listJobs lists the jobs that carry our meta.
@@ -84,67 +187,41 @@ func (c *Client) listJobs(ctx context.Context) ([]*api.JobListStub, error) {
 	return ours, nil
 }
 
-// readers is how many jobs are read at once. A new leader reads all of them,
-// one call each, and thousands in a row would take longer than a look may.
-const readers = 16
-
-// wholeJobs returns what the jobs of stubs say of themselves, by id, reading
-// those that changed since the last look. A job that is gone by now is left
-// out. What was read is remembered even when another could not be, so that the
-// next look goes on where this one stopped.
-func (c *Client) wholeJobs(ctx context.Context, stubs []*api.JobListStub) (map[string]reconcile.Job, error) {
-	c.mu.Lock()
-	known := c.jobs
-	c.mu.Unlock()
-	jobs := make(map[string]reconcile.Job, len(stubs))
-	var changed []string
-	for _, stub := range stubs {
-		if job, ok := known[stub.ID]; ok && job.ModifyIndex == stub.JobModifyIndex {
-			jobs[stub.ID] = job
-			continue
-		}
-		changed = append(changed, stub.ID)
-	}
-	read, err := c.readJobs(ctx, changed)
-	maps.Copy(jobs, read)
-	c.mu.Lock()
-	c.jobs = jobs
-	c.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	return maps.Clone(jobs), nil
+// seenJob is a job as last read.
+type seenJob struct {
+	reconcile.Job
+	namespace string
+	pool      string // node pool
+	service   bool   // it has a count of replicas, rather than one for each node
 }
 
-// readJobs reads jobs, some at once, until one cannot be read.
-func (c *Client) readJobs(ctx context.Context, ids []string) (map[string]reconcile.Job, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var mu sync.Mutex
-	jobs := map[string]reconcile.Job{}
-	var reading sync.WaitGroup
-	turns := make(chan struct{}, readers)
-	for _, id := range ids {
-		turns <- struct{}{}
-		if ctx.Err() != nil {
-			break
-		}
-		reading.Go(func() {
-			defer func() { <-turns }()
-			whole, err := c.job(ctx, id)
-			if err != nil && !errors.Is(err, ErrNotFound) {
-				cancel(err)
-				return
-			}
-			if job, ours := observed(whole); ours {
-				mu.Lock()
-				defer mu.Unlock()
-				jobs[id] = job
-			}
-		})
+// wholeJobs returns what the jobs of stubs say of themselves, by id, reading
+// those that changed since the last look.
+func (c *Client) wholeJobs(ctx context.Context, stubs []*api.JobListStub) (map[string]seenJob, error) {
+	listed := make(map[string]uint64, len(stubs))
+	for _, stub := range stubs {
+		listed[stub.ID] = stub.JobModifyIndex
 	}
-	reading.Wait()
-	return jobs, context.Cause(ctx)
+	return c.jobs.read(ctx, listed, c.readJob)
+}
+
+func (c *Client) readJob(ctx context.Context, id string) (seenJob, uint64, error) {
+	whole, err := c.job(ctx, id)
+	if err != nil {
+		return seenJob{}, 0, err
+	}
+	job, ours := observed(whole)
+	if !ours {
+		return seenJob{}, 0, fmt.Errorf("read job %s: %w: it is no longer serve-nomad's", id, ErrNotFound)
+	}
+	ask, err := AskOf(whole)
+	if err != nil {
+		c.log.Warn("no node is made for a job whose replicas ask for what cannot be weighed", "error", err)
+	} else {
+		job.Ask = &ask
+	}
+	seen := seenJob{Job: job, namespace: value(whole.Namespace), pool: cmp.Or(value(whole.NodePool), api.NodePoolDefault), service: value(whole.Type) == api.JobTypeService}
+	return seen, job.ModifyIndex, nil
 }
 
 // job fetches one whole job. Its JobModifyIndex is never nil.

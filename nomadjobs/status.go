@@ -14,11 +14,8 @@ import (
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
-// observed turns a job into words of ours. A nil job is one that is gone.
+// observed turns a job into words of ours.
 func observed(job *api.Job) (reconcile.Job, bool) {
-	if job == nil {
-		return reconcile.Job{}, false
-	}
 	meta, count, ours := jobspec.Read(job)
 	if !ours {
 		return reconcile.Job{}, false
@@ -30,27 +27,38 @@ func observed(job *api.Job) (reconcile.Job, bool) {
 	}, true
 }
 
-// coreMHz returns what a core counts for on the slowest ready node of each
+// nodeSpeed is what a core of a node counts for; 0 MHz: it is not known.
+type nodeSpeed struct {
+	status, pool string
+	coreMHz      int
+}
+
+// slowest returns what a core counts for on the slowest ready node of each
 // pool: a replica that asks for two cores gets them on every node. The pool
 // "all" is Nomad's own name for every node.
-func coreMHz(nodes []*api.NodeListStub) map[string]int {
+func slowest(nodes []nodeSpeed) map[string]int {
 	lowest := map[string]int{}
 	for _, node := range nodes {
-		if node.Status != api.NodeStatusReady || node.NodeResources == nil {
+		if node.status != api.NodeStatusReady || node.coreMHz == 0 {
 			continue
 		}
-		cpu := node.NodeResources.Cpu
-		if cpu.TotalCpuCores == 0 || cpu.CpuShares <= 0 {
-			continue
-		}
-		mhz := max(1, int(cpu.CpuShares)/int(cpu.TotalCpuCores))
-		for _, pool := range []string{node.NodePool, api.NodePoolAll} {
-			if known, ok := lowest[pool]; !ok || mhz < known {
-				lowest[pool] = mhz
+		for _, pool := range []string{node.pool, api.NodePoolAll} {
+			if known, ok := lowest[pool]; !ok || node.coreMHz < known {
+				lowest[pool] = node.coreMHz
 			}
 		}
 	}
 	return lowest
+}
+
+func coreMHz(nodes []*api.NodeListStub) map[string]int {
+	var speeds []nodeSpeed
+	for _, node := range nodes {
+		if node.NodeResources != nil {
+			speeds = append(speeds, nodeSpeed{node.Status, node.NodePool, mhzOf(node.NodeResources.Cpu)})
+		}
+	}
+	return slowest(speeds)
 }
 
 func replica(alloc *api.AllocationListStub) reconcile.Replica {

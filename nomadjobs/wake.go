@@ -77,13 +77,14 @@ func (c *Client) stream(ctx context.Context, wake func()) error {
 	})
 	defer watchdog.Stop()
 
-	topics := url.Values{"topic": {
-		string(api.TopicJob), string(api.TopicAllocation), string(api.TopicEvaluation), string(api.TopicNode),
-	}}
-	q := (&api.QueryOptions{}).WithContext(ctx)
-	body, err := c.nomad.Raw().Response("/v1/event/stream?"+topics.Encode(), q)
+	body, err := c.openStream(ctx, api.TopicJob, api.TopicAllocation, api.TopicEvaluation, api.TopicNode, api.TopicNodePool)
+	if errors.Is(err, ErrForbidden) {
+		// Only a management token is told of node pools. Without it a pool that
+		// is deleted shows at the next look.
+		body, err = c.openStream(ctx, api.TopicJob, api.TopicAllocation, api.TopicEvaluation, api.TopicNode)
+	}
 	if err != nil {
-		return c.fault("open nomad's event stream", whyEnded(ctx, err))
+		return err
 	}
 	defer body.Close()
 	wake()
@@ -97,28 +98,52 @@ func (c *Client) stream(ctx context.Context, wake func()) error {
 			return c.fault("read nomad's event stream", whyEnded(ctx, err))
 		}
 		watchdog.Reset(streamSilence)
-		if batch.concernsUs() {
+		if batch.concernsUs(c.pools.Load()) {
 			wake()
 		}
 	}
 }
 
-// eventBatch is one line of the event stream, without the payloads. A
-// heartbeat has no events.
+func (c *Client) openStream(ctx context.Context, topics ...api.Topic) (io.ReadCloser, error) {
+	params := url.Values{}
+	for _, topic := range topics {
+		params.Add("topic", string(topic))
+	}
+	q := (&api.QueryOptions{}).WithContext(ctx)
+	body, err := c.nomad.Raw().Response("/v1/event/stream?"+params.Encode(), q)
+	if err != nil {
+		return nil, needing(readNodes+", and read-job in its namespace", c.fault("open nomad's event stream", whyEnded(ctx, err)))
+	}
+	return body, nil
+}
+
+// eventBatch is one line of the event stream, without the payloads but for what
+// says whose a node is. A heartbeat has no events.
 type eventBatch struct {
 	Events []struct {
 		Topic      api.Topic
 		Key        string
 		FilterKeys []string
+		Payload    struct{ Node *eventNode }
 	}
 }
 
-// concernsUs says whether an event may be about one of our jobs. Events of
-// allocations and evaluations name the job among their filter keys; a node's
-// may concern anybody.
-func (b eventBatch) concernsUs() bool {
+type eventNode struct {
+	NodePool string
+	Meta     map[string]string
+}
+
+// concernsUs says whether an event may be about something of ours. Events of
+// allocations and evaluations name the job among their filter keys.
+func (b eventBatch) concernsUs(known *knownPools) bool {
 	for _, event := range b.Events {
-		if event.Topic == api.TopicNode || strings.HasPrefix(event.Key, jobspec.JobPrefix) {
+		if event.Topic == api.TopicNode {
+			if known.concern(event.Payload.Node) {
+				return true
+			}
+			continue
+		}
+		if event.Topic == api.TopicNodePool || strings.HasPrefix(event.Key, jobspec.JobPrefix) {
 			return true
 		}
 		for _, key := range event.FilterKeys {
@@ -128,6 +153,32 @@ func (b eventBatch) concernsUs() bool {
 		}
 	}
 	return false
+}
+
+// knownPools is what the last look knew of node pools, so that the nodes of
+// others, which may be thousands, wake nobody.
+type knownPools struct {
+	ours  map[string]bool // our jobs name them
+	ready map[string]int  // they have a ready node
+}
+
+// concern says whether what happened to a node may matter: it was ordered by
+// us, our jobs may run on it, or it may be the first of its pool.
+func (k *knownPools) concern(n *eventNode) bool {
+	if k == nil || n == nil || n.Meta[NodeMeta] != "" {
+		return true
+	}
+	_, ready := k.ready[n.NodePool]
+	return !ready || k.ours[n.NodePool] || k.ours[api.NodePoolAll]
+}
+
+// remember keeps what the stream of events is judged by.
+func (c *Client) remember(jobs map[string]seenJob, ready map[string]int) {
+	known := &knownPools{ours: map[string]bool{}, ready: ready}
+	for _, job := range jobs {
+		known.ours[job.pool] = true
+	}
+	c.pools.Store(known)
 }
 
 // whyEnded returns why ctx ended, or err when it did not.
