@@ -34,13 +34,14 @@ func (s *State) Apply(index uint64, c Command) (*State, Result) {
 	}
 	// An autoscaler's command needs no receipt, as its changes say what they
 	// were decided from; theirs would crowd out those that people wait for.
-	if c.ID != "" && c.Autoscale == nil {
+	if c.ID != "" && c.Autoscale == nil && c.ChangeNodes == nil {
 		next.Recent = appendBounded(next.Recent, Receipt{ID: c.ID, Result: r}, maxReceipts)
 	}
 	return &next, r
 }
 
-// apply changes s, which the caller owns down to the map of applications.
+// apply changes s, which the caller owns down to the map of applications; the
+// maps of groups and nodes are copied by those who change them.
 func (s *State) apply(c Command) *Refusal {
 	switch {
 	case c.InitCluster != nil:
@@ -57,6 +58,12 @@ func (s *State) apply(c Command) *Refusal {
 		return s.endRollout(c, c.EndRollout)
 	case c.Forget != nil:
 		return s.forget(c, c.Forget)
+	case c.DeleteWorkerGroup != nil:
+		return s.deleteGroup(c, c.DeleteWorkerGroup)
+	case c.ForgetWorkerGroup != nil:
+		return s.forgetGroup(c, c.ForgetWorkerGroup)
+	case c.ChangeNodes != nil:
+		return s.changeNodes(c, c.ChangeNodes)
 	default:
 		return refuse(CodeInvalid, "command of no known kind")
 	}
@@ -74,8 +81,12 @@ func (s *State) initCluster(cmd *InitCluster) *Refusal {
 }
 
 func (s *State) deploy(c Command, cmd *Deploy) *Refusal {
-	if len(cmd.Applications) == 0 {
+	if len(cmd.Applications) == 0 && len(cmd.WorkerGroups) == 0 {
 		return refuse(CodeInvalid, "nothing to deploy")
+	}
+	// The groups come first: a deployment may name one that comes with it.
+	if refusal := s.deployGroups(c, cmd); refusal != nil {
+		return refusal
 	}
 	seen := map[string]bool{}
 	for _, in := range cmd.Applications {
@@ -86,6 +97,9 @@ func (s *State) deploy(c Command, cmd *Deploy) *Refusal {
 			return refuse(CodeInvalid, "application %q is there twice", in.Spec.Name)
 		}
 		seen[in.Spec.Name] = true
+		if refusal := s.groupsOf(in.Spec); refusal != nil {
+			return refusal
+		}
 		if refusal := s.deployOne(c, cmd, in); refusal != nil {
 			return refusal
 		}

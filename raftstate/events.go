@@ -16,19 +16,28 @@ func (s *State) event(c Command, kind, application, deployment, message string) 
 	s.addEvents(s.newEvent(c, kind, application, deployment, message))
 }
 
-// addEvents appends events and lets the oldest go. The autoscaler's own may
+func (s *State) groupEvent(c Command, kind, group, message string) {
+	e := s.newEvent(c, kind, "", "", message)
+	e.WorkerGroup = group
+	s.addEvents(e)
+}
+
+// unasked says whether events of a type tell of what no person decided.
+func unasked(kind string) bool { return kind == eventAutoscaled || ofNodes(kind) }
+
+// addEvents appends events and lets the oldest go. The autoscalers' own may
 // fill half of the list, so that what people decided can be read for long
-// however busy it is.
+// however busy they are.
 func (s *State) addEvents(added ...Event) {
 	list := slices.Concat(s.Events, added) // published States share the old array
-	surplus := -maxAutoscaled
+	surplus := -maxUnasked
 	for _, e := range list {
-		if e.Type == eventAutoscaled {
+		if unasked(e.Type) {
 			surplus++
 		}
 	}
 	list = slices.DeleteFunc(list, func(e Event) bool {
-		if surplus <= 0 || e.Type != eventAutoscaled {
+		if surplus <= 0 || !unasked(e.Type) {
 			return false
 		}
 		surplus--

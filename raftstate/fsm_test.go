@@ -110,6 +110,12 @@ func TestABadSnapshotIsRefused(t *testing.T) {
 			`{"v":1,"state":{"applications":{"a":{"name":"a","serving":{"spec":{"deployments":[null]}},"wanted":{"spec":{}}}}}}`,
 			"lacks a version",
 		},
+		"a group of no name":       {`{"v":1,"state":{"worker_groups":{"g":null}}}`, "not what its key says"},
+		"a group without a spec":   {`{"v":1,"state":{"worker_groups":{"g":{"name":"g"}}}}`, "not what its key says"},
+		"a group with a hole":      {`{"v":1,"state":{"worker_groups":{"g":{"name":"g","spec":{"name":"g","node_pool":"g","schedule":[null]}}}}}`, "holds nothing"},
+		"a node of no name":        {`{"v":1,"state":{"nodes":{"n":null}}}`, "not what its key says"},
+		"a node of no group":       {`{"v":1,"state":{"nodes":{"n":{"id":"n","group":"g","phase":"ready"}}}}`, "which there is not"},
+		"a node in no known phase": {`{"v":1,"state":{"worker_groups":{"g":{"name":"g","spec":{"name":"g","node_pool":"g"}}},"nodes":{"n":{"id":"n","group":"g","phase":"odd"}}}}`, `phase "odd"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := NewFSM()
@@ -140,7 +146,7 @@ func TestASnapshotIsReadUpToItsBound(t *testing.T) {
 // for ever, to the very same State. A change that breaks this test breaks
 // clusters: give the changed command a new version instead.
 func TestAnOldLogAppliesForEver(t *testing.T) {
-	for _, name := range []string{"v1", "v1-autoscale"} {
+	for _, name := range []string{"v1", "v1-autoscale", "v1-nodes"} {
 		t.Run(name, func(t *testing.T) {
 			log, err := os.ReadFile(filepath.Join("testdata", name+".jsonl"))
 			if err != nil {

@@ -18,7 +18,7 @@ func anyCommand(t *rapid.T, i int) Command {
 	app := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "application")
 	deployment := rapid.SampledFrom([]string{"web", "cache", "gone"}).Draw(t, "deployment")
 	var c Command
-	switch rapid.IntRange(0, 13).Draw(t, "kind") {
+	switch rapid.IntRange(0, 23).Draw(t, "kind") {
 	case 0:
 		c = Command{InitCluster: &InitCluster{ClusterID: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "cluster")}}
 	case 1, 2, 3:
@@ -35,8 +35,10 @@ func anyCommand(t *rapid.T, i int) Command {
 		c = end(app, rapid.IntRange(1, 4).Draw(t, "version"), status)
 	case 9, 10, 11, 12:
 		c = autoscale(rapid.SliceOfN(rapid.Custom(anyChange), 0, 4).Draw(t, "changes")...)
-	default:
+	case 13:
 		c = forget(app)
+	default:
+		c = anyGroupCommand(t, i)
 	}
 	c.ID = fmt.Sprintf("id-%d", rapid.IntRange(0, 2*i+1).Draw(t, "id")) // some of them come twice
 	return at(i, c)
@@ -78,6 +80,7 @@ func anySpec(t *rapid.T, name string) *appspec.Application {
 	}
 	for _, d := range a.Deployments {
 		d.NumReplicas = rapid.IntRange(0, 3).Draw(t, "num replicas")
+		d.WorkerGroup = rapid.SampledFrom([]string{"", "", "", "g", "h"}).Draw(t, "worker group")
 		d.Autoscaling = anyBlock(t)
 		if rapid.Bool().Draw(t, "empty, not nil") {
 			d.Handles, d.Task.Env = []string{}, map[string]string{}
@@ -110,9 +113,14 @@ func TestLaws(t *testing.T) {
 			} else if repeated && appsIn(t, old) != appsIn(t, plain.State()) {
 				t.Fatalf("%s was applied twice", c.ID)
 			}
-			if c.Autoscale == nil {
+			switch {
+			case c.ChangeNodes != nil:
+				if !repeated {
+					checkNodesChanged(t, old, plain.State(), a)
+				}
+			case c.Autoscale == nil:
 				results[c.ID] = a
-			} else if !repeated {
+			case !repeated:
 				checkAutoscaled(t, old, plain.State(), a)
 			}
 			if encodedIn(t, old) != before {
@@ -175,13 +183,14 @@ func checkInvariants(t *rapid.T, s *State) {
 	holder := map[string]string{}
 	ours := 0
 	for _, e := range s.Events {
-		if e.Type == eventAutoscaled {
+		if unasked(e.Type) {
 			ours++
 		}
 	}
-	if len(s.Events) > maxEvents || ours > maxAutoscaled {
-		t.Fatalf("%d events, %d of them autoscaled", len(s.Events), ours)
+	if len(s.Events) > maxEvents || ours > maxUnasked {
+		t.Fatalf("%d events, %d of them of the autoscalers", len(s.Events), ours)
 	}
+	checkGroups(t, s)
 	for name, app := range s.Applications {
 		checkTargets(t, app)
 		switch {
@@ -208,7 +217,7 @@ func checkInvariants(t *rapid.T, s *State) {
 // something to meet. Nothing may panic, and what comes out must survive a
 // snapshot.
 func FuzzApply(f *testing.F) {
-	for _, name := range []string{"v1.jsonl", "v1-autoscale.jsonl"} {
+	for _, name := range []string{"v1.jsonl", "v1-autoscale.jsonl", "v1-nodes.jsonl"} {
 		log, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			f.Fatal(err)
@@ -221,11 +230,15 @@ func FuzzApply(f *testing.F) {
 	f.Add([]byte(`{"v":1,"autoscale":{"changes":[{"application":"a","deployment":"web","from":1,"to":-9223372036854775808},{}]}}`))
 	f.Add([]byte(`{"v":1,"deploy":{"applications":[{"spec":{"name":"a","deployments":[{"name":"web","autoscaling":{"min_replicas":9,"max_replicas":-3,"schedule":[null]}}]},"hashes":{"web":"3"}}]}}`))
 	f.Add([]byte(`{"v":1,"id":"x","scale":{"application":"a","deployment":"web","replicas":-9223372036854775808}}`))
+	f.Add([]byte(`{"v":1,"deploy":{"worker_groups":[{"spec":{"name":"g","node_pool":"p","max_nodes":1,"schedule":[null]}}]}}`))
+	f.Add([]byte(`{"v":1,"change_nodes":{"changes":[{},{"id":"g-00000001","group":"g","from":"launching","to":"ready","surge":{"a":-1}}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fsm := NewFSM()
 		applyEntry(t, fsm, 1, at(0, deploy(spec("a", "web"), "1")))
 		applyEntry(t, fsm, 2, at(1, deploy(spec("a", "web", "cache"), "2")))
-		for index := uint64(3); index < 5; index++ { // a second time meets its own receipt
+		applyEntry(t, fsm, 3, at(2, deployGroups(group("g"))))
+		applyEntry(t, fsm, 4, at(3, nodeChanges(launch("g", 1))))
+		for index := uint64(5); index < 7; index++ { // a second time meets its own receipt
 			if _, ok := fsm.Apply(&raft.Log{Index: index, Data: data}).(Result); !ok {
 				t.Fatal("no result")
 			}

@@ -33,7 +33,7 @@ type Failures struct {
 // Nodes that are there still are not in Seconds: their own JoinedAt says it.
 type Usage struct {
 	Launched int     `json:"launched"`         // nodes ordered
-	Failed   int     `json:"failed"`           // of these, those that never joined
+	Failed   int     `json:"failed"`           // of these, those whose launch failed: they never joined
 	Removed  int     `json:"removed"`          // of these, those that joined and are gone
 	Seconds  float64 `json:"seconds"`          // that nodes which are gone were ordered for, launch to end
 	Starts   []int   `json:"starts,omitempty"` // milliseconds from order to ready, of the last few, oldest first

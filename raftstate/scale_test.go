@@ -221,7 +221,7 @@ func TestEventsOfTheAutoscaler(t *testing.T) {
 		}
 		return n
 	}
-	if len(events) != maxEvents || of("autoscaled") != maxAutoscaled || !slices.Contains(events, last) {
+	if len(events) != maxEvents || of("autoscaled") != maxUnasked || !slices.Contains(events, last) {
 		t.Errorf("%d events, %d autoscaled, %d deployed", len(events), of("autoscaled"), of("deployed"))
 	}
 	got, want := events[maxEvents-1], "768 -> 769 replicas: 12 requests"
@@ -236,7 +236,7 @@ func TestEventsOfTheAutoscaler(t *testing.T) {
 	}
 	applyEntry(t, f, 5000, at(5000, autoscale(changes...)))
 	events = f.State().Events
-	if len(events) != maxEvents || of("autoscaled") != maxAutoscaled || events[maxEvents-1].Message != "258 -> 257 replicas: 12 requests" {
+	if len(events) != maxEvents || of("autoscaled") != maxUnasked || events[maxEvents-1].Message != "258 -> 257 replicas: 12 requests" {
 		t.Errorf("after a batch: %d events, %d autoscaled, the last %+v", len(events), of("autoscaled"), events[len(events)-1])
 	}
 }

@@ -87,6 +87,28 @@ func (s *State) sound() error {
 			app.Serving = app.Wanted
 		}
 	}
+	return s.soundNodes()
+}
+
+func (s *State) soundNodes() error {
+	for name, group := range s.WorkerGroups {
+		if group == nil || group.Name != name || group.Spec == nil || group.Spec.Name != name {
+			return fmt.Errorf("worker group %q is not what its key says", name)
+		}
+		if refusal := soundGroup(group.Spec); refusal != nil {
+			return refusal
+		}
+	}
+	for id, node := range s.Nodes {
+		switch {
+		case node == nil || node.ID != id:
+			return fmt.Errorf("node %q is not what its key says", id)
+		case s.WorkerGroups[node.Group] == nil:
+			return fmt.Errorf("node %q is of worker group %q, which there is not", id, node.Group)
+		case !node.Phase.held() && node.Phase != NodeTerminating:
+			return fmt.Errorf("node %q is in phase %q, which there is not", id, node.Phase)
+		}
+	}
 	return nil
 }
 

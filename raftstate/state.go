@@ -119,7 +119,14 @@ const (
 	maxReceipts = 512
 	maxHistory  = 20
 
-	maxAutoscaled    = maxEvents / 2 // of the events, those of type autoscaled
+	maxUnasked       = maxEvents / 2 // of the events, those of the autoscalers
 	maxScalingBy     = 128           // bytes
 	maxScalingReason = 320           // bytes
+
+	maxNodeName   = 256     // bytes, of a node's id, a Nomad node's and a job's
+	maxInstance   = 1024    // bytes; some clouds' names are whole paths
+	maxNodeReason = 320     // bytes
+	maxStarts     = 16      // of Usage.Starts
+	maxSurgeJobs  = 4096    // of Node.Surge
+	maxSurge      = 100_000 // replicas of one job on one node
 )
