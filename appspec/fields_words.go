@@ -94,7 +94,11 @@ func groupFields(g *WorkerGroup) fields {
 
 // needsNewNodes says whether only new nodes can have a field of a worker group.
 func needsNewNodes(path string) bool {
-	field, _, _ := strings.Cut(strings.ReplaceAll(path, "[", "."), ".")
-	return slices.Contains([]string{"node_pool", "node", "labels", "env", "spot"}, field) ||
+	return slices.Contains([]string{"node_pool", "node", "labels", "env", "spot"}, topField(path)) ||
 		path == "target.kind" || path == "target.plugin"
+}
+
+// topField is the field or block of a worker group that a path begins with.
+func topField(path string) string {
+	return path[:len(path)-len(strings.TrimLeft(path, "abcdefghijklmnopqrstuvwxyz_"))]
 }

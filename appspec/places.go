@@ -46,12 +46,31 @@ func summaryOf(f Fault) string {
 		return "Invalid deployment"
 	case len(parts) >= 3 && parts[len(parts)-2] == "schedule" && parts[len(parts)-3] == "autoscaling":
 		return "Invalid schedule"
-	case len(parts) == 2:
-		return "Invalid worker group"
+	case parts[0] == "worker_group":
+		return "Invalid " + groupPart(parts[1:])
 	case strings.Contains(f.Path, ".task"):
 		return "Invalid task"
 	}
 	return "Invalid " + parts[len(parts)-1]
+}
+
+// groupPart is what of a worker group a path is about: its last field or block
+// that is not a name which the user gave.
+func groupPart(parts []string) string {
+	if len(parts) == 1 {
+		return "worker group"
+	}
+	for i := 1; i < len(parts)-1; i++ { // parts[0] is the group's name
+		switch part := parts[i]; part {
+		case "labels", "env", "config", "attributes", "task":
+			return part
+		case "schedule", "window", "prefetch":
+			if i == len(parts)-2 {
+				return part
+			}
+		}
+	}
+	return parts[len(parts)-1]
 }
 
 // contextOf names the blocks around an offset, outermost first.

@@ -74,9 +74,20 @@ func (n NodeShape) lacks(r Resources) []Fault {
 		add("memory", "A node of the group has %s of memory; this asks for %s.", memoryText(n.MemoryMB), memoryText(r.MemoryMB))
 	}
 	if n.GPU >= 0 && r.GPU > float64(n.GPU) && r.GPU <= maxGPU {
-		add("gpu", "A node of the group has %d GPUs; this asks for %s.", n.GPU, numberText(r.GPU))
+		add("gpu", "A node of the group has %s; this asks for %s.", gpusText(n.GPU), numberText(r.GPU))
 	}
 	return faults
+}
+
+func gpusText(n int) string {
+	switch n {
+	case 0:
+		return "no GPU"
+	case 1:
+		return "1 GPU"
+	default:
+		return fmt.Sprintf("%d GPUs", n)
+	}
 }
 
 // holds is how many replicas fit on an empty node of the shape at most.

@@ -1,6 +1,7 @@
 package appspec
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hashicorp/nomad/api"
@@ -117,17 +118,17 @@ func (g *WorkerGroup) EffectiveScaleDown() ScaleDown {
 	return DefaultScaleDown()
 }
 
-// Changed says which fields differ between two specs of one group that only new
-// nodes can have, such as node_pool and node.cpu: such a change is refused while
-// the group has nodes.
+// Changed says which fields and blocks differ between two specs of one group
+// that only new nodes can have, such as node_pool and node: such a change is
+// refused while the group has nodes. DiffWorkerGroup says what in them differs.
 func (g *WorkerGroup) Changed(to *WorkerGroup) []string {
-	var paths []string
+	var names []string
 	for _, c := range DiffWorkerGroup(g, to) {
 		if c.Effect == EffectNodes {
-			paths = append(paths, c.Path)
+			names = append(names, topField(c.Path))
 		}
 	}
-	return paths
+	return slices.Compact(names) // they are sorted
 }
 
 // DefaultScaleDown is the scale_down block of a group that has none.

@@ -56,6 +56,7 @@ func wanted(t *testing.T, example string) []string {
 		"echo":    {"replica"},
 		"elastic": {"hello", "replica"},
 		"hello":   {"hello", "replica"},
+		"nodes":   {"hello", "replica"},
 		"search":  {`"id": "astronomy-01"`, `"score"`},
 	}
 	row, ok := rows[example]

@@ -12,11 +12,12 @@ import (
 
 // Where ports come from. All lie below the range that systems take the ports of
 // outgoing connections from, so that nothing takes one between the choice and
-// its use, and apart from Nomad's own range for tasks (20000 to 32000).
+// its use, and apart from Nomad's own range for tasks (20000 to 32000). nodepool
+// reserves blocks for the machines of its target process in the same way.
 const (
 	singleFirst, singleLast = 9000, 9999   // FreePort
 	blockFirst, blockLast   = 10000, 19999 // ReserveBlock
-	blockSize               = 500
+	blockSize               = 250
 )
 
 // PortError says that a port is taken, and by what if that can be known.

@@ -1,0 +1,360 @@
+package nodepool
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/nodescale"
+)
+
+// ProcessConfig says how nodes are made on the server's own machine.
+type ProcessConfig struct {
+	Dir        string // each machine has a folder below it; servers on one machine share it
+	NomadPath  string // the program; "": nomad of PATH
+	ConsulPath string // the program; "": consul of PATH
+
+	NomadServers     []string // host:port of RPC; empty: those that NomadAddr names
+	Region           string   // of Nomad; "": of the agent at NomadAddr
+	ConsulServers    []string // host:port of serf LAN; empty: those that ConsulAddr names
+	ConsulDatacenter string   // "": of the agent at ConsulAddr
+
+	NomadAddr   string // base URL of the HTTP API
+	NomadToken  string
+	ConsulAddr  string // base URL of the HTTP API, or host:port
+	ConsulToken string
+}
+
+// How long a machine's processes have to end by themselves.
+const (
+	nomadGrace  = 15 * time.Second // gives its allocations back first
+	taskGrace   = 5 * time.Second  // what Nomad leaves behind
+	consulGrace = 10 * time.Second // tells the other agents
+)
+
+// startingFor is how long a machine that a call was starting is taken to be
+// starting still when the call never ended: its server was killed.
+const startingFor = 2 * time.Minute
+
+// processTarget makes nodes that are Nomad clients on this machine, each with a
+// Consul agent of its own: two Nomad clients that share one take each other's
+// services out of it.
+//
+// A machine belongs to no server. It goes on when the server ends, and any
+// server on this machine that has the same folder finds it there.
+type processTarget struct {
+	config ProcessConfig
+	host   string // this machine's name
+	http   *http.Client
+	log    hclog.Logger
+}
+
+func newProcess(c ProcessConfig, log hclog.Logger) (*processTarget, error) {
+	if runtime.GOOS == "windows" {
+		return nil, fmt.Errorf("%w: nodes of the target process need signals and file locks as unix has them", ErrNotSupported)
+	}
+	dir, err := realPath(c.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("the folder of the machines: %w", err)
+	}
+	c.Dir = dir
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("find this machine's name: %w", err)
+	}
+	c.NomadPath, c.ConsulPath = cmp.Or(c.NomadPath, "nomad"), cmp.Or(c.ConsulPath, "consul")
+	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()} //nolint:forcetypeassert // it is one
+	return &processTarget{config: c, host: host, http: client, log: log}, nil
+}
+
+// realPath makes a folder and returns it as the kernel names it.
+func realPath(dir string) (string, error) {
+	if dir == "" {
+		return "", errors.New("none is configured")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(dir)
+}
+
+// Launch starts a machine's agents, those of them that do not run, and returns
+// when Nomad answers. The instance is this machine's name.
+func (p *processTarget) Launch(ctx context.Context, b nodescale.Blueprint, m nodescale.Machine) (string, error) {
+	f, err := p.folder(m.ID)
+	if err != nil {
+		return "", err
+	}
+	unlock, err := p.lock(ctx, m.ID)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	r, err := f.load()
+	if errors.Is(err, fs.ErrNotExist) {
+		if m.Instance != "" && m.Instance != p.host {
+			return "", p.elsewhere(m)
+		}
+		r = &record{ClusterID: b.ClusterID, Group: b.Group, ID: m.ID, Token: m.ID + "/" + rand.Text(), Made: time.Now()}
+	} else if err != nil {
+		return "", err
+	}
+	if r.ClusterID != b.ClusterID || r.Group != b.Group {
+		return "", fmt.Errorf("%s is a machine of worker group %s of cluster %s", f, r.Group, r.ClusterID)
+	}
+	if err = p.start(ctx, f, r, b); err != nil {
+		return "", err
+	}
+	return p.host, nil
+}
+
+// Remove ends a machine's agents and tasks and removes its folder.
+func (p *processTarget) Remove(ctx context.Context, _ nodescale.Blueprint, m nodescale.Machine) error {
+	f, err := p.folder(m.ID)
+	if err != nil {
+		return err
+	}
+	if _, err = os.Lstat(string(f)); errors.Is(err, fs.ErrNotExist) && m.Instance != "" && m.Instance != p.host {
+		return p.elsewhere(m)
+	}
+	unlock, err := p.lock(ctx, m.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := f.load()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if r != nil { // without a record nothing was started
+		if err = p.end(ctx, f, r); err != nil {
+			return err
+		}
+	}
+	if err = unmountBelow(string(f)); err != nil {
+		return err
+	}
+	if err = os.RemoveAll(string(f)); err != nil {
+		return fmt.Errorf("remove the machine's folder: %w", err)
+	}
+	return nil
+}
+
+// elsewhere is the error for a machine that another machine's server made: only
+// a server there can end its processes.
+func (p *processTarget) elsewhere(m nodescale.Machine) error {
+	return fmt.Errorf("its processes run on %s and this is %s: they can be ended there only, "+
+		"so have all servers of a cluster with the target process on one machine", m.Instance, p.host)
+}
+
+// List says which machines of a group have a folder here, and which of them run.
+func (p *processTarget) List(_ context.Context, b nodescale.Blueprint) (nodescale.Listing, error) {
+	all, broken, err := p.records()
+	if err != nil {
+		return nodescale.Listing{}, err
+	}
+	var listing nodescale.Listing
+	for _, r := range all {
+		if r.ClusterID == b.ClusterID && r.Group == b.Group {
+			listing.Instances = append(listing.Instances, p.instance(r))
+		}
+	}
+	for name, why := range broken {
+		if prefix, rest, _ := cutLast(name, "-"); prefix == b.Group && rest != "" {
+			listing.Instances = append(listing.Instances, nodescale.Instance{ID: name, State: stateEnded, Message: why.Error()})
+		}
+	}
+	slices.SortFunc(listing.Instances, func(a, b nodescale.Instance) int { return strings.Compare(a.ID, b.ID) })
+	listing.Count = len(listing.Instances)
+	return listing, nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+func (p *processTarget) instance(r *record) nodescale.Instance {
+	f := folder(filepath.Join(p.config.Dir, r.ID))
+	i := nodescale.Instance{ID: r.ID, Name: p.host, State: stateRunning, Since: r.Made}
+	starting := time.Since(r.Starting)
+	for _, a := range []struct {
+		name string
+		process
+	}{{"consul", r.Consul}, {"nomad", r.Nomad}} {
+		switch {
+		case a.alive():
+		case starting >= 0 && starting < startingFor:
+			i.State = stateStarting
+		case i.State == stateRunning:
+			i.State, i.Message = stateEnded, "its "+a.name+" agent does not run"+f.complaint(a.name)
+		}
+	}
+	return i
+}
+
+// start starts what does not run of a machine. When that fails, what was started
+// here is ended again; the folder stays, with the logs.
+func (p *processTarget) start(ctx context.Context, f folder, r *record, b nodescale.Blueprint) (err error) {
+	p.adopt(f, r)
+	if r.Nomad.alive() && r.Consul.alive() {
+		return nil
+	}
+	began := time.Now()
+	to, err := p.join(ctx)
+	if err != nil {
+		return err
+	}
+	if err = p.settle(ctx, f, r, to.ip); err != nil {
+		return err
+	}
+	if err = f.configure(r, b, to); err != nil {
+		return err
+	}
+	before := *r
+	defer func() {
+		r.Starting = time.Time{}
+		if err != nil {
+			for _, a := range []struct{ now, then process }{{r.Nomad, before.Nomad}, {r.Consul, before.Consul}} {
+				if a.now != a.then {
+					p.endProcess(context.WithoutCancel(ctx), a.now, 0) //nolint:errcheck // the error that led here is told
+				}
+			}
+		}
+		err = errors.Join(err, f.save(r))
+	}()
+	env := agentEnv(os.Environ(), b.Env, r.Token)
+	if !r.Consul.alive() {
+		if r.Consul, err = p.run(ctx, f, "consul", p.config.ConsulPath, consulArgs(f, b), env); err != nil {
+			return err
+		}
+		if err = f.save(r); err != nil {
+			return err
+		}
+	}
+	// Nomad looks for Consul when it starts and then only every 15 s.
+	if err = p.answers(ctx, f, "consul", r.Consul, r.Ports.consul(), "/v1/agent/self", http.StatusForbidden, http.StatusOK); err != nil {
+		return err
+	}
+	consulAfter := time.Since(began)
+	if !r.Nomad.alive() {
+		if r.Nomad, err = p.run(ctx, f, "nomad", p.config.NomadPath, nomadArgs(f, b), env); err != nil {
+			return err
+		}
+		if err = f.save(r); err != nil {
+			return err
+		}
+	}
+	err = p.answers(ctx, f, "nomad", r.Nomad, r.Ports.nomad(), "/v1/agent/self", http.StatusForbidden, http.StatusOK)
+	if err == nil {
+		err = p.answers(ctx, f, "consul", r.Consul, r.Ports.consul(), "/v1/status/leader", http.StatusOK)
+	}
+	p.log.Debug("started a machine", "id", r.ID, "consul_after", consulAfter, "after", time.Since(began), "error", err)
+	return err
+}
+
+// adopt finds agents that were started by a call that did not live to say so.
+func (p *processTarget) adopt(f folder, r *record) {
+	if r.Nomad.alive() && r.Consul.alive() {
+		return
+	}
+	for _, one := range marked(r.Token, nil) {
+		switch configOf(one.Pid) {
+		case f.path("nomad.json"):
+			r.Nomad = one
+		case f.path("consul.json"):
+			r.Consul = one
+		}
+	}
+}
+
+// settle gives a machine its ports, those that it had if it can. They are taken
+// when another machine's record has them, also one whose agents do not run: its
+// tasks may.
+func (p *processTarget) settle(ctx context.Context, f folder, r *record, ip string) error {
+	unlock, err := p.lock(ctx, ".ports")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if r.Ports == 0 || !r.Nomad.alive() && !r.Consul.alive() && !r.Ports.free(ctx, ip) {
+		all, _, rerr := p.records()
+		if rerr != nil {
+			return rerr
+		}
+		var taken []ports
+		for _, other := range all {
+			taken = append(taken, other.Ports)
+		}
+		if r.Ports, err = freePorts(ctx, ip, taken); err != nil {
+			return err
+		}
+	}
+	r.Starting = time.Now()
+	return f.save(r)
+}
+
+// run starts an agent. It has a session of its own, so that neither a signal to
+// the server's process group nor the server's end reaches it.
+func (p *processTarget) run(ctx context.Context, f folder, name, path string, args, env []string) (process, error) {
+	if err := ctx.Err(); err != nil {
+		return process{}, fmt.Errorf("start %s: %w", name, context.Cause(ctx))
+	}
+	stderr, err := os.OpenFile(f.path(name+".err"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return process{}, fmt.Errorf("start %s: %w", name, err)
+	}
+	defer stderr.Close()               // the agent has its own descriptor
+	cmd := exec.Command(path, args...) //nolint:noctx // it outlives the call
+	cmd.Dir, cmd.Env, cmd.Stderr, cmd.SysProcAttr = string(f), env, stderr, ownSession()
+	if err = cmd.Start(); err != nil {
+		return process{}, fmt.Errorf("start %s: %w", name, err)
+	}
+	one := process{Pid: cmd.Process.Pid, Start: identity(cmd.Process.Pid)}
+	go cmd.Wait() //nolint:errcheck // whether it runs is looked at by its pid
+	return one, nil
+}
+
+// answers waits until an agent's HTTP API answers with one of the statuses. It
+// fails as soon as the agent has ended.
+func (p *processTarget) answers(ctx context.Context, f folder, name string, one process, port int, path string, statuses ...int) error {
+	url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, body, err := p.get(ctx, url, nil)
+		if err == nil && slices.Contains(statuses, status) && string(body) != `""` {
+			return nil
+		}
+		if !one.alive() {
+			return fmt.Errorf("the machine's %s agent ended%s", name, f.complaint(name))
+		}
+		if err == nil {
+			err = fmt.Errorf("%s answers %d: %.200s", url, status, body)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the machine's %s agent is not ready: %w: %w%s", name, context.Cause(ctx), err, f.complaint(name))
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package nodepool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/nodescale"
+)
+
+// Config says which kinds of target this server has.
+type Config struct {
+	// Process is nil where no nodes are to be made on the server's own machine.
+	// Whoever may run a job can run a program on such a node, as the server's
+	// user.
+	Process *ProcessConfig
+
+	// AllowExec lets worker groups name a command that the server runs as its
+	// own user. Whoever may deploy can then run a program there.
+	AllowExec bool
+}
+
+// Targets hands each worker group to the target of its kind.
+type Targets struct {
+	kinds map[string]Target
+}
+
+// New returns the targets that a server has.
+func New(c Config, log hclog.Logger) (*Targets, error) {
+	t := &Targets{kinds: map[string]Target{
+		"none":    refusal("it only tells what it would do"),
+		"exec":    refusal("the servers run no commands for worker groups: their configuration has to allow it"),
+		"process": refusal("the servers make no nodes on their own machine: their configuration has to allow it"),
+		"plugin":  refusal("the servers have no plugins"),
+	}}
+	if c.AllowExec {
+		t.kinds["exec"] = &execTarget{log: log.Named("exec")}
+	}
+	if c.Process != nil {
+		p, err := newProcess(*c.Process, log.Named("process"))
+		if err != nil {
+			return nil, err
+		}
+		t.kinds["process"] = p
+	}
+	return t, nil
+}
+
+// Launch makes a machine by the target of its group.
+func (t *Targets) Launch(ctx context.Context, b nodescale.Blueprint, m nodescale.Machine) (string, error) {
+	target, err := t.of(b)
+	if err != nil {
+		return "", err
+	}
+	instance, err := target.Launch(ctx, b, m)
+	return instance, told("launch", b, m.ID, err)
+}
+
+// Remove removes a machine by the target of its group.
+func (t *Targets) Remove(ctx context.Context, b nodescale.Blueprint, m nodescale.Machine) error {
+	target, err := t.of(b)
+	if err != nil {
+		return err
+	}
+	return told("remove", b, m.ID, target.Remove(ctx, b, m))
+}
+
+// List says which machines of a group there are.
+func (t *Targets) List(ctx context.Context, b nodescale.Blueprint) (nodescale.Listing, error) {
+	target, err := t.of(b)
+	if err != nil {
+		return nodescale.Listing{}, err
+	}
+	listing, err := target.List(ctx, b)
+	return listing, told("list", b, b.Group, err)
+}
+
+func (t *Targets) of(b nodescale.Blueprint) (Target, error) {
+	if target := t.kinds[b.Kind]; target != nil {
+		return target, nil
+	}
+	return nil, fmt.Errorf("worker group %s: there is no target %q: want process, plugin, exec or none", b.Group, b.Kind)
+}
+
+// told says what was asked of whom when it went wrong.
+func told(what string, b nodescale.Blueprint, whom string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s by the target %s: %w", what, whom, b.Kind, err)
+}
+
+// refusal is the target that does nothing, and says why.
+type refusal string
+
+func (r refusal) err() error { return fmt.Errorf("%w: %w", ErrNotSupported, errors.New(string(r))) }
+
+// Launch makes nothing.
+func (r refusal) Launch(context.Context, nodescale.Blueprint, nodescale.Machine) (string, error) {
+	return "", r.err()
+}
+
+// Remove removes nothing.
+func (r refusal) Remove(context.Context, nodescale.Blueprint, nodescale.Machine) error {
+	return r.err()
+}
+
+// List does not say that there is nothing: it is not known.
+func (r refusal) List(context.Context, nodescale.Blueprint) (nodescale.Listing, error) {
+	return nodescale.Listing{}, r.err()
+}
