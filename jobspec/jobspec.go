@@ -5,9 +5,11 @@
 package jobspec
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,9 +36,10 @@ type Input struct {
 	Count         int
 	CoreMHz       int // MHz that one core counts for; 0: DefaultCoreMHz
 	Placement     Placement
-	HandleAddress string        // host:port of the node's own proxy; may hold Nomad's ${...}
-	UIAddress     string        // base URL of the control API; "": no link back
-	ShutdownDelay time.Duration // 0: DefaultShutdownDelay
+	WorkerGroup   *appspec.WorkerGroup // that the deployment names; nil: none
+	HandleAddress string               // host:port of the node's own proxy; may hold Nomad's ${...}
+	UIAddress     string               // base URL of the control API; "": no link back
+	ShutdownDelay time.Duration        // 0: DefaultShutdownDelay
 }
 
 // Placement is where in Nomad the replicas may run. Empty fields are Nomad's
@@ -51,18 +54,14 @@ type Placement struct {
 // Render returns the job. It shares nothing with its input.
 func Render(in Input) *api.Job {
 	app, dep := in.Application, in.Deployment
-	datacenters := append([]string(nil), in.Placement.Datacenters...)
-	if len(datacenters) == 0 {
-		datacenters = []string{"*"}
-	}
 	job := &api.Job{
 		ID:          new(JobID(app.Name, dep.Name, in.Version)),
 		Name:        new(jobName(app.Name, dep.Name, in.Version)),
 		Type:        new(api.JobTypeService),
 		Namespace:   optional(in.Placement.Namespace),
 		Region:      optional(in.Placement.Region),
-		NodePool:    optional(in.Placement.NodePool),
-		Datacenters: datacenters,
+		NodePool:    optional(NodePool(dep, in.WorkerGroup, in.Placement)),
+		Datacenters: in.Placement.datacenters(),
 		// Without it Nomad makes a deployment of its own at each change of
 		// count, and refuses the next change while that one runs.
 		Update: &api.UpdateStrategy{MaxParallel: new(0)},
@@ -88,6 +87,31 @@ func Render(in Input) *api.Job {
 	return job
 }
 
+// NodePool returns the node pool of a deployment's job: that of the worker
+// group which it names, or its own, or the servers' default, "" for Nomad's.
+func NodePool(dep *appspec.Deployment, group *appspec.WorkerGroup, placement Placement) string {
+	if group != nil {
+		return group.NodePool
+	}
+	return cmp.Or(dep.NodePool, placement.NodePool)
+}
+
+func (p Placement) datacenters() []string {
+	if len(p.Datacenters) == 0 {
+		return []string{"*"}
+	}
+	return slices.Clone(p.Datacenters)
+}
+
+// onlyIn holds a task group to the nodes of a worker group where the pool alone
+// does not.
+func onlyIn(group *appspec.WorkerGroup) []*api.Constraint {
+	if group == nil || group.Node.Class == "" {
+		return nil
+	}
+	return []*api.Constraint{{LTarget: "${node.class}", Operand: "=", RTarget: group.Node.Class}}
+}
+
 func (in Input) group() *api.TaskGroup {
 	delay := in.ShutdownDelay
 	if delay == 0 {
@@ -95,12 +119,13 @@ func (in Input) group() *api.TaskGroup {
 	}
 	task := in.task()
 	return &api.TaskGroup{
-		Name:     new(in.Deployment.Name),
-		Count:    new(in.Count),
-		Tasks:    []*api.Task{task},
-		Services: []*api.Service{in.service()},
-		Networks: []*api.NetworkResource{{DynamicPorts: []api.Port{{Label: PortLabel}}}},
-		Volumes:  hostVolumes(task.VolumeMounts),
+		Name:        new(in.Deployment.Name),
+		Count:       new(in.Count),
+		Constraints: onlyIn(in.WorkerGroup),
+		Tasks:       []*api.Task{task},
+		Services:    []*api.Service{in.service()},
+		Networks:    []*api.NetworkResource{{DynamicPorts: []api.Port{{Label: PortLabel}}}},
+		Volumes:     hostVolumes(task.VolumeMounts),
 		// Replicas share nodes evenly, and so do those that are left when some
 		// go: Nomad stops the ones with the highest index, wherever they run.
 		// Left alone it prefers the fullest of a few nodes that it looks at,
@@ -177,17 +202,21 @@ func (in Input) service() *api.Service {
 	}
 }
 
-func (in Input) coreMHz() int {
-	if in.CoreMHz <= 0 {
+func (in Input) coreMHz() int { return knownMHz(in.CoreMHz) }
+
+func knownMHz(coreMHz int) int {
+	if coreMHz <= 0 {
 		return DefaultCoreMHz
 	}
-	return in.CoreMHz
+	return coreMHz
 }
 
-func (in Input) resources() *api.Resources {
-	want := in.Deployment.Resources
+func (in Input) resources() *api.Resources { return resources(in.Deployment.Resources, in.coreMHz()) }
+
+// resources is what a task asks of Nomad, with a core counting for coreMHz.
+func resources(want appspec.Resources, coreMHz int) *api.Resources {
 	r := &api.Resources{
-		CPU:      new(max(1, int(math.Round(want.CPU*float64(in.coreMHz()))))),
+		CPU:      new(max(1, int(math.Round(want.CPU*float64(coreMHz))))),
 		MemoryMB: new(want.MemoryMB),
 	}
 	if want.GPU > 0 {

@@ -78,33 +78,41 @@ func samples() map[string]Input {
 	ranker.HandleAddress = "${attr.unique.network.ip-address}:8001"
 	zero := input(chat, 0)
 	zero.Count = chat.Deployments[0].FirstReplicas()
-	return map[string]Input{"search-pipeline": input(search, 0), "search-re-ranker": ranker, "hello": input(hello, 0), "chat-at-zero": zero}
+	grouped := input(search, 1)
+	grouped.Placement.NodePool = "default"
+	grouped.WorkerGroup = &appspec.WorkerGroup{Name: "gpu", NodePool: "big", Node: appspec.NodeShape{CPU: 8, GPU: 1, Class: "t4"}}
+	return map[string]Input{"search-re-ranker-in-a-group": grouped, "search-pipeline": input(search, 0), "search-re-ranker": ranker, "hello": input(hello, 0), "chat-at-zero": zero}
 }
 
 func TestRender(t *testing.T) {
 	for name, in := range samples() {
 		t.Run(name, func(t *testing.T) {
-			var got bytes.Buffer
-			enc := json.NewEncoder(&got)
-			enc.SetIndent("", "  ")
-			enc.SetEscapeHTML(false)
-			if err := enc.Encode(compact(t, Render(in))); err != nil {
-				t.Fatal(err)
-			}
-			file := filepath.Join("testdata", name+".golden.json")
-			if *update {
-				if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got.String()); diff != "" {
-				t.Errorf("run with -update if this is right (-want +got):\n%s", diff)
-			}
+			golden(t, name, Render(in))
 		})
+	}
+}
+
+func golden(t *testing.T, name string, job *api.Job) {
+	t.Helper()
+	var got bytes.Buffer
+	enc := json.NewEncoder(&got)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(compact(t, job)); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("testdata", name+".golden.json")
+	if *update {
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("run with -update if this is right (-want +got):\n%s", diff)
 	}
 }
 

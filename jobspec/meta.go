@@ -16,6 +16,8 @@ const (
 	ClusterIDMeta          = "serve_cluster_id"           // job
 	ApplicationMeta        = "serve_application"          // job and service
 	DeploymentMeta         = "serve_deployment"           // job and service
+	WorkerGroupMeta        = "serve_worker_group"         // job of a prefetch block
+	PrefetchMeta           = "serve_prefetch"             // job of a prefetch block: its name
 	VersionMeta            = "serve_version"              // job and service
 	CoreMHzMeta            = "serve_core_mhz"             // job
 	ReplicaMeta            = "serve_replica"              // service: the allocation id
@@ -23,12 +25,15 @@ const (
 	LiveHashMeta           = "serve_live_hash"            // service
 )
 
-// Meta is what a job says of itself.
+// Meta is what a job says of itself: that it is of a deployment, or of a
+// prefetch block, which has no Application and no Deployment.
 type Meta struct {
 	ClusterID   string
 	Application string
 	Deployment  string
-	Version     string // deployment version
+	WorkerGroup string // of a prefetch block alone
+	Prefetch    string // its name
+	Version     string // deployment version, or that of the prefetch block
 	CoreMHz     int    // MHz per core that it was rendered with
 	LiveHash    string // see LiveHash; only Read finds it
 }
@@ -39,13 +44,16 @@ func ReadMeta(meta map[string]string) (Meta, bool) {
 		ClusterID:   meta[ClusterIDMeta],
 		Application: meta[ApplicationMeta],
 		Deployment:  meta[DeploymentMeta],
+		WorkerGroup: meta[WorkerGroupMeta],
+		Prefetch:    meta[PrefetchMeta],
 		Version:     meta[VersionMeta],
 	}
 	if mhz, err := strconv.Atoi(meta[CoreMHzMeta]); err == nil {
 		m.CoreMHz = mhz
 	}
-	ours := m.ClusterID != "" && m.Application != "" && m.Deployment != "" && m.Version != ""
-	return m, ours
+	deployment := m.Application != "" && m.Deployment != ""
+	prefetch := m.WorkerGroup != "" && m.Prefetch != ""
+	return m, m.ClusterID != "" && m.Version != "" && deployment != prefetch
 }
 
 // Read reads what a whole job says of itself and how many replicas it asks
