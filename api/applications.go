@@ -10,7 +10,7 @@ import (
 func listApplications(c *call) error {
 	return c.watch(func(v *View) (any, error) {
 		list := reconcile.SummariseAll(v.State, v.World, c.server.cfg.Settings)
-		pending := c.server.pending()
+		pending := c.server.pending(v.State)
 		for i := range list {
 			tellPending(&list[i], pending)
 		}
@@ -24,7 +24,7 @@ func readApplication(c *call) error {
 		if !found {
 			return nil, c.noApplication()
 		}
-		tellPending(&status, c.server.pending())
+		tellPending(&status, c.server.pending(v.State))
 		return status, nil
 	})
 }

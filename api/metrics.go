@@ -113,7 +113,7 @@ func phases() []raftstate.NodePhase {
 
 // nodeMetrics tells of worker groups, and of replicas without a place.
 func (s *Server) nodeMetrics(m *metricSet, state *raftstate.State) {
-	report, unknown := s.report()
+	report, unknown := s.report(state)
 	for _, name := range slices.Sorted(maps.Keys(state.WorkerGroups)) {
 		g := groupStatus(state, state.WorkerGroups[name], report, unknown)
 		for _, phase := range phases() {

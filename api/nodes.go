@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,17 +76,25 @@ type PendingList struct {
 }
 
 // report returns what the node autoscaler says. Its error is fit for an answer.
-func (s *Server) report() (nodescale.Report, error) {
+func (s *Server) report(state *raftstate.State) (nodescale.Report, error) {
 	if s.cfg.Nodes == nil {
 		return nodescale.Report{}, fail(CodeUnavailable, "this server decides nothing of nodes: nodes { enabled = false } in its configuration")
 	}
-	return s.cfg.Nodes.Report()
+	report, err := s.cfg.Nodes.Report()
+	switch {
+	case err == nil:
+		return report, nil
+	case errors.Is(err, ErrUnavailable) && len(state.WorkerGroups) == 0 && len(state.Nodes) == 0:
+		return nodescale.Report{At: s.cfg.Now().UTC()}, nil // there is nothing to decide
+	default:
+		return nodescale.Report{}, err
+	}
 }
 
 // pending is the replicas that have no place, by job id; nil when that is not
 // known.
-func (s *Server) pending() map[string]nodescale.PendingReport {
-	report, err := s.report()
+func (s *Server) pending(state *raftstate.State) map[string]nodescale.PendingReport {
+	report, err := s.report(state)
 	if err != nil {
 		return nil
 	}
@@ -119,7 +128,7 @@ func tellPending(s *reconcile.ApplicationStatus, pending map[string]nodescale.Pe
 // listWorkerGroups is GET /v1/worker-groups.
 func listWorkerGroups(c *call) error {
 	return c.watch(func(v *View) (any, error) {
-		report, err := c.server.report()
+		report, err := c.server.report(v.State)
 		list := []WorkerGroupStatus{}
 		for _, name := range slices.Sorted(maps.Keys(v.State.WorkerGroups)) {
 			list = append(list, groupStatus(v.State, v.State.WorkerGroups[name], report, err))
@@ -136,7 +145,7 @@ func readWorkerGroup(c *call) error {
 		if group == nil {
 			return nil, fail(CodeNotFound, "no worker group %q%s", name, known(slices.Sorted(maps.Keys(v.State.WorkerGroups))))
 		}
-		report, err := c.server.report()
+		report, err := c.server.report(v.State)
 		out := WorkerGroupDetail{
 			WorkerGroupStatus: groupStatus(v.State, group, report, err), Hold: report.Hold,
 			Nodes: []nodescale.NodeReport{}, Pending: []nodescale.PendingReport{}, Events: []raftstate.Event{},
@@ -216,7 +225,7 @@ func deleteWorkerGroup(c *call) error {
 
 // listNodes is GET /v1/nodes.
 func listNodes(c *call) error {
-	report, err := c.server.report()
+	report, err := c.server.report(c.look().State)
 	if err != nil {
 		return err
 	}
@@ -229,7 +238,8 @@ func listNodes(c *call) error {
 
 // readNode is GET /v1/nodes/{node}.
 func readNode(c *call) error {
-	report, err := c.server.report()
+	view := c.look()
+	report, err := c.server.report(view.State)
 	if err != nil {
 		return err
 	}
@@ -237,7 +247,6 @@ func readNode(c *call) error {
 	if err != nil {
 		return err
 	}
-	view := c.look()
 	detail := NodeDetail{
 		NodeReport: node, At: report.At, Hold: report.Hold, Record: view.State.Nodes[node.ID], Events: []raftstate.Event{},
 	}
@@ -276,15 +285,28 @@ func findNode(nodes []nodescale.NodeReport, wanted string) (nodescale.NodeReport
 	}
 }
 
-// listPending is GET /v1/pending.
+// listPending is GET /v1/pending: what the node autoscaler says, and what Nomad
+// says of replicas of which the autoscaler says nothing.
 func listPending(c *call) error {
-	report, err := c.server.report()
-	if err != nil {
-		return err
+	view := c.look()
+	if !view.World.NomadKnown {
+		return fail(CodeUnavailable, "which replicas have a place is not known: %s", view.World.NomadError)
 	}
-	list := PendingList{At: report.At, Pending: report.Pending}
-	if list.Pending == nil {
-		list.Pending = []nodescale.PendingReport{}
+	list := PendingList{At: c.server.cfg.Now().UTC(), Pending: []nodescale.PendingReport{}}
+	report, err := c.server.report(view.State)
+	if err == nil {
+		list.At, list.Pending = report.At, append(list.Pending, report.Pending...)
+	}
+	told := c.server.pending(view.State)
+	for _, id := range slices.Sorted(maps.Keys(view.World.Jobs)) {
+		job := view.World.Jobs[id]
+		if _, known := told[id]; known || job.Unplaced == 0 || job.Stopped || job.ClusterID != view.State.ClusterID {
+			continue
+		}
+		list.Pending = append(list.Pending, nodescale.PendingReport{
+			Job: id, Application: job.Application, Deployment: job.Deployment, Count: job.Unplaced,
+			Reason: "no room: " + cmp.Or(job.Blocked, "Nomad does not say why"),
+		})
 	}
 	return c.answer(list)
 }

@@ -1,13 +1,9 @@
 package api
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -131,92 +127,6 @@ func groupPlan(before, after *raftstate.State, name string) GroupPlan {
 			return p
 		}
 	}
-	p.Changes = append(p.Changes, groupChanges(was, next.Spec)...)
+	p.Changes = append(p.Changes, appspec.DiffWorkerGroup(was, next.Spec)...)
 	return p
-}
-
-// groupChanges says by field what differs between two specs of a worker group,
-// sorted by path.
-func groupChanges(before, after *appspec.WorkerGroup) []appspec.Change {
-	was, is := flat(before), flat(after)
-	replaced := map[string]bool{}
-	if before != nil && after != nil {
-		for _, field := range before.Changed(after) {
-			replaced[field] = true
-		}
-	}
-	changes := []appspec.Change{}
-	for path, text := range is {
-		if was[path] != text {
-			changes = append(changes, groupChange(path, was[path], text, replaced))
-		}
-	}
-	for path, text := range was {
-		if _, kept := is[path]; !kept {
-			changes = append(changes, groupChange(path, text, "", replaced))
-		}
-	}
-	slices.SortFunc(changes, func(a, b appspec.Change) int { return cmp.Compare(a.Path, b.Path) })
-	return changes
-}
-
-func groupChange(path, was, is string, replaced map[string]bool) appspec.Change {
-	field, rest, inside := strings.Cut(path, ".")
-	change := appspec.Change{Path: path, Old: was, New: is, Effect: appspec.EffectLive}
-	if replaced[field] {
-		change.Effect = appspec.EffectReplace
-	}
-	// Values of an agent's environment and of a target's settings are shown to
-	// nobody: many of them are credentials.
-	if secret := field == "env" || field == "target" && strings.HasPrefix(rest, "config."); secret && inside {
-		change.Old, change.New = masked(was), masked(is)
-	}
-	return change
-}
-
-func masked(text string) string {
-	if text == "" {
-		return ""
-	}
-	return appspec.Sensitive
-}
-
-// flat is a worker group laid flat, by the paths of its fields.
-func flat(group *appspec.WorkerGroup) map[string]string {
-	out := map[string]string{}
-	if group == nil {
-		return out
-	}
-	data, err := json.Marshal(group)
-	if err != nil {
-		return out
-	}
-	var tree map[string]any
-	if json.Unmarshal(data, &tree) == nil {
-		delete(tree, "name")
-		flatten("", tree, out)
-	}
-	return out
-}
-
-func flatten(path string, value any, out map[string]string) {
-	join := func(name string) string { return strings.TrimPrefix(path+"."+name, ".") }
-	switch v := value.(type) {
-	case map[string]any:
-		for name, inner := range v {
-			flatten(join(name), inner, out)
-		}
-	case []any:
-		for i, inner := range v {
-			flatten(join(strconv.Itoa(i)), inner, out)
-		}
-	case string:
-		out[path] = strconv.Quote(v)
-	case nil:
-	default:
-		text, err := json.Marshal(v)
-		if err == nil {
-			out[path] = string(text)
-		}
-	}
 }

@@ -88,8 +88,7 @@ type PlanResponse struct {
 	Warnings     []string          `json:"warnings,omitempty"` // for example: Nomad has no room for all of it now
 }
 
-// GroupPlan is the plan for one worker group. Its changes are live where nodes
-// that are there go by them too, and replace where only new nodes do: those are
+// GroupPlan is the plan for one worker group. A change with EffectNodes is
 // refused while the group has nodes.
 type GroupPlan struct {
 	Name       string           `json:"name"`

@@ -198,6 +198,7 @@ func deployCommand(req *DeployRequest) (*raftstate.Deploy, error) {
 		command.Applications = append(command.Applications, in)
 	}
 	for _, spec := range req.WorkerGroups {
+		spec.Complete()
 		in := raftstate.DeployWorkerGroup{Spec: spec}
 		if index, given := req.GroupCheckIndex[spec.Name]; given {
 			in.CheckIndex = &index
