@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/cli"
-
-	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
 // newAutoscaleCommand returns what stands before the commands about
@@ -31,10 +29,7 @@ func newAutoscaleCommand(b *base) cli.Command {
 		if len(args) == 0 {
 			return wrongUse("something is missing: it takes %s", c.help.args)
 		}
-		if near := appspec.Nearest(args[0], known); near != "" {
-			return wrongUse("there is no autoscale %s, did you mean autoscale %s?", args[0], near)
-		}
-		return wrongUse("there is no autoscale %q", args[0])
+		return noSecond(c.name, args[0])
 	}
 	return c
 }

@@ -35,6 +35,14 @@ type fakeAPI struct {
 
 	explanation autoscale.Explanation
 	refusal     *api.ErrorResponse // in place of the explanation
+
+	groups  []api.WorkerGroupStatus
+	group   []api.WorkerGroupDetail // one after the other; then 404
+	nodes   api.NodeList
+	node    api.NodeDetail
+	pending api.PendingList
+
+	refuseDelete bool // of applications
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -46,6 +54,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch path := r.URL.Path; {
+	case f.ofNodes(w, r, reply):
 	case r.Method == http.MethodPut:
 		if err := json.NewDecoder(r.Body).Decode(&f.deployed); err != nil {
 			f.t.Error(err)
@@ -55,6 +64,9 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		reply(api.DeployResponse{Index: 5, Applications: []api.Deployed{{Name: "hello", Version: 2, ModifyIndex: 5, Changed: true}}})
+	case r.Method == http.MethodDelete && f.refuseDelete:
+		w.WriteHeader(http.StatusNotFound)
+		reply(api.ErrorResponse{Error: "no application", Code: api.CodeNotFound})
 	case r.Method == http.MethodDelete:
 		reply(api.WriteResponse{Index: 6})
 	case strings.HasSuffix(path, "/logs"):
@@ -78,6 +90,32 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.t.Errorf("asked for %s %s", r.Method, r.URL)
 		http.NotFound(w, r)
 	}
+}
+
+// ofNodes answers what is asked of worker groups and nodes.
+func (f *fakeAPI) ofNodes(w http.ResponseWriter, r *http.Request, reply func(any)) bool {
+	switch path := r.URL.Path; {
+	case path == "/v1/worker-groups":
+		reply(append([]api.WorkerGroupStatus{}, f.groups...))
+	case strings.HasPrefix(path, "/v1/worker-groups/") && r.Method == http.MethodDelete:
+		reply(api.WriteResponse{Index: 6})
+	case strings.HasPrefix(path, "/v1/worker-groups/") && len(f.group) > 0:
+		w.Header().Set(api.IndexHeader, strconv.Itoa(len(f.group)))
+		reply(f.group[0])
+		f.group = f.group[1:]
+	case strings.HasPrefix(path, "/v1/worker-groups/"):
+		w.WriteHeader(http.StatusNotFound)
+		reply(api.ErrorResponse{Error: "no worker group", Code: api.CodeNotFound})
+	case path == "/v1/nodes":
+		reply(f.nodes)
+	case strings.HasPrefix(path, "/v1/nodes/"):
+		reply(f.node)
+	case path == "/v1/pending":
+		reply(f.pending)
+	default:
+		return false
+	}
+	return true
 }
 
 func (f *fakeAPI) status(w http.ResponseWriter, r *http.Request, reply func(any)) {

@@ -298,13 +298,7 @@ func (c *command) predictApplications() complete.Predictor {
 // predict asks the server for applications, briefly, and completes what names
 // says of each.
 func (c *command) predict(names func(reconcile.ApplicationStatus) []string) complete.Predictor {
-	return complete.PredictFunc(func(complete.Args) []string {
-		client, err := c.client()
-		if err != nil {
-			return nil
-		}
-		ctx, cancel := context.WithTimeout(c.ctx, time.Second)
-		defer cancel()
+	return c.predictBy(func(ctx context.Context, client *api.Client) []string {
 		applications, _, err := client.Applications(ctx, api.Query{Stale: true})
 		if err != nil {
 			return nil
@@ -314,5 +308,18 @@ func (c *command) predict(names func(reconcile.ApplicationStatus) []string) comp
 			list = append(list, names(a)...)
 		}
 		return list
+	})
+}
+
+// predictBy completes what the server is asked for, briefly.
+func (c *command) predictBy(ask func(context.Context, *api.Client) []string) complete.Predictor {
+	return complete.PredictFunc(func(complete.Args) []string {
+		client, err := c.client()
+		if err != nil {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(c.ctx, time.Second)
+		defer cancel()
+		return ask(ctx, client)
 	})
 }

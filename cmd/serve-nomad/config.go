@@ -37,6 +37,7 @@ type config struct {
 	Proxy      *proxyConfig      `hcl:"proxy,block"`
 	Jobs       *jobsConfig       `hcl:"jobs,block"`
 	Prometheus *prometheusConfig `hcl:"prometheus,block"`
+	Nodes      *nodesConfig      `hcl:"nodes,block"`
 }
 
 // httpConfig is the control API.
@@ -114,6 +115,7 @@ func defaultConfig() *config {
 			ShutdownDelay: "2s", ProgressDeadline: "10m",
 		},
 		Prometheus: &prometheusConfig{},
+		Nodes:      &nodesConfig{Enabled: true, Process: &processConfig{Nomad: "nomad", Consul: "consul"}},
 	}
 }
 
@@ -223,7 +225,7 @@ func (c *config) complete() error {
 	if n := c.Raft.BootstrapExpect; n > 1 && len(c.Raft.Peers) < n {
 		faults = append(faults, fmt.Errorf("raft.peers names %s, fewer than bootstrap_expect = %d: name every server's Raft address", plural(len(c.Raft.Peers), "server"), n))
 	}
-	return errors.Join(append(faults, c.wrongWords(), c.Jobs.parse())...)
+	return errors.Join(append(faults, c.wrongWords(), c.Jobs.parse(), c.Nodes.complete(c.DataDir))...)
 }
 
 // wrongWords finds what is there but means nothing.

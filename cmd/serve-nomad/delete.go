@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hashicorp/cli"
 
@@ -36,6 +37,11 @@ func (c *deleteCommand) delete(ctx context.Context, args []string) error {
 		return err
 	}
 	answer, err := client.Delete(ctx, name, api.DeleteRequest{Message: c.message, By: c.by()})
+	if api.CodeNotFound.Is(err) {
+		if _, _, gerr := client.WorkerGroup(ctx, name, api.Query{}); gerr == nil {
+			return fmt.Errorf("%w, but there is a worker group %q: serve-nomad node-groups delete %s", err, name, name)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type deployCommand struct {
 	detach  bool
 	message string
 	check   checkFlag
+	groups  checkFlag
 	timeout time.Duration
 }
 
@@ -30,10 +31,10 @@ func newDeployCommand(b *base) cli.Command {
 	c := &deployCommand{command: newCommand(b, "deploy", helpText{
 		synopsis: "Deploy the applications of spec files",
 		args:     "<file>...",
-		about: "Deploys every application that the spec files name, and touches no other. Waits\n" +
-			"until the new version is healthy and takes the traffic; if it does not get\n" +
-			"there, says why, and the version before it goes on serving. A file \"-\" is\n" +
-			"standard input.",
+		about: "Deploys every application and worker group that the spec files name, and touches\n" +
+			"no other. Waits until the new version of each application is healthy and takes the\n" +
+			"traffic; if it does not get there, says why, and the version before it goes on\n" +
+			"serving. Nodes of a worker group are not waited for. A file \"-\" is standard input.",
 		examples: "$ serve-nomad deploy search.hcl\n$ serve-nomad deploy -var image_tag=1.5 -message \"new ranker\" search.hcl\n" +
 			"$ serve-nomad deploy -detach -check-index search=41 search.hcl",
 		exits: "0  every application is healthy; with -detach: the deploy is recorded\n" +
@@ -46,11 +47,13 @@ func newDeployCommand(b *base) cli.Command {
 	c.flags.StringVar(&c.message, "message", "", "`Text` for the record: why.")
 	c.flags.Var(&c.check, "check-index", "Deploy only if the application's modify index is still `app=index`, as plan shows it; "+
 		"0: only if there is no such application. An index alone will do for a single application. May be repeated.")
+	c.flags.Var(&c.groups, "group-check-index", "The same of a worker group: `group=index`. May be repeated.")
 	c.flags.DurationVar(&c.timeout, "timeout", 10*time.Minute, "The `duration` to wait for the applications to be healthy. The deploy goes on after it.")
 	return c
 }
 
-// checkFlag is -check-index: app=N, or N for the only application.
+// checkFlag is -check-index and -group-check-index: name=N, or N for the only
+// one.
 type checkFlag struct {
 	named map[string]uint64
 	alone *uint64
@@ -66,7 +69,7 @@ func (f *checkFlag) Set(text string) error {
 	}
 	index, err := strconv.ParseUint(number, 10, 64)
 	if err != nil || (named && name == "") {
-		return errors.New("must be app=index or an index, such as search=41")
+		return errors.New("must be name=index or an index, such as search=41")
 	}
 	if !named {
 		f.alone = &index
@@ -79,15 +82,33 @@ func (f *checkFlag) Set(text string) error {
 	return nil
 }
 
-// indexes returns what to send for these applications.
-func (f *checkFlag) indexes(apps []*appspec.Application) (map[string]uint64, error) {
+// indexes returns what to send, of the flag's name, for those that are deployed.
+func (f *checkFlag) indexes(flag string, names []string) (map[string]uint64, error) {
 	if f.alone != nil {
-		if len(apps) != 1 || f.named != nil {
-			return nil, wrongUse("-check-index %d does not say for which application: use -check-index <app>=%d", *f.alone, *f.alone)
+		if len(names) != 1 || f.named != nil {
+			return nil, wrongUse("-%s %d does not say for which one: use -%s <name>=%d", flag, *f.alone, flag, *f.alone)
 		}
-		return map[string]uint64{apps[0].Name: *f.alone}, nil
+		return map[string]uint64{names[0]: *f.alone}, nil
 	}
 	return f.named, nil
+}
+
+// request is what deploys the file.
+func (c *deployCommand) request(file *appspec.File) (api.DeployRequest, error) {
+	req := api.DeployRequest{Applications: file.Applications, WorkerGroups: file.WorkerGroups, Message: c.message, By: c.by()}
+	var apps, groups []string
+	for _, a := range file.Applications {
+		apps = append(apps, a.Name)
+	}
+	for _, g := range file.WorkerGroups {
+		groups = append(groups, g.Name)
+	}
+	var err error
+	if req.CheckIndex, err = c.check.indexes("check-index", apps); err != nil {
+		return req, err
+	}
+	req.GroupCheckIndex, err = c.groups.indexes("group-check-index", groups)
+	return req, err
 }
 
 // deployOutput is what deploy -json prints.
@@ -108,10 +129,10 @@ func (c *deployCommand) deploy(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(file.Applications) == 0 {
-		return errors.New("the spec names no application: there is nothing to deploy")
+	if err = deployable(file); err != nil {
+		return err
 	}
-	check, err := c.check.indexes(file.Applications)
+	req, err := c.request(file)
 	if err != nil {
 		return err
 	}
@@ -120,9 +141,7 @@ func (c *deployCommand) deploy(ctx context.Context, args []string) error {
 		return err
 	}
 	started := time.Now()
-	answer, err := client.Deploy(ctx, api.DeployRequest{
-		Applications: file.Applications, CheckIndex: check, Message: c.message, By: c.by(),
-	})
+	answer, err := client.Deploy(ctx, req)
 	if err != nil {
 		if ctx.Err() != nil {
 			c.errorf("Interrupted while the deploy was sent: look whether it was recorded with serve-nomad events.")
@@ -133,12 +152,37 @@ func (c *deployCommand) deploy(ctx context.Context, args []string) error {
 	if c.detach {
 		return c.detached(answer)
 	}
-	for _, d := range answer.Applications {
-		if !c.json {
-			c.printf("%s\n", acceptedLine(d))
-		}
+	if !c.json {
+		c.printf("%s", acceptedLines(answer))
 	}
 	return c.follow(ctx, client, answer, started)
+}
+
+// deployable refuses a file with nothing in it.
+func deployable(file *appspec.File) error {
+	if len(file.Applications) == 0 && len(file.WorkerGroups) == 0 {
+		return errors.New("the spec names no application and no worker group: there is nothing to deploy")
+	}
+	return nil
+}
+
+// acceptedLines say what was recorded, worker groups first.
+func acceptedLines(answer api.DeployResponse) string {
+	var out strings.Builder
+	for _, g := range answer.WorkerGroups {
+		out.WriteString(acceptedGroup(g) + "\n")
+	}
+	for _, d := range answer.Applications {
+		out.WriteString(acceptedLine(d) + "\n")
+	}
+	return out.String()
+}
+
+func acceptedGroup(g api.DeployedGroup) string {
+	if !g.Changed {
+		return fmt.Sprintf("Worker group %s is there already.", g.Name)
+	}
+	return fmt.Sprintf("Worker group %s is recorded.", g.Name)
 }
 
 func acceptedLine(d api.Deployed) string {
@@ -152,6 +196,9 @@ func (c *deployCommand) detached(answer api.DeployResponse) error {
 	if c.json {
 		c.printJSON(answer)
 		return nil
+	}
+	for _, g := range answer.WorkerGroups {
+		c.printf("%s Follow it: serve-nomad node-groups explain %s\n", acceptedGroup(g), g.Name)
 	}
 	for _, d := range answer.Applications {
 		c.printf("%s Follow it: serve-nomad status %s\n", acceptedLine(d), d.Name)

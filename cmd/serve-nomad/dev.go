@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"io"
 	"net"
@@ -168,8 +167,8 @@ func (c *devCommand) start(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		if len(file.Applications) == 0 {
-			return errors.New("the spec names no application: there is nothing to deploy")
+		if err = deployable(file); err != nil {
+			return err
 		}
 		plan.File, plan.Try = file, tryLine(args)
 	}

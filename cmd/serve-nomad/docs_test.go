@@ -51,6 +51,7 @@ func TestConfigurationInTheDocumentationShowsTheDefaults(t *testing.T) {
 	}
 	usual := defaultConfig()
 	usual.Raft.Peers = []string{}
+	usual.Nodes.Process.NomadServers, usual.Nodes.Process.ConsulServers = []string{}, []string{}
 	usual.Name, usual.DataDir = shown.Name, shown.DataDir
 	if err := usual.complete(); err != nil {
 		t.Fatal(err)

@@ -31,12 +31,21 @@ func commands() map[string]func(*base) cli.Command {
 		"autoscale record":  newRecordCommand,
 		"autoscale replay":  newReplayCommand,
 
-		"delete":   newDeleteCommand,
-		"deploy":   newDeployCommand,
-		"dev":      newDevCommand,
-		"events":   newEventsCommand,
-		"fmt":      newFmtCommand,
-		"logs":     newLogsCommand,
+		"delete": newDeleteCommand,
+		"deploy": newDeployCommand,
+		"dev":    newDevCommand,
+		"events": newEventsCommand,
+		"fmt":    newFmtCommand,
+		"logs":   newLogsCommand,
+
+		"node-groups":         newNodeGroupsCommand,
+		"node-groups costs":   newNodeGroupsCostsCommand,
+		"node-groups delete":  newNodeGroupsDeleteCommand,
+		"node-groups explain": newNodeGroupsExplainCommand,
+		"nodes":               newNodesCommand,
+		"nodes explain":       newNodesExplainCommand,
+		"pending":             newPendingCommand,
+
 		"plan":     newPlanCommand,
 		"proxy":    newProxyCommand,
 		"scale":    newScaleCommand,
@@ -111,6 +120,7 @@ func overview(factories map[string]cli.CommandFactory) string {
 	}{
 		{"Try it on this machine", []string{"dev"}},
 		{"Applications", []string{"deploy", "plan", "status", "scale", "autoscale", "logs", "events", "delete"}},
+		{"Nodes", []string{"node-groups", "nodes", "pending"}},
 		{"Spec files", []string{"validate", "fmt"}},
 		{"The cluster", []string{"server", "proxy", "servers", "version"}},
 	}
@@ -127,7 +137,7 @@ func overview(factories map[string]cli.CommandFactory) string {
 			if err != nil {
 				continue
 			}
-			text.WriteString("    " + name + strings.Repeat(" ", 12-len(name)) + command.Synopsis() + "\n")
+			text.WriteString("    " + name + strings.Repeat(" ", 13-len(name)) + command.Synopsis() + "\n")
 		}
 	}
 	text.WriteString("\nEach command takes -help, which shows examples and exit codes.")

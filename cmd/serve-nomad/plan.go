@@ -25,7 +25,8 @@ func newPlanCommand(b *base) cli.Command {
 		args:     "<file>...",
 		about: "Says what deploying the spec files would change, field by field, and which steps\n" +
 			"the controller would take, by the same code that takes them. Nothing is changed.\n" +
-			"A file \"-\" is standard input.",
+			"What the deploy would be refused for, such as another shape of a worker group that\n" +
+			"has nodes, plan is refused for. A file \"-\" is standard input.",
 		examples: "$ serve-nomad plan search.hcl\n$ serve-nomad plan -var image_tag=1.5 search.hcl",
 		exits:    "0  a deploy would change nothing\n1  it did not work, or the command line is wrong; why is on standard error\n2  a deploy would change something\n130  interrupted",
 	})}
@@ -36,6 +37,9 @@ func newPlanCommand(b *base) cli.Command {
 
 func (c *planCommand) plan(ctx context.Context, args []string) error {
 	file, err := c.spec.read(c.command, args)
+	if err == nil {
+		err = deployable(file)
+	}
 	if err != nil {
 		return err
 	}
@@ -43,7 +47,7 @@ func (c *planCommand) plan(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	answer, err := client.Plan(ctx, api.PlanRequest{Applications: file.Applications})
+	answer, err := client.Plan(ctx, api.PlanRequest{Applications: file.Applications, WorkerGroups: file.WorkerGroups})
 	if err != nil {
 		return err
 	}
@@ -57,35 +61,25 @@ func (c *planCommand) plan(ctx context.Context, args []string) error {
 			return exitWith(exitChanges)
 		}
 	}
+	for _, g := range answer.WorkerGroups {
+		if g.Action != api.ActionNone {
+			return exitWith(exitChanges)
+		}
+	}
 	return nil
 }
 
 func planText(answer api.PlanResponse, words []string) string {
 	var out strings.Builder
 	var checks []string
+	for _, g := range answer.WorkerGroups {
+		out.WriteString(planned("worker group", g.Name, g.Action, g.Changes, g.Steps))
+		if g.Action != api.ActionNone {
+			checks = append(checks, fmt.Sprintf("-group-check-index %s=%d", g.Name, g.CheckIndex))
+		}
+	}
 	for _, a := range answer.Applications {
-		switch a.Action {
-		case api.ActionCreate:
-			fmt.Fprintf(&out, "+ application %q is new\n", a.Name)
-		case api.ActionUpdate:
-			what := "changes"
-			if len(a.Changes) == 0 {
-				what = "is the same, but its last deploy failed: another one tries again"
-			}
-			fmt.Fprintf(&out, "~ application %q %s\n", a.Name, what)
-		default:
-			fmt.Fprintf(&out, "  application %q stays as it is\n", a.Name)
-		}
-		for _, change := range a.Changes {
-			out.WriteString("  " + changeLine(change) + "\n")
-		}
-		if len(a.Steps) > 0 {
-			out.WriteString("\n  What the controller would do:\n")
-		}
-		for i, step := range a.Steps {
-			fmt.Fprintf(&out, "  %2d. %s\n", i+1, printable(step))
-		}
-		out.WriteString("\n")
+		out.WriteString(planned("application", a.Name, a.Action, a.Changes, a.Steps))
 		if a.Action != api.ActionNone {
 			checks = append(checks, fmt.Sprintf("-check-index %s=%d", a.Name, a.CheckIndex))
 		}
@@ -99,6 +93,37 @@ func planText(answer api.PlanResponse, words []string) string {
 	}
 	fmt.Fprintf(&out, "To deploy exactly this, unless something changes before:\n  %s deploy %s %s\n",
 		program, strings.Join(checks, " "), strings.Join(words, " "))
+	return out.String()
+}
+
+// planned is the plan for one application or worker group.
+func planned(what, name, action string, changes []appspec.Change, steps []string) string {
+	var out strings.Builder
+	switch action {
+	case api.ActionCreate:
+		fmt.Fprintf(&out, "+ %s %q is new\n", what, name)
+	case api.ActionUpdate:
+		how := "changes"
+		if len(changes) == 0 {
+			how = "is the same, but its last deploy failed: another one tries again"
+		}
+		fmt.Fprintf(&out, "~ %s %q %s\n", what, name, how)
+	default:
+		fmt.Fprintf(&out, "  %s %q stays as it is\n", what, name)
+	}
+	for _, change := range changes {
+		if action == api.ActionCreate && change.Effect == appspec.EffectNodes {
+			change.Effect = ""
+		}
+		out.WriteString("  " + changeLine(change) + "\n")
+	}
+	if len(steps) > 0 {
+		out.WriteString("\n  What the controller would do:\n")
+	}
+	for i, step := range steps {
+		fmt.Fprintf(&out, "  %2d. %s\n", i+1, printable(step))
+	}
+	out.WriteString("\n")
 	return out.String()
 }
 
@@ -117,6 +142,8 @@ func changeLine(c appspec.Change) string {
 		line += "  (at once, no replica restarted)"
 	case appspec.EffectReplace:
 		line += "  (new replicas)"
+	case appspec.EffectNodes:
+		line += "  (new nodes only; it has none)"
 	}
 	return printable(line)
 }

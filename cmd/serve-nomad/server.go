@@ -18,6 +18,7 @@ import (
 	"github.com/serve-nomad/serve-nomad/controller"
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/metrics"
+	"github.com/serve-nomad/serve-nomad/nodepool"
 	"github.com/serve-nomad/serve-nomad/nomadjobs"
 	"github.com/serve-nomad/serve-nomad/raftnode"
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -55,7 +56,7 @@ func (c *serverCommand) serve(ctx context.Context, _ []string) error {
 		return wrongUse("data_dir is not set: name in -config the directory that the server keeps its state in")
 	}
 	logger := newLogger(c.base, cfg)
-	s := &server{cfg: cfg, log: logger}
+	s := &server{base: c.base, cfg: cfg, log: logger}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -71,13 +72,15 @@ func newLogger(b *base, cfg *config) hclog.Logger {
 
 // server is one server of the control plane, plugged together.
 type server struct {
-	cfg *config
-	log hclog.Logger
+	base *base
+	cfg  *config
+	log  hclog.Logger
 
 	node       *raftnode.Node
 	nomad      *nomadjobs.Client
 	watcher    *consulsd.Watcher
 	metrics    *metrics.Client
+	machines   *nodepool.Targets // nil: nothing is decided of nodes
 	controller *controller.Controller
 	listener   net.Listener
 	http       *http.Server
@@ -101,6 +104,11 @@ func (s *server) open(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
+	if s.cfg.Nodes.Enabled {
+		if s.machines, err = openMachines(s.base, s.cfg, s.nomad.Address(), consul.Address(), s.log); err != nil {
+			return err
+		}
+	}
 	if s.listener, err = listen(ctx, s.cfg.HTTP.Address, "http.address"); err != nil {
 		return err
 	}
@@ -110,15 +118,25 @@ func (s *server) open(ctx context.Context) (err error) {
 	}, raftstate.NewFSM()); err != nil {
 		return errors.Join(err, s.listener.Close())
 	}
+	s.lead(ctx, consul)
+	return nil
+}
+
+// lead plugs the controller into its doors, and the control API into it.
+func (s *server) lead(ctx context.Context, consul *consulsd.Client) {
 	settings := s.settings()
-	s.controller = controller.New(controller.Config{
+	leading := controller.Config{
 		Raft: s.node, Jobs: s.nomad, Discovery: discovery{s.watcher, consul}, Metrics: s.metrics, Settings: settings,
 		NewID: uuid.NewString, Logger: s.log,
 		Conflict: func(err error) bool {
 			return errors.Is(err, nomadjobs.ErrConflict) || errors.Is(err, consulsd.ErrConflict)
 		},
-	})
-	handler := api.NewServer(api.ServerConfig{
+	}
+	if s.machines != nil {
+		leading.Machines = s.machines
+	}
+	s.controller = controller.New(leading)
+	answering := api.ServerConfig{
 		Cluster: cluster{s.node, s.controller}, Planner: s.controller, Logs: logSource{s.nomad},
 		Loads: scaler{s.controller}, Autoscaler: scaler{s.controller},
 		Settings: settings, Logger: s.log, NewID: uuid.NewString,
@@ -126,10 +144,13 @@ func (s *server) open(ctx context.Context) (err error) {
 			ID: s.node.ID(), Name: s.cfg.Name, Version: buildVersion(), StartedAt: time.Now().UTC(),
 			Nomad: s.nomad.Address(), Consul: consul.Address(), Proxy: s.cfg.Proxy.Advertise,
 		},
-	})
+	}
+	if s.machines != nil {
+		answering.Nodes = nodes{s.controller}
+	}
+	handler := api.NewServer(answering)
 	s.node.SetHandler(handler)
 	s.http = handler.HTTPServer(ctx)
-	return nil
 }
 
 func (s *server) settings() reconcile.Settings {

@@ -46,6 +46,9 @@ func (c *statusCommand) status(ctx context.Context, args []string) error {
 			return err
 		}
 		c.showAll(list, time.Now())
+		if !c.json {
+			c.printf("%s", c.groups(ctx, client, query))
+		}
 		return nil
 	}
 	app, _, err := client.Application(ctx, args[0], query)
@@ -74,6 +77,19 @@ func (c *statusCommand) showAll(list []reconcile.ApplicationStatus, now time.Tim
 		})
 	}
 	c.printf("%s", table([]string{"Name", "Status", "Route", "Version", "Deployments", "Healthy", "Reason"}, rows))
+}
+
+// groups is a line about the worker groups, "" when there are none.
+func (c *statusCommand) groups(ctx context.Context, client *api.Client, query api.Query) string {
+	list, _, err := client.WorkerGroups(ctx, query)
+	if err != nil {
+		return "\nThe worker groups are not known: " + printable(err.Error()) + "\n"
+	}
+	line := groupsLine(list)
+	if line == "" {
+		return ""
+	}
+	return "\n" + line
 }
 
 // servingReplicas counts the replicas that take traffic.

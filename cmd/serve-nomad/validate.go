@@ -36,6 +36,7 @@ func newValidateCommand(b *base) cli.Command {
 type validation struct {
 	Valid        bool                `json:"valid"`
 	Applications []string            `json:"applications"`
+	WorkerGroups []string            `json:"worker_groups"`
 	Diagnostics  appspec.Diagnostics `json:"diagnostics"` // warnings
 }
 
@@ -47,7 +48,7 @@ func (c *validateCommand) validate(_ context.Context, args []string) error {
 	if err := c.showDiagnostics(diagnostics); err != nil {
 		return err
 	}
-	out := validation{Valid: true, Applications: []string{}, Diagnostics: diagnostics}
+	out := validation{Valid: true, Applications: []string{}, WorkerGroups: []string{}, Diagnostics: diagnostics}
 	if out.Diagnostics == nil {
 		out.Diagnostics = appspec.Diagnostics{}
 	}
@@ -56,11 +57,18 @@ func (c *validateCommand) validate(_ context.Context, args []string) error {
 		out.Applications = append(out.Applications, a.Name)
 		deployments += len(a.Deployments)
 	}
+	for _, g := range file.WorkerGroups {
+		out.WorkerGroups = append(out.WorkerGroups, g.Name)
+	}
 	if c.json {
 		c.printJSON(out)
 		return nil
 	}
-	c.printf("The spec is good: %s, %s.\n", plural(len(file.Applications), "application"), plural(deployments, "deployment"))
+	text := plural(len(file.Applications), "application") + ", " + plural(deployments, "deployment")
+	if n := len(file.WorkerGroups); n > 0 {
+		text += ", " + plural(n, "worker group")
+	}
+	c.printf("The spec is good: %s.\n", text)
 	return nil
 }
 
