@@ -1,7 +1,10 @@
 package nomadjobs
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,9 +23,8 @@ const holding = `ClientStatus != "` + api.AllocClientStatusComplete + `" and Cli
 // jobTypeSysbatch is a name that Nomad's client library does not export.
 const jobTypeSysbatch = "sysbatch"
 
-// heldAlloc is an allocation of anybody, as far as it matters what it holds. The
-// list of them is the largest that is read, so it is decoded into no more than
-// this.
+// heldAlloc is an allocation as Nomad tells of it, as far as it matters what it
+// holds. The list of them is the largest that is read, so no more is decoded.
 type heldAlloc struct {
 	ID, Name, Namespace, NodeID, JobID, JobType, TaskGroup, DesiredStatus, ClientStatus string
 
@@ -57,26 +59,58 @@ type heldNetwork struct{ ReservedPorts, DynamicPorts []heldPort }
 
 type heldPort struct{ Value int }
 
+// heldRoom is what an allocation of anybody holds, and where.
+type heldRoom struct {
+	nodeID string
+	alive  bool
+	alloc  placement.Alloc // whether it is ours is known only when the jobs have been seen
+}
+
 // listHeld lists the allocations of every namespace that hold room on a node.
-func (c *Client) listHeld(ctx context.Context) ([]heldAlloc, error) {
+// They are decoded one by one: all of them as text are a few times larger.
+func (c *Client) listHeld(ctx context.Context) ([]heldRoom, error) {
+	const what = "list the allocations of all namespaces"
 	q, cancel := query(ctx)
 	defer cancel()
 	q.Namespace, q.Filter = api.AllNamespacesNamespace, holding
 	q.Params = map[string]string{"resources": "true", "task_states": "false"}
-	var allocs []heldAlloc
-	if _, err := c.nomad.Raw().Query("/v1/allocations", &allocs, q); err != nil {
-		return nil, needing(readAllJobs, c.fault("list the allocations of all namespaces", err))
+	body, err := c.nomad.Raw().Response("/v1/allocations", q)
+	if err != nil {
+		return nil, needing(readAllJobs, c.fault(what, err))
 	}
-	for i := range allocs {
-		if allocs[i].AllocatedResources == nil {
-			return nil, fmt.Errorf("list the allocations of all namespaces: nomad at %s does not say what allocation %s holds", c.address, allocs[i].ID)
-		}
+	defer body.Close()
+	list, err := decodeHeld(json.NewDecoder(body))
+	if wrong, ok := errors.AsType[wrongAnswer](err); ok {
+		return nil, fmt.Errorf("%s: nomad at %s %w", what, c.address, wrong)
 	}
-	return allocs, nil
+	return list, c.fault(what, err)
 }
 
-// placed turns an allocation into words of placement. Whether it is ours is
-// known only when the jobs have been seen.
+// wrongAnswer is what is wrong with an answer that came whole.
+type wrongAnswer string
+
+func (w wrongAnswer) Error() string { return string(w) }
+
+func decodeHeld(from *json.Decoder) ([]heldRoom, error) {
+	if begin, err := from.Token(); err != nil || begin != json.Delim('[') {
+		return nil, cmp.Or(err, error(wrongAnswer("answered with something else than a list")))
+	}
+	var list []heldRoom
+	for from.More() {
+		var a heldAlloc
+		if err := from.Decode(&a); err != nil {
+			return nil, err
+		}
+		if a.AllocatedResources == nil {
+			return nil, wrongAnswer("does not say what allocation " + a.ID + " holds")
+		}
+		list = append(list, heldRoom{a.NodeID, alive(a.DesiredStatus, a.ClientStatus), a.placed()})
+	}
+	_, err := from.Token() // an answer that is cut short has no end
+	return list, err
+}
+
+// placed turns an allocation into words of placement.
 func (a *heldAlloc) placed() placement.Alloc {
 	system := a.JobType == api.JobTypeSystem || a.JobType == jobTypeSysbatch
 	held := a.AllocatedResources

@@ -65,12 +65,6 @@ func addTask(ask *placement.Ask, task *api.Task) error {
 	if err := addConstraints(ask, task.Constraints); err != nil {
 		return err
 	}
-	for _, secret := range task.Secrets {
-		// The scheduler has a check of its own for this, on the same attribute.
-		ask.Constraints = append(ask.Constraints, placement.Constraint{
-			Left: "${attr.plugins.secrets." + secret.Provider + ".version}", Operand: api.ConstraintAttributeIsSet,
-		})
-	}
 	if task.Resources == nil {
 		return nil
 	}

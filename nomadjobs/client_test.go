@@ -291,6 +291,47 @@ func TestWake(t *testing.T) {
 	}
 }
 
+// What happens to the nodes of others wakes nobody once it is known which pools
+// are ours, and a management token is told of node pools.
+func TestWakeForNodes(t *testing.T) {
+	f, c := startFake(t)
+	f.put("c1", 7).NodePool = new("gpu")
+	f.addNode("n1")["NodePool"] = "theirs"
+	f.set(func() { f.ground.token.Type = "management" })
+	wake := c.Wake(t.Context())
+	tick(t, wake, "on connecting")
+	node := func(pool, meta string) string {
+		return `{"Events":[{"Topic":"Node","Key":"n9","Payload":{"Node":{"ID":"n9","NodePool":"` + pool + `","Meta":{` + meta + `}}}}]}`
+	}
+	f.events <- node("theirs", "")
+	tick(t, wake, "on any node while there was no look")
+	if _, err := c.Observe(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	f.events <- node("theirs", "")
+	f.events <- node("theirs", `"rack":"r1"`)
+	f.events <- `{}` // the stream has taken both by now
+	select {
+	case <-wake:
+		t.Error("woke for a node of a pool that nothing of ours is in")
+	default:
+	}
+	for when, line := range map[string]string{
+		"on a node of our pool":               node("gpu", ""),
+		"on a node that we ordered":           node("theirs", `"serve_node":"gpu-1a2b3c4d"`),
+		"on the first node of a pool":         node("empty", ""),
+		"on a node that does not say its own": `{"Events":[{"Topic":"Node","Key":"n9"}]}`,
+		"on a node pool":                      `{"Events":[{"Topic":"NodePool","Key":"gpu","Payload":{"NodePool":{"Name":"gpu"}}}]}`,
+		"on a blocked evaluation of ours":     `{"Events":[{"Topic":"Evaluation","Key":"e1","FilterKeys":["` + rankerID + `",""],"Payload":{"Evaluation":{"Status":"blocked"}}}]}`,
+	} {
+		f.events <- line
+		tick(t, wake, when)
+	}
+	if n := f.count("GET /v1/event/stream"); n != 1 {
+		t.Errorf("connected %d times", n)
+	}
+}
+
 func tick(t *testing.T, wake <-chan struct{}, when string) {
 	t.Helper()
 	select {

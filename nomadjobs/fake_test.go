@@ -21,7 +21,7 @@ import (
 // It is a fake: it schedules nothing and checks nothing but the index that a
 // register enforces. The e2e tests hold it to the real one.
 type fakeNomad struct {
-	t      *testing.T
+	t      testing.TB
 	server *httptest.Server
 
 	mu     sync.Mutex
@@ -30,6 +30,7 @@ type fakeNomad struct {
 	nodes  []*api.NodeListStub
 	evals  []*api.Evaluation
 	queued map[string]int // job -> unplaced
+	ground fakeGround
 	logs   string
 	events chan string
 	calls  map[string]int
@@ -39,6 +40,7 @@ type fakeNomad struct {
 func startFake(t *testing.T) (*fakeNomad, *Client) {
 	t.Helper()
 	f := &fakeNomad{t: t, jobs: map[string]*api.Job{}, queued: map[string]int{}, calls: map[string]int{}, events: make(chan string)}
+	f.ground.init()
 	f.server = httptest.NewServer(f)
 	t.Cleanup(f.server.Close)
 	c, err := New(Config{Address: f.server.URL}, nil)
@@ -58,6 +60,7 @@ func (f *fakeNomad) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case broken:
 		http.Error(w, "the fake is broken here", http.StatusInternalServerError)
+	case f.serveGround(w, r):
 	case path == "GET /v1/jobs":
 		f.listJobs(w)
 	case path == "PUT /v1/jobs":
@@ -139,6 +142,13 @@ func (f *fakeNomad) register(w http.ResponseWriter, r *http.Request) {
 
 // stream sends what the test puts on events; "close" ends it.
 func (f *fakeNomad) stream(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	refused := f.ground.token.Type != "management" && slices.Contains(r.URL.Query()["topic"], "NodePool")
+	f.mu.Unlock()
+	if refused {
+		http.Error(w, "Permission denied", http.StatusForbidden)
+		return
+	}
 	control := http.NewResponseController(w)
 	_, _ = fmt.Fprintln(w, "{}")
 	_ = control.Flush()

@@ -86,7 +86,7 @@ type ground struct {
 	whole bool // the rest was looked at
 	nodes []seenNode
 	pools map[string]bool
-	held  []heldAlloc
+	held  []heldRoom
 }
 
 func (c *Client) lookAtGround(ctx context.Context, nodes bool, g *ground) error {
@@ -135,8 +135,8 @@ func (g *ground) alive(jobs map[string]seenJob) map[string]int {
 		return n
 	}
 	for i := range g.held {
-		if a := &g.held[i]; alive(a.DesiredStatus, a.ClientStatus) && jobs[a.JobID].namespace == a.Namespace {
-			n[a.JobID]++
+		if a := &g.held[i]; a.alive && jobs[a.alloc.Job].namespace == a.alloc.Namespace {
+			n[a.alloc.Job]++
 		}
 	}
 	return n
@@ -151,15 +151,13 @@ func (g *ground) settle(jobs map[string]seenJob) []*placement.Node {
 		nodes[i], byID[node.ID] = &node, &node
 	}
 	for i := range g.held {
-		a := &g.held[i]
-		node := byID[a.NodeID]
+		node, alloc := byID[g.held[i].nodeID], g.held[i].alloc
 		if node == nil { // it joined since the nodes were listed
 			continue
 		}
-		p := a.placed()
-		job, ours := jobs[a.JobID]
-		p.Ours = ours && job.namespace == a.Namespace
-		node.Allocs = append(node.Allocs, p)
+		job, ours := jobs[alloc.Job]
+		alloc.Ours = ours && job.namespace == alloc.Namespace
+		node.Allocs = append(node.Allocs, alloc)
 	}
 	for i, n := range g.nodes {
 		if most := n.mostAllocs; most > 0 && len(nodes[i].Allocs) >= most && nodes[i].Closed == "" {
