@@ -472,7 +472,7 @@ func (f *fake) lookCount() int {
 	return f.looks
 }
 
-func (f *fake) Observe(ctx context.Context) (reconcile.Observation, error) {
+func (f *fake) Observe(ctx context.Context, _ bool) (reconcile.Observation, error) {
 	f.mu.Lock()
 	world, err := f.world, errors.Join(f.down, f.blind)
 	f.looks++
@@ -503,6 +503,16 @@ func (f *fake) Stop(ctx context.Context, id string, index uint64) error {
 }
 
 func (f *fake) Plan(context.Context, *api.Job) (string, error) { return "", nil }
+
+func (f *fake) WritePool(ctx context.Context, p reconcile.WritePool) error {
+	return f.write(ctx, reconcile.Step{WritePool: &p})
+}
+
+func (f *fake) SetEligible(context.Context, string, bool) error { return nil }
+
+func (f *fake) Drain(context.Context, string, time.Duration, string) error { return nil }
+
+func (f *fake) Purge(context.Context, string) error { return nil }
 
 func (f *fake) View() routes.View {
 	f.mu.Lock()

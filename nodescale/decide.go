@@ -71,7 +71,7 @@ type decider struct {
 	packed  placement.Input
 	holders []*record // of packed.Nodes: the record, nil for a node that nobody ordered
 	result  placement.Result
-	board   *board // for consolidation; made when it is needed
+	room    *room // for consolidation; made when it is needed
 }
 
 // record is a node that was ordered.
@@ -172,9 +172,9 @@ func (d *decider) bounds(g *group) (least, most int, why string) {
 	if g.Deleting {
 		return 0, 0, "the group is being deleted"
 	}
-	least, most, why = nodeBounds(g.Spec, d.in.Now)
+	least, most, why = g.Spec.NodeBounds(d.in.Now)
 	if len(g.Spec.Schedules) > 0 {
-		if ahead, mostAhead, whyAhead := nodeBounds(g.Spec, d.in.Now.Add(Lead(g.WorkerGroup))); ahead > least {
+		if ahead, mostAhead, whyAhead := g.Spec.NodeBounds(d.in.Now.Add(Lead(g.WorkerGroup))); ahead > least {
 			least, most, why = ahead, max(most, mostAhead), whyAhead+", which begins soon"
 		}
 	}

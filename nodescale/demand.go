@@ -43,7 +43,7 @@ func (d *decider) demand() {
 	if len(d.packed.Asks) == 0 {
 		return
 	}
-	d.result = pack(d.packed)
+	d.result = placement.Pack(d.packed)
 	for _, p := range d.result.Placed {
 		if r := d.holders[p.Node]; r != nil {
 			r.used = true
@@ -141,6 +141,7 @@ func (d *decider) doubted(a placement.Ask) placement.Ask {
 	if !placeable || d.in.Now.Sub(since) < doubtAfter {
 		return a
 	}
+	d.next.Placeable[a.Key] = since // the room is not seen while it is kept off it
 	a.Constraints = slices.Clone(a.Constraints)
 	for _, n := range d.packed.Nodes {
 		if len(left(n)) > 0 {

@@ -43,6 +43,31 @@ func (d *decider) patterns() {
 	}
 }
 
+// imagine makes a pattern of a node: all but what only that one has.
+func imagine(n *placement.Node) *placement.Node {
+	return &placement.Node{
+		Group: n.Group, Pool: n.Pool, Datacenter: n.Datacenter, Class: n.Class, Imagined: true,
+		Attributes: notUnique(n.Attributes), Meta: without(n.Meta, "serve_node"), Drivers: n.Drivers, Volumes: n.Volumes,
+		Room: n.Room, DiskKnown: n.DiskKnown, Devices: n.Devices, Ports: n.Ports,
+	}
+}
+
+func notUnique(attributes map[string]string) map[string]string {
+	kept := make(map[string]string, len(attributes))
+	for name, value := range attributes {
+		if !strings.HasPrefix(name, "unique.") {
+			kept[name] = value
+		}
+	}
+	return kept
+}
+
+func without(meta map[string]string, name string) map[string]string {
+	kept := maps.Clone(meta)
+	delete(kept, name)
+	return kept
+}
+
 // coreMHz is what a core of the group's nodes counts for.
 func (d *decider) coreMHz(g *group) int {
 	if g.Spec.Node.CoreMHz > 0 {
@@ -98,10 +123,10 @@ func (d *decider) common() map[string]string {
 			continue
 		}
 		if common == nil {
-			common = maps.Clone(n.Attributes)
+			common = notUnique(n.Attributes)
 		}
 		maps.DeleteFunc(common, func(name, value string) bool {
-			return n.Attributes[name] != value || strings.HasPrefix(name, "unique.")
+			return n.Attributes[name] != value
 		})
 		if seen++; seen == enough {
 			break

@@ -17,8 +17,8 @@ func (d *decider) shrink() {
 	for _, g := range d.groups {
 		s := shrinker{decider: d, group: g, floor: g.least}
 		s.total = g.staying()
-		s.budget, s.budgetWhy = budgetAt(g.Spec.EffectiveScaleDown(), d.in.Now, max(s.total, 1))
 		s.going = g.phase(raftstate.NodeDraining, raftstate.NodeTerminating)
+		s.budget, s.budgetWhy = g.Spec.EffectiveScaleDown().BudgetAt(d.in.Now, s.total+s.going)
 		s.group.surplus(d)
 		s.empty()
 		s.consolidate()
@@ -61,7 +61,7 @@ func (s *shrinker) stays() string {
 	case s.total <= s.floor:
 		return fmt.Sprintf("the group is to have at least %s: %s", plural(s.floor, "node"), s.group.why)
 	case s.going >= s.budget:
-		return fmt.Sprintf("%s going already, and scale_down's budget is %s", areGoing(s.going), s.budgetWhy)
+		return fmt.Sprintf("%s going already, and the %s", areGoing(s.going), s.budgetWhy)
 	default:
 		return ""
 	}
@@ -289,8 +289,8 @@ func (s *shrinker) bound(r *record) string {
 // one replica of each job beside them that lets nobody miss any meanwhile, and
 // if so, which these are; else why not.
 func (s *shrinker) elsewhere(r *record) (surge map[string]int, why string) {
-	if s.board == nil {
-		s.board = s.openNodes()
+	if s.room == nil {
+		s.room = s.openNodes()
 	}
 	count := map[string]int{}
 	for _, a := range left(r.node) {
@@ -305,16 +305,16 @@ func (s *shrinker) elsewhere(r *record) (surge map[string]int, why string) {
 		surge[job] = 1
 	}
 	slices.SortFunc(asks, func(a, b placement.Ask) int { return cmp.Compare(a.Key, b.Key) })
-	return surge, s.board.WouldFit(asks, r.node.ID)
+	return surge, s.room.lacks(asks, r.node.ID)
 }
 
 // openNodes is the nodes that Nomad places replicas on, with what waits placed.
-func (s *shrinker) openNodes() *board {
+func (s *shrinker) openNodes() *room {
 	var nodes []*placement.Node
 	for i, n := range s.packed.Nodes {
 		if r := s.holders[i]; !n.Imagined && (r == nil || r.verdict != "remove") {
 			nodes = append(nodes, n)
 		}
 	}
-	return newBoard(nodes)
+	return newRoom(nodes)
 }
