@@ -64,6 +64,7 @@ var (
 var doors = map[string][]string{
 	"github.com/hashicorp/consul":         {},
 	"github.com/hashicorp/consul/api":     {"consulsd"},
+	"github.com/hashicorp/go-plugin":      {"nodepool"},
 	"github.com/hashicorp/hcl":            {"appspec", "cmd/serve-nomad"},
 	"github.com/hashicorp/nomad":          {},
 	"github.com/hashicorp/nomad/api":      {"appspec", "jobspec", "reconcile", "controller", "nomadjobs"},

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package nodepool
+
+import "syscall"
+
+func endsWithUs() *syscall.SysProcAttr { return ownGroup() }
