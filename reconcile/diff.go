@@ -19,13 +19,15 @@ func Diff(state *raftstate.State, world *World, now time.Time, settings Settings
 	if state.ClusterID == "" {
 		return Plan{}
 	}
-	d := differ{state: state, world: see(world), now: now, settings: settings, needed: map[string]bool{}}
+	d := differ{state: state, world: see(state, world), now: now, settings: settings, needed: map[string]bool{}}
 	d.jobs = map[string][]Job{}
 	for _, id := range slices.Sorted(maps.Keys(world.Jobs)) {
 		if job := world.Jobs[id]; job.ClusterID == state.ClusterID {
 			d.jobs[job.Application] = append(d.jobs[job.Application], job)
 		}
 	}
+	d.pools()
+	d.prefetches()
 	for _, app := range applications(state) {
 		d.application(app)
 	}
@@ -39,7 +41,7 @@ type differ struct {
 	now      time.Time
 	settings Settings
 
-	jobs   map[string][]Job // this cluster's, by application, each list by id
+	jobs   map[string][]Job // this cluster's, by application ("": of prefetch blocks), each list by id
 	needed map[string]bool  // job id
 	steps  []Step
 }
@@ -69,39 +71,42 @@ func (d *differ) job(n need) {
 		return
 	}
 	job, exists := d.world.Jobs[n.jobID()]
-	coreMHz := d.world.CoreMHz[d.settings.Placement.NodePool]
-	if exists && job.CoreMHz != 0 {
-		coreMHz = job.CoreMHz // as it was made, whatever node has come or gone since
-	}
-	input := n.render(d.state.ClusterID, coreMHz, d.settings)
+	more := d.world.surges[n.jobID()]
+	count := more.count(n)
 	live := jobspec.LiveMeta(n.spec, n.deployment)
 	switch {
 	case exists && job.ClusterID != d.state.ClusterID:
 		// Another cluster's, and two clusters that overwrite each other
 		// would never end. Summarise says so.
-	case coreMHz == 0:
-		// No node to learn a core's MHz from. Summarise says so.
 	case !exists:
-		d.add(Step{
-			Register: &Register{Job: jobspec.Render(input)},
-			Reason:   fmt.Sprintf("%s of application %s has no job of version %s", n.deployment.Name, n.app.Name, n.version),
-		})
+		d.register(n, job, fmt.Sprintf("%s of application %s has no job of version %s", n.deployment.Name, n.app.Name, n.version))
 	case job.Stopped:
-		d.add(Step{
-			Register: &Register{Job: jobspec.Render(input), ModifyIndex: job.ModifyIndex},
-			Reason:   "it is needed and was stopped",
-		})
+		d.register(n, job, "it is needed and was stopped")
 	case job.LiveHash != live[jobspec.LiveHashMeta]:
 		d.add(Step{
-			Update: &Update{JobID: job.ID, Group: n.deployment.Name, Count: n.count, Meta: live, ModifyIndex: job.ModifyIndex},
+			Update: &Update{JobID: job.ID, Group: n.deployment.Name, Count: count, Meta: live, ModifyIndex: job.ModifyIndex},
 			Reason: "limits changed; no replica restarts",
 		})
-	case job.Count != n.count:
+	case job.Count != count:
 		d.add(Step{
-			Scale:  &Scale{JobID: job.ID, Group: n.deployment.Name, From: job.Count, Count: n.count},
-			Reason: n.whyCount(),
+			Scale:  &Scale{JobID: job.ID, Group: n.deployment.Name, From: job.Count, Count: count},
+			Reason: more.whyCount(n, job.Count),
 		})
 	}
+}
+
+// register makes a job, or starts one again that was stopped, if there is a
+// place for it. Summarise says when there is none.
+func (d *differ) register(n need, old Job, reason string) {
+	at := d.world.place(d.state, d.settings, n.deployment, old.CoreMHz)
+	if at.problem != "" {
+		return
+	}
+	n.count = d.world.surges[n.jobID()].count(n)
+	d.add(Step{
+		Register: &Register{Job: jobspec.Render(n.render(d.state.ClusterID, at, d.settings)), ModifyIndex: old.ModifyIndex},
+		Reason:   reason,
+	})
 }
 
 // route brings the table's entry of app to what is wanted, and says whether it
@@ -185,7 +190,7 @@ func (d *differ) leftovers() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.jobs)) {
 		_, routed := d.world.Routes[name]
-		if d.state.Applications[name] != nil || routed {
+		if name == "" || d.state.Applications[name] != nil || routed {
 			continue
 		}
 		for _, job := range d.jobs[name] {

@@ -37,12 +37,12 @@ func (n need) jobID() string {
 	return jobspec.JobID(n.app.Name, n.deployment.Name, n.version)
 }
 
-// whyCount says why n is to have so many replicas, for Nomad's list of scaling
-// events too.
-func (n need) whyCount() string {
+// whyCount says why n is to have so many replicas, and not as many as there are,
+// for Nomad's list of scaling events too.
+func (n need) whyCount(have int) string {
 	s, scaled := n.app.Scalings[n.deployment.Name]
 	switch {
-	case !scaled || s.To != n.count:
+	case !scaled || s.To != n.count, s.From < s.To && have > n.count: // the end of a surge is not why it was scaled up
 		return fmt.Sprintf("%s of application %s is to have %d replicas", n.deployment.Name, n.app.Name, n.count)
 	case s.By == raftstate.ByAutoscaler:
 		return "autoscaler: " + s.Reason
@@ -111,12 +111,12 @@ func versionNeeds(app *raftstate.Application, v *raftstate.Version) []need {
 	return list
 }
 
-// render returns the job input for n, with coreMHz for its CPU.
-func (n need) render(clusterID string, coreMHz int, s Settings) jobspec.Input {
+// render returns the job input for n at its place.
+func (n need) render(clusterID string, at place, s Settings) jobspec.Input {
 	return jobspec.Input{
 		ClusterID: clusterID, Application: n.spec, Deployment: n.deployment,
-		Version: n.version, Count: n.count, CoreMHz: coreMHz,
-		Placement: s.Placement, HandleAddress: s.HandleAddress, UIAddress: s.UIAddress, ShutdownDelay: s.ShutdownDelay,
+		Version: n.version, Count: n.count, CoreMHz: at.coreMHz,
+		Placement: s.Placement, WorkerGroup: at.group, HandleAddress: s.HandleAddress, UIAddress: s.UIAddress, ShutdownDelay: s.ShutdownDelay,
 	}
 }
 

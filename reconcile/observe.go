@@ -20,6 +20,7 @@ func Observe(before, after *World, now time.Time) []raftstate.Event {
 	}
 	o.replicas(before, after)
 	o.health(before, after)
+	o.nodes(before, after)
 	for _, id := range slices.Sorted(maps.Keys(after.Jobs)) {
 		was, is := before.Jobs[id], after.Jobs[id]
 		if is.Unplaced > 0 && (was.Unplaced != is.Unplaced || was.Blocked != is.Blocked) {
@@ -70,6 +71,9 @@ func (o *observer) replicas(before, after *World) {
 	for _, r := range after.Replicas {
 		old, known := was[r.ID]
 		job := after.Jobs[r.JobID]
+		if job.Application == "" {
+			continue // a prefetch, which ends by itself
+		}
 		switch {
 		case !known && r.Status.live():
 			o.add("replica-placed", job, fmt.Sprintf("replica %s on node %s", short(r.ID), r.Node))

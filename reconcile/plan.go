@@ -91,7 +91,7 @@ func (s Step) String() string {
 		if s.Register.ModifyIndex != 0 {
 			verb = "start"
 		}
-		what = fmt.Sprintf("%s job %s, count %d", verb, *s.Register.Job.ID, count(s.Register.Job))
+		what = fmt.Sprintf("%s job %s%s", verb, *s.Register.Job.ID, count(s.Register.Job))
 	case s.Update != nil:
 		what = fmt.Sprintf("update job %s, count %d", s.Update.JobID, s.Update.Count)
 	case s.Scale != nil:
@@ -100,6 +100,8 @@ func (s Step) String() string {
 		what = "stop job " + s.Stop.JobID
 	case s.WriteRoute != nil:
 		what = fmt.Sprintf("route %s -> application %s", s.WriteRoute.Route.RoutePrefix, s.WriteRoute.Route.Application)
+	case s.WritePool != nil:
+		what = "make node pool " + s.WritePool.Name
 	case s.DropRoute != nil:
 		what = "drop the route of application " + s.DropRoute.Application
 	case s.Propose != nil:
@@ -118,11 +120,13 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-func count(job *api.Job) int {
-	if len(job.TaskGroups) == 0 || job.TaskGroups[0].Count == nil {
-		return 0
+// count says how many replicas a job has; one that runs once on each node has
+// none.
+func count(job *api.Job) string {
+	if len(job.TaskGroups) == 0 || job.TaskGroups[0].Count == nil || job.Type != nil && *job.Type == api.JobTypeSysbatch {
+		return ""
 	}
-	return *job.TaskGroups[0].Count
+	return fmt.Sprintf(", count %d", *job.TaskGroups[0].Count)
 }
 
 func proposal(c *raftstate.Command) string {

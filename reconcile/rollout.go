@@ -1,9 +1,14 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/nomad/api"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
@@ -39,7 +44,7 @@ func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, str
 		if !n.wanted || unchanged(app, n) {
 			continue
 		}
-		s := d.world.deployment(d.state.ClusterID, d.settings, n)
+		s := d.world.deployment(d.state, d.settings, n)
 		enough := d.enough(app, n)
 		replicas += enough
 		if waiting == "" {
@@ -52,10 +57,7 @@ func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, str
 			return raftstate.RolloutFailed, fmt.Sprintf("%s: its replicas died %d times and none ever passed: %s", n.deployment.Name, failures, last)
 		}
 	}
-	deadline := d.settings.ProgressDeadline
-	if deadline == 0 {
-		deadline = DefaultProgressDeadline
-	}
+	deadline := d.deadline() + d.launchTime(app)
 	switch {
 	case waiting == "" && replicas == 0:
 		return raftstate.RolloutSuccessful, "there was no replica to wait for"
@@ -66,6 +68,55 @@ func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, str
 	default:
 		return raftstate.RolloutRunning, waiting
 	}
+}
+
+func (d *differ) deadline() time.Duration {
+	return cmp.Or(d.settings.ProgressDeadline, DefaultProgressDeadline)
+}
+
+// launchTime is how much longer a rollout may take because nodes had to be
+// ordered for it: the launch_timeout of the slowest worker group that it may
+// have waited for, once. The wait for a node is no fault of the version; and one
+// whose nodes never come fails all the same.
+func (d *differ) launchTime(app *raftstate.Application) time.Duration {
+	if d.now.Sub(app.Rollout.StartedAt) < d.deadline() {
+		return 0 // not needed yet
+	}
+	var longest time.Duration
+	for _, n := range needs(app) {
+		if !n.wanted || unchanged(app, n) {
+			continue
+		}
+		for _, group := range d.state.WorkerGroups {
+			if d.mayRunIn(n.deployment, group.Spec) && d.launchedSince(group, app.Rollout.StartedAt) {
+				longest = max(longest, group.Spec.LaunchTimeout.Std())
+			}
+		}
+	}
+	return longest
+}
+
+// mayRunIn says whether replicas of a deployment may run on nodes of a group.
+func (d *differ) mayRunIn(dep *appspec.Deployment, group *appspec.WorkerGroup) bool {
+	if dep.WorkerGroup != "" {
+		return dep.WorkerGroup == group.Name
+	}
+	pool := cmp.Or(jobspec.NodePool(dep, nil, d.settings.Placement), api.NodePoolDefault)
+	return pool == group.NodePool || pool == api.NodePoolAll
+}
+
+// launchedSince says whether a group has had a node on its way at any time
+// since then.
+func (d *differ) launchedSince(group *raftstate.WorkerGroup, since time.Time) bool {
+	if !group.Failures.LastAt.Before(since) {
+		return true
+	}
+	for _, node := range d.state.Nodes {
+		if node.Group == group.Name && (node.Phase == raftstate.NodeLaunching || !node.At.Before(since) || !node.JoinedAt.Before(since)) {
+			return true
+		}
+	}
+	return false
 }
 
 // waitsFor says what the rollout waits for at n, "" when for nothing.
@@ -103,7 +154,7 @@ func (d *differ) enough(app *raftstate.Application, n need) int {
 	if app.RollingOut() {
 		for _, old := range versionNeeds(app, app.Serving) {
 			if old.deployment.Name == name {
-				least = max(least, d.world.deployment(d.state.ClusterID, d.settings, old).Healthy)
+				least = max(least, d.world.deployment(d.state, d.settings, old).Healthy)
 			}
 		}
 	}

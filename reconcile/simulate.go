@@ -20,14 +20,17 @@ const maxPreviewPasses = 16
 // until nothing is left to do. Steps that are due anyway are left out. The
 // refusal, if any, is the one that the deploy would get.
 func Preview(state *raftstate.State, world *World, now time.Time, settings Settings, deploy raftstate.Command) ([]Step, error) {
-	due := map[string]bool{}
-	for _, s := range settle(state, world, now, settings) {
-		due[s.String()] = true
-	}
 	deploy.At = now
 	next, result := state.Apply(state.Index+1, deploy)
 	if err := result.Err(); err != nil {
 		return nil, err
+	}
+	if len(next.WorkerGroups) > 0 {
+		world = withNodes(world)
+	}
+	due := map[string]bool{}
+	for _, s := range settle(state, world, now, settings) {
+		due[s.String()] = true
 	}
 	var steps []Step
 	for _, s := range settle(next, world, now, settings) {
@@ -36,6 +39,21 @@ func Preview(state *raftstate.State, world *World, now time.Time, settings Setti
 		}
 	}
 	return steps, nil
+}
+
+// withNodes is a world whose nodes have not been looked at, as there was no worker
+// group, taken for one that has no pools but those of its nodes: what a deploy of
+// the first group does can then be told.
+func withNodes(world *World) *World {
+	if world.NodesKnown {
+		return world
+	}
+	w := *world
+	w.NodesKnown, w.Pools = true, map[string]bool{}
+	for pool := range world.CoreMHz {
+		w.Pools[pool] = true
+	}
+	return &w
 }
 
 // settle plans and simulates until there is nothing left to do.
@@ -78,6 +96,9 @@ func Simulate(state *raftstate.State, world *World, now time.Time, step Step) (*
 			Count: replicas, ModifyIndex: step.Register.ModifyIndex + 1,
 		}
 		w.populate(id, now)
+		if meta.Prefetch != "" {
+			w.prefetched(id, now)
+		}
 	case step.Update != nil:
 		job := w.Jobs[step.Update.JobID]
 		job.Count, job.LiveHash = step.Update.Count, step.Update.Meta[jobspec.LiveHashMeta]
@@ -94,6 +115,9 @@ func Simulate(state *raftstate.State, world *World, now time.Time, step Step) (*
 		job.Stopped, job.Count = true, 0
 		w.Jobs[job.ID] = job
 		w.populate(job.ID, now)
+	case step.WritePool != nil:
+		w.Pools = clone(world.Pools)
+		w.Pools[step.WritePool.Name] = true
 	case step.WriteRoute != nil:
 		name := step.WriteRoute.Route.Application
 		w.Routes[name] = step.WriteRoute.Route
@@ -117,6 +141,15 @@ func (w *World) populate(jobID string, now time.Time) {
 		w.Replicas = append(w.Replicas, Replica{ID: id, JobID: jobID, Status: ReplicaRunning, CreatedAt: now})
 		w.Endpoints = append(w.Endpoints, routes.Endpoint{
 			Replica: id, Application: job.Application, Deployment: job.Deployment, Version: job.Version, Passing: true,
+		})
+	}
+}
+
+// prefetched lets a prefetch job have run on every node.
+func (w *World) prefetched(jobID string, now time.Time) {
+	for _, n := range w.Nodes {
+		w.Replicas = append(w.Replicas, Replica{
+			ID: jobID + "-" + n.ID, JobID: jobID, Node: n.Name, Status: ReplicaStopped, CreatedAt: now,
 		})
 	}
 }

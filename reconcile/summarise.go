@@ -13,7 +13,7 @@ import (
 // is not known.
 func SummariseAll(state *raftstate.State, world *World, settings Settings) []ApplicationStatus {
 	list := []ApplicationStatus{}
-	seen := seeAny(world)
+	seen := seeAny(state, world)
 	for _, app := range applications(state) {
 		list = append(list, summarise(state, seen, settings, app))
 	}
@@ -26,15 +26,15 @@ func Summarise(state *raftstate.State, world *World, settings Settings, name str
 	if app == nil {
 		return ApplicationStatus{}, false
 	}
-	return summarise(state, seeAny(world), settings, app), true
+	return summarise(state, seeAny(state, world), settings, app), true
 }
 
 // seeAny is see for a World that may be nil.
-func seeAny(world *World) sight {
+func seeAny(state *raftstate.State, world *World) sight {
 	if world == nil {
 		world = &World{NomadError: "this server does not lead and does not look at Nomad"}
 	}
-	return see(world)
+	return see(state, world)
 }
 
 func summarise(state *raftstate.State, world sight, settings Settings, app *raftstate.Application) ApplicationStatus {
@@ -52,7 +52,7 @@ func summarise(state *raftstate.State, world sight, settings Settings, app *raft
 		return cmp.Compare(position(app, a.deployment.Name), position(app, b.deployment.Name))
 	})
 	for _, n := range list {
-		d := world.deployment(state.ClusterID, settings, n)
+		d := world.deployment(state, settings, n)
 		d.Status, d.Reason = deploymentHealth(world, app, n, d)
 		d.Autoscaling = autoscalingStatus(app, n)
 		s.Deployments = append(s.Deployments, d)
@@ -74,10 +74,13 @@ func position(app *raftstate.Application, deployment string) int {
 
 // deployment counts what there is of one job. Its Reason says why replicas are
 // missing, "" when that cannot be told.
-func (w sight) deployment(clusterID string, settings Settings, n need) DeploymentStatus {
+func (w sight) deployment(state *raftstate.State, settings Settings, n need) DeploymentStatus {
 	d := DeploymentStatus{
 		Name: n.deployment.Name, Version: n.version, JobID: n.jobID(),
 		Serving: n.serving, Wanted: n.wanted, Target: n.count, Replicas: []ReplicaInfo{},
+	}
+	if more, surging := w.surges[d.JobID]; surging {
+		d.Surge, d.SurgeReason = more.count(n)-n.count, more.why()
 	}
 	endpoints := w.endpoints[d.JobID]
 	for _, r := range w.replicas[d.JobID] {
@@ -95,9 +98,8 @@ func (w sight) deployment(clusterID string, settings Settings, n need) Deploymen
 		d.count(info)
 	}
 	slices.SortStableFunc(d.Replicas, func(a, b ReplicaInfo) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	job, exists := w.Jobs[d.JobID]
-	d.Unplaced = job.Unplaced
-	d.Reason = w.shortage(clusterID, settings, job, exists, d)
+	d.Unplaced = w.Jobs[d.JobID].Unplaced
+	d.Reason = w.shortage(state, settings, n, d)
 	return d
 }
 
@@ -117,15 +119,16 @@ func (d *DeploymentStatus) count(r ReplicaInfo) {
 	}
 }
 
-// shortage says why a job has fewer healthy replicas than it should.
-func (w sight) shortage(clusterID string, settings Settings, job Job, exists bool, d DeploymentStatus) string {
+// shortage says why n's job has fewer healthy replicas than it should.
+func (w sight) shortage(state *raftstate.State, settings Settings, n need, d DeploymentStatus) string {
+	job, exists := w.Jobs[d.JobID]
 	switch {
 	case !w.NomadKnown:
 		return w.NomadError
-	case exists && job.ClusterID != clusterID:
+	case exists && job.ClusterID != state.ClusterID:
 		return fmt.Sprintf("Nomad job %s belongs to another serve-nomad cluster (%s): stop it there, or with nomad job stop", job.ID, job.ClusterID)
-	case !exists && w.CoreMHz[settings.Placement.NodePool] == 0:
-		return fmt.Sprintf("no node of pool %q is ready, so a core's MHz is not known", settings.Placement.NodePool)
+	case !exists && w.place(state, settings, n.deployment, 0).problem != "":
+		return w.place(state, settings, n.deployment, 0).problem
 	case d.Healthy >= d.Target:
 		return ""
 	case job.Blocked != "":
@@ -155,7 +158,7 @@ func deploymentHealth(w sight, app *raftstate.Application, n need, d DeploymentS
 	case n.wanted && app.Rollout.Status == raftstate.RolloutRunning:
 		return Deploying, d.Reason
 	case grows(app.Scalings[d.Name], d):
-		return Scaling, n.whyCount()
+		return Scaling, n.whyCount(d.Healthy)
 	case n.wanted && app.Rollout.Status == raftstate.RolloutFailed && d.Healthy == 0:
 		return Failed, cmp.Or(d.Reason, app.Rollout.Reason)
 	case d.Healthy > 0:

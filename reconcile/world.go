@@ -9,6 +9,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/placement"
+	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -50,7 +51,7 @@ type Observation struct {
 type Job struct {
 	ID          string
 	ClusterID   string // of the serve-nomad cluster that made it
-	Application string
+	Application string // "": it is of a worker group's prefetch block
 	Deployment  string
 	Version     string // deployment version
 	LiveHash    string // of what may change without a new version, see jobspec
@@ -94,10 +95,11 @@ type sight struct {
 	replicas  map[string][]Replica                  // by job id
 	endpoints map[string]map[string]routes.Endpoint // by job id, by replica
 	holders   map[string][]routes.Route             // by route prefix
+	surges    map[string]surge                      // by job id, of the State that it is seen for
 }
 
-func see(w *World) sight {
-	s := sight{World: w, replicas: map[string][]Replica{}, endpoints: map[string]map[string]routes.Endpoint{}, holders: map[string][]routes.Route{}}
+func see(state *raftstate.State, w *World) sight {
+	s := sight{World: w, surges: surges(state), replicas: map[string][]Replica{}, endpoints: map[string]map[string]routes.Endpoint{}, holders: map[string][]routes.Route{}}
 	for _, r := range w.Routes {
 		s.holders[r.RoutePrefix] = append(s.holders[r.RoutePrefix], r)
 	}
