@@ -60,25 +60,41 @@ type panel struct {
 
 // writeSVG draws the runs.
 func (c *replayCommand) writeSVG(w io.Writer, runs []*replayRun, trace *autoscale.Trace) error {
-	return drawRun(w, c.plotTitle(runs), c.how.until, loadLines(runs, trace), replicaLines(runs))
+	return drawRun(w, c.how.until, loadPanel(c.plotTitle(runs), loadLines(runs, trace)), replicaPanel(replicaLines(runs)))
 }
 
-// drawRun draws the load above, and target and running below: two scales that
-// have nothing to do with each other share no axis.
-func drawRun(w io.Writer, title string, until time.Duration, load, replicas []plotLine) error {
-	upper := panel{title: title, what: "Requests", height: upperHeight, lines: load}
-	lower := panel{what: "Replicas", whole: true, height: lowerHeight, lines: replicas}
+func loadPanel(title string, lines []plotLine) panel {
+	return panel{title: title, what: "Requests", height: upperHeight, lines: lines}
+}
+
+func replicaPanel(lines []plotLine) panel {
+	return panel{what: "Replicas", whole: true, height: lowerHeight, lines: lines}
+}
+
+func nodePanel(lines []plotLine) panel {
+	return panel{what: "Nodes", whole: true, height: lowerHeight, lines: lines}
+}
+
+// drawRun draws panels one below the other: scales that have nothing to do with
+// each other share no axis but that of time.
+func drawRun(w io.Writer, until time.Duration, panels ...panel) error {
+	height, labels := 0, 0
+	for _, p := range panels {
+		height += p.height
+		labels = max(labels, p.labelWidth())
+	}
 	var out bytes.Buffer
 	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" font-family="sans-serif">`+
-		"\n<style>%s</style>\n", plotWidth, upperHeight+lowerHeight, darkGround)
-	labels := max(upper.labelWidth(), lower.labelWidth())
-	for i, p := range []panel{upper, lower} {
+		"\n<style>%s</style>\n", plotWidth, height, darkGround)
+	y := 0
+	for _, p := range panels {
 		drawing, err := p.draw(max(until, time.Millisecond), labels)
 		if err != nil {
 			return fmt.Errorf("draw the run: %w", err)
 		}
-		place := fmt.Sprintf(`<svg y="%d" width="%d" height="%d" `, i*upperHeight, plotWidth, p.height)
+		place := fmt.Sprintf(`<svg y="%d" width="%d" height="%d" `, y, plotWidth, p.height)
 		out.WriteString(strings.Replace(drawing, "<svg ", place, 1) + "\n")
+		y += p.height
 	}
 	out.WriteString("</svg>\n")
 	_, err := w.Write(out.Bytes())

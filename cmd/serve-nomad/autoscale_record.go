@@ -14,6 +14,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/api"
 	"github.com/serve-nomad/serve-nomad/autoscale"
+	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
 type recordCommand struct {
@@ -25,15 +26,17 @@ type recordCommand struct {
 
 	began   time.Time
 	samples []sample
+	nodes   func(context.Context) *nodeCount // nil: the deployment is in no worker group
 }
 
 func newRecordCommand(b *base) cli.Command {
 	c := &recordCommand{command: newCommand(b, "autoscale record", helpText{
 		synopsis: "Record the load of a deployment, to replay it",
 		args:     "<application>/<deployment>",
-		about: "Writes the requests that a deployment has, queued and ongoing, and the replicas\n" +
-			"that run and are wanted: a line whenever one of them has changed, until it is\n" +
-			"interrupted or -for is over. autoscale replay reads it; -svg draws it.",
+		about: "Writes the requests that a deployment has, queued and ongoing, the replicas that run\n" +
+			"and are wanted, and the nodes of its worker group: a line whenever one of them has\n" +
+			"changed, until it is interrupted or -for is over. autoscale replay reads it; -svg\n" +
+			"draws it.",
 		examples: "$ serve-nomad autoscale record -for 24h -out monday.jsonl search/ranker\n" +
 			"$ serve-nomad autoscale replay -spec search.hcl -deployment ranker -load monday.jsonl -until 24h",
 		exits: "0  recorded until it was interrupted, or -for was over\n1  there is no such deployment, or no server answered for a minute\n2  the command line is wrong; nothing was done",
@@ -53,8 +56,30 @@ type sample struct {
 	Running  int         `json:"running"`
 	Target   int         `json:"target"`
 	Metric   *float64    `json:"metric,omitempty"`
+	Nodes    *nodeCount  `json:"nodes,omitempty"` // of its worker group
 
 	at time.Duration
+}
+
+// nodeCount is the nodes of a worker group.
+type nodeCount struct {
+	Ready     int `json:"ready"`
+	Launching int `json:"launching"`
+	Going     int `json:"going"` // draining, or being removed
+}
+
+func (n *nodeCount) all() int {
+	if n == nil {
+		return 0
+	}
+	return n.Ready + n.Launching + n.Going
+}
+
+func (n *nodeCount) ready() int {
+	if n == nil {
+		return 0
+	}
+	return n.Ready
 }
 
 func (s sample) differs(from sample) bool {
@@ -64,7 +89,13 @@ func (s sample) differs(from sample) bool {
 		}
 		return *p
 	}
-	return s.Requests != from.Requests || s.Running != from.Running || s.Target != from.Target || metric(s.Metric) != metric(from.Metric)
+	nodes := func(n *nodeCount) nodeCount {
+		if n == nil {
+			return nodeCount{Ready: -1}
+		}
+		return *n
+	}
+	return nodes(s.Nodes) != nodes(from.Nodes) || s.Requests != from.Requests || s.Running != from.Running || s.Target != from.Target || metric(s.Metric) != metric(from.Metric)
 }
 
 func (c *recordCommand) record(ctx context.Context, args []string) (err error) {
@@ -99,6 +130,7 @@ func (c *recordCommand) record(ctx context.Context, args []string) (err error) {
 		out = file
 	}
 	c.began = time.Now()
+	c.nodes = nodesOf(ctx, client, application, deployment)
 	if err := c.follow(ctx, out, func(ctx context.Context) (autoscale.Explanation, error) {
 		return client.Explain(ctx, application, deployment)
 	}); err != nil {
@@ -128,6 +160,9 @@ func (c *recordCommand) follow(ctx context.Context, out io.Writer, look func(con
 		if err == nil && seen.Load != nil {
 			first := len(c.samples) == 0
 			now := sample{Requests: seen.Load.Present, Running: seen.Running, Target: seen.Target}
+			if c.nodes != nil {
+				now.Nodes = c.nodes(ctx)
+			}
 			if m := seen.Metric; m != nil && m.Error == "" {
 				now.Metric = &m.Value
 			}
@@ -163,15 +198,58 @@ func (c *recordCommand) draw(deployment string) error {
 		}
 		return points[min(1, len(points)-1):]
 	}
+	panels := []panel{
+		loadPanel(clippedTitle("Deployment "+deployment), []plotLine{
+			{name: "load: queued and ongoing", points: line(func(s sample) float64 { return s.Requests }), ink: inkBlue()},
+		}),
+		replicaPanel(runLines(line(func(s sample) float64 { return float64(s.Running) }), line(func(s sample) float64 { return float64(s.Target) }))),
+	}
+	if c.nodes != nil {
+		panels = append(panels, nodePanel([]plotLine{
+			{name: "ready", points: line(func(s sample) float64 { return float64(s.Nodes.ready()) }), ink: inkGreen()},
+			{name: "with those that come and go", points: line(func(s sample) float64 { return float64(s.Nodes.all()) }), ink: inkRed(), dash: dashes()},
+		}))
+	}
 	var picture bytes.Buffer
-	if err := drawRun(&picture, clippedTitle("Deployment "+deployment), time.Since(c.began),
-		[]plotLine{{name: "load: queued and ongoing", points: line(func(s sample) float64 { return s.Requests }), ink: inkBlue()}},
-		runLines(line(func(s sample) float64 { return float64(s.Running) }), line(func(s sample) float64 { return float64(s.Target) })),
-	); err != nil {
+	if err := drawRun(&picture, time.Since(c.began), panels...); err != nil {
 		return err
 	}
 	if err := os.WriteFile(c.svg, picture.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("write the drawing: %w", err)
 	}
 	return nil
+}
+
+// nodesOf returns what counts the nodes of a deployment's worker group; nil: it
+// is in none. An answer that does not come is no nodes counted.
+func nodesOf(ctx context.Context, client *api.Client, application, deployment string) func(context.Context) *nodeCount {
+	spec, err := client.Spec(ctx, application, 0)
+	if err != nil {
+		return nil
+	}
+	d := spec.Deployment(deployment)
+	if d == nil || d.WorkerGroup == "" {
+		return nil
+	}
+	var last *nodeCount
+	return func(ctx context.Context) *nodeCount {
+		list, err := client.Nodes(ctx)
+		if err != nil {
+			return last
+		}
+		count := &nodeCount{}
+		for _, n := range list.Nodes {
+			switch {
+			case n.Group != d.WorkerGroup:
+			case n.Phase == raftstate.NodeLaunching:
+				count.Launching++
+			case n.Phase == raftstate.NodeDraining, n.Phase == raftstate.NodeTerminating:
+				count.Going++
+			default:
+				count.Ready++
+			}
+		}
+		last = count
+		return count
+	}
 }
