@@ -1,0 +1,117 @@
+package placement
+
+import (
+	"cmp"
+	"encoding/binary"
+	"math"
+)
+
+// class is replicas that are alike, whichever asks they are of.
+type class struct {
+	*need
+	members []member
+	count   int
+	places  bitset  // shapes whose nodes it may run on by its rules
+	size    float64 // its largest share of the largest node
+	narrow  int     // how few kinds of nodes it may run on: the more the fewer
+	likes   []Affinity
+}
+
+type member struct{ ask, count int }
+
+// priority is of the replicas' jobs.
+func (c *class) priority() int { return c.ask.Priority }
+
+// classes gathers asks that are alike. Those whose replicas must keep apart
+// are alike only within one job.
+func classes(book *book, asks []Ask) []*class {
+	byKey := map[string]*class{}
+	var list []*class
+	var key []byte
+	for i := range asks {
+		a := &asks[i]
+		if a.Count <= 0 {
+			continue
+		}
+		n := book.read(a)
+		key = n.key(key[:0])
+		if a.apart() || n.garbage != "" {
+			key = binary.AppendVarint(append(key, 'x'), int64(i))
+		}
+		c := byKey[string(key)]
+		if c == nil {
+			c = &class{need: n, likes: a.Affinities}
+			byKey[string(key)] = c
+			list = append(list, c)
+		}
+		c.members = append(c.members, member{ask: i, count: a.Count})
+		c.count += min(a.Count, math.MaxInt32-c.count)
+	}
+	return list
+}
+
+// key is the same for needs that are alike.
+func (n *need) key(key []byte) []byte {
+	for _, list := range [][]int{n.rules, n.devices, n.static} {
+		key = binary.AppendVarint(key, int64(len(list)))
+		for _, v := range list {
+			key = binary.AppendVarint(key, int64(v))
+		}
+	}
+	for _, v := range n.uses {
+		key = binary.AppendVarint(key, v)
+	}
+	key = binary.AppendVarint(key, int64(n.ask.Priority))
+	for _, f := range n.ask.Affinities {
+		key = binary.AppendVarint(appendConstraint(key, f.Constraint), int64(f.Weight))
+	}
+	return key
+}
+
+// measureClasses finds how large each class is beside the largest nodes.
+func measureClasses(list []*class, largest amount) {
+	for _, c := range list {
+		for d, u := range c.uses {
+			if largest[d] > 0 && d != ports {
+				c.size = max(c.size, float64(u)/float64(largest[d]))
+			}
+		}
+	}
+}
+
+// An order is which class is placed first.
+type order func(a, b *class) int
+
+// first is what each order begins with: by priority, and what needs devices
+// before what needs none.
+func first(then order) order {
+	return func(a, b *class) int {
+		return cmp.Or(
+			cmp.Compare(b.priority(), a.priority()),
+			cmp.Compare(b.units, a.units),
+			then(a, b),
+		)
+	}
+}
+
+// orders are the ones that are tried.
+func orders() []order {
+	bySize := func(a, b *class) int { return cmp.Compare(b.size, a.size) }
+	byUse := func(d int) order {
+		return func(a, b *class) int { return cmp.Or(cmp.Compare(b.uses[d], a.uses[d]), bySize(a, b)) }
+	}
+	return []order{
+		first(bySize),
+		first(func(a, b *class) int { return cmp.Or(cmp.Compare(b.narrow, a.narrow), bySize(a, b)) }),
+		first(byUse(memory)),
+		first(byUse(cpu)),
+	}
+}
+
+// rulesKey is the same for needs with the same rules.
+func (n *need) rulesKey(key []byte) []byte {
+	for _, r := range n.rules {
+		key = binary.AppendVarint(key, int64(r))
+	}
+	return key
+}
