@@ -56,6 +56,7 @@ type Config struct {
 	Jobs         Jobs
 	Discovery    Discovery
 	Machines     Machines // how nodes are made; nil: worker groups have none
+	NodesDryRun  bool     // decide of nodes and tell, but make and remove none
 	Metrics      Metrics  // what deployments scale on beside requests; nil: nothing can be read
 	Settings     reconcile.Settings
 	NewID        func() string        // a fresh unique id

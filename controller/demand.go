@@ -16,7 +16,7 @@ import (
 func (n *noder) input(view *View, now time.Time) nodescale.Input {
 	state, world := view.State, view.World
 	in := nodescale.Input{
-		Now: now, Groups: state.WorkerGroups, Records: state.Nodes, Nodes: world.Nodes,
+		Now: now, DryRun: n.c.cfg.NodesDryRun, Groups: state.WorkerGroups, Records: state.Nodes, Nodes: world.Nodes,
 		CoreMHz: map[string]int{}, Jobs: map[string]nodescale.Job{},
 		Lists: map[string]nodescale.Listed{}, Calls: map[string]nodescale.Call{},
 	}

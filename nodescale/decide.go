@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/placement"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
@@ -94,6 +95,7 @@ type group struct {
 	hand        int // nodes of its pool that nobody ordered
 	pattern     *placement.Node
 	clash       string // why its nodes cannot be told from another group's
+	dry         bool   // it only tells what it would do
 	ordered     []order
 	missed      string // why fewer were ordered than there is demand for
 	backoff     time.Time
@@ -118,9 +120,6 @@ func (g *group) phase(phases ...raftstate.NodePhase) int {
 func (g *group) staying() int {
 	return g.hand + len(g.ordered) + g.phase(raftstate.NodeLaunching, raftstate.NodeReady, raftstate.NodeReturning)
 }
-
-// idleOnly says whether the group only tells what it would do.
-func (g *group) dry() bool { return g.Spec.DryRun || g.Spec.Target.Kind == "none" }
 
 func (g *group) note(text string) { g.notes = append(g.notes, text) }
 
@@ -147,6 +146,7 @@ func (d *decider) enterGroups() {
 	d.pools = map[string][]*group{}
 	for _, name := range slices.Sorted(maps.Keys(d.in.Groups)) {
 		g := &group{WorkerGroup: d.in.Groups[name]}
+		g.dry = d.in.DryRun || g.Spec.DryRun || g.Spec.Target.Kind == appspec.TargetNone
 		g.least, g.most, g.why = d.bounds(g)
 		d.groups = append(d.groups, g)
 		d.pools[g.Spec.NodePool] = append(d.pools[g.Spec.NodePool], g)
@@ -281,7 +281,7 @@ func (d *decider) adopt(strangers []*placement.Node) {
 
 // awaits returns the oldest order that n may be what came of.
 func (g *group) awaits(n *placement.Node) *record {
-	if g.Spec.Target.Kind != "plugin" || n.Said.Launch != "" {
+	if g.Spec.Target.Kind != appspec.TargetPlugin || n.Said.Launch != "" {
 		return nil
 	}
 	var oldest *record

@@ -53,6 +53,8 @@ func (d *decider) launching(r *record) {
 		deadline = r.At.Add(r.group.Spec.LaunchTimeout.Std())
 	}
 	switch {
+	case d.in.Blind != "":
+		r.why = "on its way, and not known to have joined: " + d.in.Blind
 	case r.node != nil && r.node.Said.Status == "ready":
 		d.move(r, raftstate.NodeReady, fmt.Sprintf("joined Nomad %s after it was ordered", d.in.Now.Sub(r.At).Round(100*time.Millisecond)))
 	case r.group == nil || r.group.Deleting:
@@ -65,7 +67,10 @@ func (d *decider) launching(r *record) {
 		d.fail(r, fmt.Sprintf("it did not join Nomad within launch_timeout, %s; its target said that it made it: look at that machine's Nomad agent", r.group.Spec.LaunchTimeout.Std()))
 	default:
 		r.why = "on its way: " + r.Reason
-		if call.What != "launch" {
+		switch {
+		case r.group.dry:
+			r.why = "dry run: it would be launched: " + r.Reason
+		case call.What != "launch":
 			d.act(Act{Launch: r.ID, Wanted: r.group.machines(), Reason: r.Reason})
 		}
 		d.again(deadline)
@@ -132,6 +137,8 @@ func (d *decider) draining(r *record) {
 	switch {
 	case d.in.Hold != "":
 		r.why += "; waiting, because " + d.in.Hold
+	case r.group != nil && r.group.dry && r.node != nil:
+		d.giveUp(r, "dry run: nothing is removed")
 	case r.node == nil || r.node.Said.Status == "down":
 		d.move(r, raftstate.NodeTerminating, r.Reason)
 	case r.node.Said.Eligible && !r.node.Said.Draining:
@@ -226,6 +233,7 @@ func (j Job) name() string {
 func (d *decider) returning(r *record) {
 	d.since(d.mem.Kept, d.next.Kept, r.ID)
 	switch {
+	case d.in.Blind != "":
 	case r.node == nil:
 		d.move(r, raftstate.NodeTerminating, "Nomad does not know it any more")
 	case !r.node.Said.Eligible || r.node.Said.Draining:
@@ -240,12 +248,15 @@ func (d *decider) terminating(r *record) {
 	r.verdict = "remove"
 	call := d.in.Calls[r.ID]
 	switch {
+	case r.group != nil && r.group.dry:
+		r.why = "dry run: its target would remove it: " + r.Reason
 	case call.Running:
 	case call.What != "remove":
 		d.act(Act{Remove: r.ID, Reason: r.Reason})
 	case call.Error != "":
 		r.why = fmt.Sprintf("%s; its target could not remove it: %s", r.Reason, call.Error)
 		d.callLater(r, call.At.Add(callAgain))
+	case d.in.Blind != "":
 	case r.node == nil:
 		d.move(r, "", r.Reason)
 	case r.node.Said.Status == "ready" || r.node.Said.Status == "initializing":

@@ -14,9 +14,10 @@ import (
 
 // Input is all that a decision is made from.
 type Input struct {
-	Now   time.Time
-	Hold  string // why nothing may be taken away on it, "Consul is not known: ..."; "": it may
-	Blind string // why nothing may be ordered on it either, "Nomad is not known: ..."; "": it may
+	Now    time.Time
+	Hold   string // why nothing may be taken away on it, "Consul is not known: ..."; "": it may
+	DryRun bool   // decide and tell, but order and remove nothing
+	Blind  string // why nothing may be ordered on it either, "Nomad is not known: ..."; "": it may
 
 	Groups  map[string]*raftstate.WorkerGroup
 	Records map[string]*raftstate.Node

@@ -120,7 +120,7 @@ func (r *record) open() bool { return r.node != nil && r.node.Closed == "" }
 // launch proposes what was ordered.
 func (d *decider) launch() {
 	for _, g := range d.groups {
-		if g.dry() {
+		if g.dry {
 			continue
 		}
 		for i, o := range g.ordered {

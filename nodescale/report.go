@@ -34,7 +34,7 @@ func (d *decider) report() {
 
 func (d *decider) groupReport(g *group) GroupReport {
 	r := GroupReport{
-		Name: g.Name, NodePool: g.Spec.NodePool, Target: g.Spec.Target.Kind, DryRun: g.dry(), Deleting: g.Deleting,
+		Name: g.Name, NodePool: g.Spec.NodePool, Target: g.Spec.Target.Kind, DryRun: g.dry, Deleting: g.Deleting,
 		Ready: g.phase(raftstate.NodeReady), Launching: g.phase(raftstate.NodeLaunching),
 		Draining: g.phase(raftstate.NodeDraining, raftstate.NodeReturning, raftstate.NodeTerminating), ByHand: g.hand,
 		MinNodes: g.least, MaxNodes: g.most, Price: g.Spec.Price, StartTime: StartTime(g.WorkerGroup).Seconds(), Notes: g.notes,
@@ -61,7 +61,7 @@ func (d *decider) groupReason(g *group) string {
 	switch {
 	case g.Deleting:
 		return fmt.Sprintf("it is being deleted: %s to go", plural(len(g.records), "node"))
-	case len(g.ordered) > 0 && g.dry():
+	case len(g.ordered) > 0 && g.dry:
 		return fmt.Sprintf("dry run: it would order %s: %s", plural(len(g.ordered), "node"), g.ordered[0].reason)
 	case len(g.ordered) > 0:
 		return fmt.Sprintf("orders %s: %s", plural(len(g.ordered), "node"), g.ordered[0].reason)

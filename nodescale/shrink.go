@@ -159,7 +159,7 @@ func (s *shrinker) because(why string) string {
 func (s *shrinker) remove(r *record, reason string, surge map[string]int) {
 	s.total--
 	s.going++
-	if s.group.dry() {
+	if s.group.dry {
 		r.verdict, r.why = "remove", "it would go (dry run): "+reason
 		return
 	}

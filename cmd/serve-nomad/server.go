@@ -133,7 +133,7 @@ func (s *server) lead(ctx context.Context, consul *consulsd.Client) {
 		},
 	}
 	if s.machines != nil {
-		leading.Machines = s.machines
+		leading.Machines, leading.NodesDryRun = s.machines, s.cfg.Nodes.DryRun
 	}
 	s.controller = controller.New(leading)
 	answering := api.ServerConfig{
@@ -195,6 +195,9 @@ func (s *server) run(ctx context.Context) error {
 	err := s.http.Shutdown(limit)
 	err = errors.Join(err, s.node.Shutdown(limit))
 	parts.Wait()
+	if s.machines != nil {
+		err = errors.Join(err, s.machines.Close())
+	}
 	s.metrics.Close()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)
