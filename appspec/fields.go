@@ -41,6 +41,7 @@ func replicaFields(d *Deployment) fields {
 		f["handles"] = jsonText(handles)
 	}
 	f.set("worker_group", d.WorkerGroup)
+	f.set("node_pool", d.NodePool)
 	f["resources.cpu"] = numberText(d.Resources.CPU)
 	f["resources.memory"] = memoryText(d.Resources.MemoryMB)
 	if d.Resources.GPU != 0 {

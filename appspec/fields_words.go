@@ -84,9 +84,9 @@ func groupFields(g *WorkerGroup) fields {
 	g.Node.Drivers = slices.Compact(slices.Sorted(slices.Values(g.Node.Drivers)))
 	of := reflect.ValueOf(*g)
 	for i := range of.NumField() {
-		name, _, _ := strings.Cut(of.Type().Field(i).Tag.Get("json"), ",")
-		if field := of.Field(i); name != "name" && !field.IsZero() || field.CanInt() {
-			f.words(name, field)
+		name, options, _ := strings.Cut(of.Type().Field(i).Tag.Get("json"), ",")
+		if name != "name" && (options != "omitempty" || !of.Field(i).IsZero()) {
+			f.words(name, of.Field(i))
 		}
 	}
 	return f

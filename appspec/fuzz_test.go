@@ -59,6 +59,15 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("JSON changes it: %s", diff)
 			}
 		}
+		for _, group := range file.WorkerGroups {
+			if diff := cmp.Diff(group, throughJSON(t, group)); diff != "" {
+				t.Errorf("JSON changes it: %s", diff)
+			}
+			if changes := DiffWorkerGroup(group, group.complete()); len(changes) > 0 {
+				t.Errorf("something was left out: %v", changes)
+			}
+			group.NodeBounds(time.Unix(1e9, 0))
+		}
 		in.Files[0].Body = formatted
 		again, diags := Parse(in)
 		if diags.HasErrors() {

@@ -57,7 +57,7 @@ func summaryOf(f Fault) string {
 // groupPart is what of a worker group a path is about: its last field or block
 // that is not a name which the user gave.
 func groupPart(parts []string) string {
-	if len(parts) == 1 {
+	if len(parts) <= 1 {
 		return "worker group"
 	}
 	for i := 1; i < len(parts)-1; i++ { // parts[0] is the group's name

@@ -24,13 +24,14 @@ func parsed(t *testing.T, name string) *Application {
 	return accept(t, Source{Files: []SourceFile{{Name: name, Body: body}}, FS: os.DirFS("testdata"), AllowUnsupported: true}).Applications[0]
 }
 
-// throughJSON is what the API and the log make of an application.
-func throughJSON(t interface{ Fatal(args ...any) }, app *Application) *Application {
-	raw, err := json.Marshal(app)
+// throughJSON is what the API and the log make of an application or a worker
+// group.
+func throughJSON[T any](t interface{ Fatal(args ...any) }, spec *T) *T {
+	raw, err := json.Marshal(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out Application
+	var out T
 	if err := json.Unmarshal(raw, &out); err != nil {
 		t.Fatal(err)
 	}
@@ -90,6 +91,8 @@ func TestVersionDependsOn(t *testing.T) {
 		"the shutdown":          {func(_ *Application, d *Deployment) { d.GracefulShutdownTimeout++ }, true},
 		"the user's config":     {func(_ *Application, d *Deployment) { d.UserConfig = json.RawMessage(`{"threshold":0.6}`) }, true},
 		"spaces in the config":  {func(_ *Application, d *Deployment) { d.UserConfig = json.RawMessage(" " + string(d.UserConfig) + "\n") }, false},
+		"the worker group":      {func(_ *Application, d *Deployment) { d.WorkerGroup = "x" }, true},
+		"the node pool":         {func(_ *Application, d *Deployment) { d.NodePool = "x" }, true},
 		"the number of them":    {func(_ *Application, d *Deployment) { d.NumReplicas++ }, false},
 		"autoscaling":           {func(_ *Application, d *Deployment) { d.Autoscaling = soundAutoscaling() }, false},
 		"the requests at once":  {func(_ *Application, d *Deployment) { d.MaxOngoingRequests++ }, false},

@@ -130,7 +130,8 @@ func (d *decoder) workerGroupBlocks(g *WorkerGroup, at hcl.Range) {
 			g.Schedules = append(g.Schedules, schedule)
 		}
 	}
-	for _, inner := range d.content.Blocks.OfType("prefetch") {
+	prefetches := d.content.Blocks.OfType("prefetch")
+	for _, inner := range prefetches[:min(len(prefetches), maxPrefetches+1)] { // a task takes long to read
 		path, first := d.unique(d.path+".prefetch."+clip(inner.Labels[0]), "prefetch", inner)
 		if prefetch := d.prefetch(path, inner); first {
 			g.Prefetch = append(g.Prefetch, prefetch)
