@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -242,10 +243,7 @@ func (v *nomadView) rest(w http.ResponseWriter, r *http.Request) {
 // free is a node as it is when nothing stands against removing it. A list of
 // nodes has the same fields under the same names.
 func (n *nomadNode) free() map[string]json.RawMessage {
-	shown := map[string]json.RawMessage{}
-	for key, value := range n.raw {
-		shown[key] = value
-	}
+	shown := maps.Clone(n.raw)
 	shown["Status"] = json.RawMessage(`"ready"`)
 	shown["SchedulingEligibility"] = json.RawMessage(`"eligible"`)
 	shown["Drain"] = json.RawMessage(`false`)

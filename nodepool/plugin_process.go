@@ -138,7 +138,7 @@ func (p *pluginProcess) clean() {
 // choose another folder with it.
 func pluginPath(dir, plugin string) (string, error) {
 	if dir == "" {
-		return "", fmt.Errorf("%w: the servers have no folder of plugins: their configuration names none (plugin_dir)", ErrNotSupported)
+		return "", fmt.Errorf("%w: the servers have no folder of plugins: nodes.plugin_dir in their configuration names it", ErrNotSupported)
 	}
 	if plugin == "" || plugin != filepath.Base(plugin) || plugin == "." || plugin == ".." {
 		return "", fmt.Errorf("%q is no name of a plugin: want that of a file in %s", plugin, dir)

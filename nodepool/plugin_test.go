@@ -2,7 +2,6 @@ package nodepool
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -335,7 +334,7 @@ func testPluginHang(t *testing.T, w *pluginWorld) {
 	first := w.pid()
 	w.say("hang-scale")
 	wantError(t, w.launch(2), "killed", "starts it again")
-	wantGone(t, first)
+	wantPluginGone(t, first)
 	ok(t, w.launch(2))
 	w.want(2)
 	w.nomad.add("i-001")
@@ -417,7 +416,7 @@ func testPluginDie(t *testing.T, w *pluginWorld) {
 	p, err := os.FindProcess(first)
 	ok(t, err)
 	ok(t, p.Kill())
-	wantGone(t, first)
+	wantPluginGone(t, first)
 	ok(t, w.launch(2)) // nobody hears of it
 	w.say("die-status")
 	ok(t, w.launch(3))
@@ -508,7 +507,7 @@ func testPluginLifetime(t *testing.T, w *pluginWorld) {
 	if second == first {
 		t.Error("another configuration did not start the plugin again")
 	}
-	wantGone(t, first)
+	wantPluginGone(t, first)
 	other := w.b
 	other.Group = "cpu"
 	_, err := w.target.List(t.Context(), other)
@@ -524,20 +523,20 @@ func testPluginLifetime(t *testing.T, w *pluginWorld) {
 	g.limits.idle = 0
 	g.rest()
 	g.limits.idle = pluginIdleLimit
-	wantGone(t, third)
+	wantPluginGone(t, third)
 	_, err = w.target.List(t.Context(), other) // and starts again when it is asked
 	ok(t, err)
 	fourth := w.pid()
 	ok(t, w.target.Close())
-	wantGone(t, second)
-	wantGone(t, fourth)
+	wantPluginGone(t, second)
+	wantPluginGone(t, fourth)
 	if err = w.launch(3); !errors.Is(err, errClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }
 
-// wantGone waits for a process to be reaped: the test ends in time or not.
-func wantGone(t *testing.T, pid int) {
+// wantPluginGone waits for a process to be reaped: the test ends in time or not.
+func wantPluginGone(t *testing.T, pid int) {
 	t.Helper()
 	for t.Context().Err() == nil {
 		if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid))); errors.Is(err, os.ErrNotExist) {
@@ -577,7 +576,7 @@ func newFakeNomad(t *testing.T) *fakeNomad {
 		case !known:
 			http.Error(w, "node not found", http.StatusNotFound)
 		default:
-			json.NewEncoder(w).Encode(node)
+			answer(w, node)
 		}
 	}))
 	t.Cleanup(n.server.Close)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -16,6 +17,10 @@ type Config struct {
 	// Whoever may run a job can run a program on such a node, as the server's
 	// user.
 	Process *ProcessConfig
+
+	// Plugin is nil where there are no target plugins of the Nomad Autoscaler.
+	// Whoever may deploy gives them their configuration, not their programs.
+	Plugin *PluginConfig
 
 	// AllowExec lets worker groups name a command that the server runs as its
 	// own user. Whoever may deploy can then run a program there.
@@ -45,7 +50,21 @@ func New(c Config, log hclog.Logger) (*Targets, error) {
 		}
 		t.kinds["process"] = p
 	}
+	if c.Plugin != nil {
+		t.kinds["plugin"] = newPlugin(*c.Plugin, log.Named("plugin"))
+	}
 	return t, nil
+}
+
+// Close ends what the targets run for themselves. Nodes stay.
+func (t *Targets) Close() error {
+	var errs []error
+	for _, target := range t.kinds {
+		if c, ok := target.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Launch makes a machine by the target of its group.

@@ -10,6 +10,7 @@ import (
 	"github.com/serve-nomad/serve-nomad/controller"
 	"github.com/serve-nomad/serve-nomad/nodepool"
 	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/nomadjobs"
 )
 
 // openMachines returns how the nodes of worker groups are made and removed. Its
@@ -23,6 +24,16 @@ func openMachines(b *base, cfg *config, nomad, consul string, log hclog.Logger) 
 			ConsulServers: p.ConsulServers, ConsulDatacenter: cfg.Consul.Datacenter,
 			NomadAddr: nomad, NomadToken: cmp.Or(cfg.Nomad.Token, b.getenv("NOMAD_TOKEN")),
 			ConsulAddr: consul, ConsulToken: cmp.Or(cfg.Consul.Token, b.getenv("CONSUL_HTTP_TOKEN")),
+		}
+	}
+	if cfg.Nodes.PluginDir != "" {
+		client, err := nomadjobs.HTTPClient()
+		if err != nil {
+			return nil, fmt.Errorf("nodes.plugin_dir: %w", err)
+		}
+		c.Plugin = &nodepool.PluginConfig{
+			Dir: cfg.Nodes.PluginDir, NomadAddress: nomad, NomadRegion: cfg.Nomad.Region, NomadHTTP: client,
+			NomadToken: cmp.Or(cfg.Nomad.Token, b.getenv("NOMAD_TOKEN")),
 		}
 	}
 	targets, err := nodepool.New(c, log.Named("nodepool"))
