@@ -250,6 +250,7 @@ func (d *decider) terminating(r *record) {
 	switch {
 	case r.group != nil && r.group.dry:
 		r.why = "dry run: its target would remove it: " + r.Reason
+	case d.occupied(r):
 	case call.Running:
 	case call.What != "remove":
 		d.act(Act{Remove: r.ID, Reason: r.Reason})
@@ -265,6 +266,27 @@ func (d *decider) terminating(r *record) {
 	default:
 		d.act(Act{Purge: r.node.ID, Reason: r.Reason})
 	}
+}
+
+// occupied has what was placed on a node that joined, or came back, after it was
+// given up move elsewhere before its machine goes. It says whether the node
+// still holds something.
+func (d *decider) occupied(r *record) bool {
+	if r.node == nil || r.node.Said.Status != "ready" || d.in.Blind != "" {
+		return false
+	}
+	holds := len(left(r.node)) > 0
+	switch {
+	case r.node.Said.Draining:
+	case holds:
+		d.act(Act{Drain: r.node.ID, Deadline: d.drainTimeout(r), Reason: r.Reason})
+	case r.node.Said.Eligible:
+		d.act(Act{Cordon: r.node.ID, Reason: r.Reason})
+	}
+	if holds {
+		r.why = r.Reason + "; it came after that, and what was placed on it moves first"
+	}
+	return holds
 }
 
 // callLater asks the target once more when it is time.
