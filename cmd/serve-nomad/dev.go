@@ -52,6 +52,10 @@ func newDevCommand(b *base) cli.Command {
 		about: "Starts Consul, Nomad, a serve-nomad server and a proxy on this machine, deploys\n" +
 			"the spec files and says what runs where. Ctrl-C stops all of it, and so does\n" +
 			"dev stop from another terminal. Nothing is kept: the next dev starts anew.\n\n" +
+			"There are two worker groups from the start, cpu and gpu, each of 0 to 4 nodes on this\n" +
+			"machine: a deployment that names one gets nodes when its replicas need them. Nodes of\n" +
+			"gpu have no GPU yet. A worker group of the spec files takes the place of one of the\n" +
+			"same name or node pool.\n\n" +
 			"nomad (1.7 or newer) and consul (1.16 or newer) are taken from PATH. Where they\n" +
 			"are missing, they are built with the Go toolchain, once, which takes minutes; dev\n" +
 			"prepare does just that.",

@@ -96,6 +96,7 @@ type devInfo struct {
 	Consul       string           `json:"consul,omitempty"`
 	Logs         string           `json:"logs,omitempty"`
 	Applications []devApplication `json:"applications,omitempty"`
+	WorkerGroups []string         `json:"worker_groups,omitempty"`
 	Try          string           `json:"try,omitempty"` // a command line that shows that it works
 	Error        string           `json:"error,omitempty"`
 }
@@ -143,7 +144,7 @@ func (f devFolder) clean(ctx context.Context, rotate bool) (ended []string, err 
 	if err != nil {
 		return cleaned.Processes, fmt.Errorf("end what an earlier run left: %w", err)
 	}
-	for _, name := range []string{"nomad", "consul", "server", "proxy", "bin", "pids", "start.json"} {
+	for _, name := range []string{"nomad", "consul", "server", "proxy", "nodes", "bin", "pids", "start.json"} {
 		if err = nomaddev.RemoveData(f.path(name)); err != nil {
 			return cleaned.Processes, fmt.Errorf("remove what an earlier run kept: %w", err)
 		}

@@ -141,33 +141,27 @@ func (r *devRun) up(ctx context.Context) (<-chan error, error) {
 	return ended, errors.Join(err, r.folder.save(&r.info))
 }
 
-// deploy sends the applications and follows them as the deploy command does.
+// deploy sends the worker groups and the applications, and follows these as the
+// deploy command does.
 func (r *devRun) deploy(ctx context.Context) error {
-	if r.plan.File == nil {
-		return nil
-	}
 	client, err := api.NewClient(api.ClientConfig{Address: r.info.API})
 	if err != nil {
 		return err
 	}
-	b := *r.base
-	b.ctx, b.stdout, b.stderr, b.terminal = ctx, r.progress, r.progress, r.terminal && !r.json
-	b.getenv = func(name string) string {
-		if name == "SERVE_NOMAD_PROXY_ADDR" {
-			return r.info.HTTP
-		}
-		return r.getenv(name)
-	}
-	deploying := &deployCommand{command: newCommand(&b, "deploy", helpText{}), timeout: r.plan.Options.Timeout}
+	deploying := r.deployCommand(ctx)
 	started := time.Now()
-	answer, err := client.Deploy(ctx, api.DeployRequest{Applications: r.plan.File.Applications, By: r.plan.By, Message: "dev"})
+	answer, err := client.Deploy(ctx, r.request())
 	if err != nil {
 		deploying.exit(err)
 		return fmt.Errorf("%w: %w", errDeploy, err)
 	}
-	for _, d := range answer.Applications {
-		r.say("%s", acceptedLine(d))
+	for _, g := range answer.WorkerGroups {
+		r.info.WorkerGroups = append(r.info.WorkerGroups, g.Name)
 	}
+	if r.plan.File == nil {
+		return nil
+	}
+	r.say("%s", strings.TrimSuffix(acceptedLines(answer), "\n"))
 	for _, app := range r.plan.File.Applications {
 		r.info.Applications = append(r.info.Applications, devApplication{Name: app.Name, URL: r.info.HTTP + app.RoutePrefix})
 	}
@@ -176,6 +170,29 @@ func (r *devRun) deploy(ctx context.Context) error {
 		return errDeploy
 	}
 	return nil
+}
+
+// request deploys the file, and the worker groups that every run has.
+func (r *devRun) request() api.DeployRequest {
+	req := api.DeployRequest{WorkerGroups: devGroups(r.plan.File), By: r.plan.By, Message: "dev"}
+	if r.plan.File != nil {
+		req.Applications = r.plan.File.Applications
+		req.WorkerGroups = append(req.WorkerGroups, r.plan.File.WorkerGroups...)
+	}
+	return req
+}
+
+// deployCommand is a deploy that tells how it goes where this run does.
+func (r *devRun) deployCommand(ctx context.Context) *deployCommand {
+	b := *r.base
+	b.ctx, b.stdout, b.stderr, b.terminal = ctx, r.progress, r.progress, r.terminal && !r.json
+	b.getenv = func(name string) string {
+		if name == "SERVE_NOMAD_PROXY_ADDR" {
+			return r.info.HTTP
+		}
+		return r.getenv(name)
+	}
+	return &deployCommand{command: newCommand(&b, "deploy", helpText{}), timeout: r.plan.Options.Timeout}
 }
 
 // down stops everything, in order, and at once when second ends.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/serve-nomad/serve-nomad/appspec"
 	nomaddev "github.com/serve-nomad/serve-nomad/test/nomad-dev"
 )
 
@@ -161,15 +162,17 @@ func TestRunningText(t *testing.T) {
 		Nomad: "http://127.0.0.1:9123", Consul: "http://127.0.0.1:8500", Logs: "/s/logs",
 		Applications: []devApplication{{Name: "search", URL: "http://127.0.0.1:8000/search"}},
 		Try:          "curl 'http://127.0.0.1:8000/search?q=x'",
+		WorkerGroups: []string{"cpu", "gpu"},
 	}
 	want := `
 serve-nomad dev is running (pid 7):
 
-  search    = http://127.0.0.1:8000/search
-  API       = http://127.0.0.1:8265
-  Nomad UI  = http://127.0.0.1:9123/ui/
-  Consul UI = http://127.0.0.1:8500/ui/
-  Logs      = /s/logs
+  search      = http://127.0.0.1:8000/search
+  Node groups = cpu, gpu
+  API         = http://127.0.0.1:8265
+  Nomad UI    = http://127.0.0.1:9123/ui/
+  Consul UI   = http://127.0.0.1:8500/ui/
+  Logs        = /s/logs
 
 Try it:
   curl 'http://127.0.0.1:8000/search?q=x'
@@ -179,6 +182,37 @@ For the command lines of serve-nomad, nomad and consul:
 `
 	if diff := cmp.Diff(want, runningText(info)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestDevGroups(t *testing.T) {
+	names := func(file *appspec.File) string {
+		var list []string
+		for _, g := range devGroups(file) {
+			if faults := appspec.ValidateFile(&appspec.File{WorkerGroups: []*appspec.WorkerGroup{g}}); len(faults) > 0 {
+				t.Errorf("%s: %v", g.Name, faults)
+			}
+			list = append(list, g.Name)
+		}
+		return strings.Join(list, " ")
+	}
+	of := func(name, pool string) *appspec.File {
+		return &appspec.File{WorkerGroups: []*appspec.WorkerGroup{{Name: name, NodePool: pool}}}
+	}
+	for _, c := range []struct {
+		name string
+		file *appspec.File
+		want string
+	}{
+		{"without a file", nil, "cpu gpu"},
+		{"a file of applications", &appspec.File{}, "cpu gpu"},
+		{"one of the same name", of("cpu", "mine"), "gpu"},
+		{"one on the same node pool", of("mine", "gpu"), "cpu"},
+		{"another one", of("mine", "mine"), "cpu gpu"},
+	} {
+		if got := names(c.file); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
 	}
 }
 

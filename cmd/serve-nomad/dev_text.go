@@ -18,6 +18,7 @@ func runningText(info devInfo) string {
 		rows = append(rows, [2]string{"Applications", info.HTTP})
 	}
 	rows = append(rows,
+		[2]string{"Node groups", strings.Join(info.WorkerGroups, ", ")},
 		[2]string{"API", info.API},
 		[2]string{"Nomad UI", orNone(info.Nomad, "/ui/")},
 		[2]string{"Consul UI", orNone(info.Consul, "/ui/")},

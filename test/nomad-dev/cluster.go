@@ -42,6 +42,7 @@ type Cluster struct {
 const (
 	proxyStop  = 30 * time.Second // finishes the requests that it has
 	serverStop = 15 * time.Second
+	nodesStop  = 45 * time.Second // give their tasks back
 	nomadStop  = 60 * time.Second // finishes its tasks
 	consulStop = 15 * time.Second
 )
@@ -160,8 +161,9 @@ func (c *Cluster) startServe(ctx context.Context) error {
 }
 
 // Stop stops what runs: the proxies first, so that they finish the requests that
-// they have, then the servers, Nomad with its tasks, and Consul. When ctx ends,
-// the rest is killed. Nothing of the run is left in either case.
+// they have, then the servers, the nodes that these have made, Nomad with its
+// tasks, and Consul. When ctx ends, the rest is killed. Nothing of the run is
+// left in either case.
 func (c *Cluster) Stop(ctx context.Context) error {
 	var errs []error
 	if n := running(c.Proxies); n > 0 {
@@ -172,6 +174,7 @@ func (c *Cluster) Stop(ctx context.Context) error {
 		c.note("stopping the serve-nomad server")
 	}
 	errs = append(errs, stopAll(ctx, c.Servers, serverStop))
+	errs = append(errs, c.stopNodes(ctx))
 	if c.Nomad != nil && c.Nomad.Running() {
 		c.note("stopping Nomad and its tasks")
 		errs = append(errs, stopAll(ctx, []*Nomad{c.Nomad}, nomadStop))

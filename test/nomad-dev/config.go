@@ -173,6 +173,22 @@ proxy {
 {{- end}}
 }
 {{- end}}
+{{- with .Nodes}}
+
+# Whoever reaches the API can run programs here anyway: raw_exec is on.
+nodes {
+  allow_exec = true
+
+  process {
+    enabled        = true
+    dir            = {{str .Dir}}
+    nomad          = {{str .Nomad}}
+    consul         = {{str .Consul}}
+    nomad_servers  = [{{str .NomadServer}}]
+    consul_servers = [{{str .ConsulServer}}]
+  }
+}
+{{- end}}
 `
 
 // writeConfig renders a config file below the run folder.

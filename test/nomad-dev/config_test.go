@@ -36,6 +36,10 @@ func TestConfigFiles(t *testing.T) {
 		Nomad: "http://127.0.0.1:4646", Consul: "http://127.0.0.1:8500",
 		Proxy: "127.0.0.1:8000", Handle: "127.0.0.1:8001",
 	}
+	making := serve
+	making.Nodes = &nodesValues{
+		Dir: "/run/nodes", Nomad: "/bin/nomad", Consul: "/bin/consul", NomadServer: "127.0.0.1:4647", ConsulServer: "127.0.0.1:8301",
+	}
 	three := serve
 	three.Expect, three.Peers = 3, []string{"127.0.0.1:8266", "127.0.0.1:8267", "127.0.0.1:8268"}
 	three.Servers = []string{"http://127.0.0.1:8265", "http://127.0.0.1:8275", "http://127.0.0.1:8285"}
@@ -49,6 +53,7 @@ func TestConfigFiles(t *testing.T) {
 		{"consul-kept.hcl", consulConfig, consul},
 		{"serve.hcl", serveConfig, serve},
 		{"serve-three.hcl", serveConfig, three},
+		{"serve-nodes.hcl", serveConfig, making},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
 			got, err := renderConfig(tc.text, tc.values)

@@ -67,6 +67,13 @@ type serveValues struct {
 	Nomad, Consul               string
 	Proxy, Handle               string
 	Servers                     []string // base URLs of the control API, which proxies tell of their load
+	Nodes                       *nodesValues
+}
+
+// nodesValues say how a server makes nodes on this machine.
+type nodesValues struct {
+	Dir, Nomad, Consul        string // a folder, and programs
+	NomadServer, ConsulServer string // host:port that agents join
 }
 
 // serveCommand writes a config file and returns the command that reads it.
@@ -91,6 +98,10 @@ func (c *Cluster) makeServers(o ClusterOptions) error {
 	}
 	for i, ports := range o.Servers {
 		v := c.serveValues(o)
+		v.Nodes = &nodesValues{
+			Dir: c.nodesDir(), Nomad: o.Agents.Nomad.Path, Consul: o.Agents.Consul.Path,
+			NomadServer: hostPort(loopback, c.Nomad.Ports.RPC), ConsulServer: hostPort(loopback, c.Consul.Ports.Serf),
+		}
 		v.API, v.Raft = hostPort(o.Bind, ports.API), hostPort(loopback, ports.Raft)
 		v.Expect, v.Peers = len(o.Servers), peers
 		name := numbered("server", i, len(o.Servers))
