@@ -1,0 +1,140 @@
+package nodescale_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/placement"
+)
+
+// simStart is a Monday midnight.
+func simStart() time.Time { return time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC) }
+
+func chance(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
+
+// simSpec is a worker group with nodes of 4 cores, so many at most.
+func simSpec(name string, most int, change ...func(*appspec.WorkerGroup)) *appspec.WorkerGroup {
+	g := &appspec.WorkerGroup{
+		Name: name, NodePool: name, MaxNodes: most,
+		Node:   appspec.NodeShape{CPU: 4, MemoryMB: 8192, CoreMHz: 1000},
+		Target: appspec.NodeTarget{Kind: appspec.TargetExec, Command: []string{"/bin/nodes"}},
+	}
+	for _, c := range change {
+		c(g)
+	}
+	g.Complete()
+	return g
+}
+
+// simGroup is a worker group whose nodes take 30 s.
+func simGroup(spec *appspec.WorkerGroup) nodescale.SimGroup {
+	return nodescale.SimGroup{
+		Spec: spec, CoreMHz: 1000, Answer: nodescale.SimDelay{Mean: time.Second},
+		Launch: nodescale.SimDelay{Mean: 30 * time.Second}, Remove: 5 * time.Second,
+	}
+}
+
+// simJob is a job whose replicas take a core each, and 2 s to start.
+func simJob(id, pool string) nodescale.SimJob {
+	return nodescale.SimJob{
+		Application: "app", Deployment: id,
+		Ask: placement.Ask{
+			Key: id, Job: id, Namespace: "default", TaskGroup: "replicas", Pool: pool,
+			Uses:    placement.Resources{CPU: 1000, MemoryMB: 1024},
+			Spreads: []placement.Spread{{Attribute: "${node.unique.id}", Weight: 100}},
+		},
+		Start: nodescale.SimDelay{Mean: 2 * time.Second}, Stop: time.Second,
+	}
+}
+
+// step is demand that changes at these moments, in seconds.
+func step(job string, list ...int) []nodescale.SimDemand {
+	var load []nodescale.SimDemand
+	for i := 0; i+1 < len(list); i += 2 {
+		load = append(load, nodescale.SimDemand{At: time.Duration(list[i]) * time.Second, Job: job, Replicas: list[i+1]})
+	}
+	return load
+}
+
+func simulate(t *testing.T, in nodescale.SimInput) nodescale.SimResult {
+	t.Helper()
+	var log []string
+	if in.Start.IsZero() {
+		in.Start = simStart()
+	}
+	if in.Chance == nil {
+		in.Chance = chance(1)
+	}
+	in.Tell = func(at time.Duration, what string) {
+		if len(log) < 400 {
+			log = append(log, fmt.Sprintf("%10s %s", at, what))
+		}
+	}
+	result, err := nodescale.Simulate(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(result.Broken) > 0 {
+		t.Errorf("promises broken: %q", result.Broken)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, line := range log {
+				t.Log(line)
+			}
+			t.Logf("%+v", result)
+		}
+	})
+	return result
+}
+
+// A node that joined while Nomad did not answer is there when it does: that its
+// launch_timeout ran out meanwhile says nothing.
+func TestSimulatedNodeJoinsUnseen(t *testing.T) {
+	group := simGroup(simSpec("cpu", 4, func(g *appspec.WorkerGroup) { g.LaunchTimeout = appspec.Duration(time.Minute) }))
+	result := simulate(t, nodescale.SimInput{
+		Until: 30 * time.Minute, Groups: []nodescale.SimGroup{group}, Jobs: []nodescale.SimJob{simJob("a", "cpu")},
+		Demand: step("a", 0, 4),
+		Faults: []nodescale.SimFault{{At: 5 * time.Second, Kind: nodescale.SimBlind, For: 5 * time.Minute}},
+	})
+	if result.Launches != 1 || result.Failures != 0 || result.EndNodes != 1 {
+		t.Errorf("%+v", result)
+	}
+}
+
+// Demand that stays as it is leaves the nodes as they are, whatever is kept free
+// beside it.
+func TestSimulatedConstantDemandMovesNothing(t *testing.T) {
+	free := func(b appspec.Buffer) func(*appspec.WorkerGroup) {
+		return func(g *appspec.WorkerGroup) {
+			g.Buffer = &b
+			g.ScaleDown = &appspec.ScaleDown{Consolidate: true, ConsolidateAfter: appspec.Duration(time.Minute), Budget: "10%"}
+		}
+	}
+	one := &appspec.Resources{CPU: 1, MemoryMB: 1024}
+	for name, spec := range map[string]*appspec.WorkerGroup{
+		"no buffer":            simSpec("cpu", 8, free(appspec.Buffer{})),
+		"a node":               simSpec("cpu", 8, free(appspec.Buffer{Nodes: 1})),
+		"two nodes":            simSpec("cpu", 8, free(appspec.Buffer{Nodes: 2})),
+		"room for a replica":   simSpec("cpu", 8, free(appspec.Buffer{Replicas: 1, Resources: one})),
+		"room for 4 replicas":  simSpec("cpu", 8, free(appspec.Buffer{Replicas: 4, Resources: one})),
+		"room and at max":      simSpec("cpu", 3, free(appspec.Buffer{Replicas: 4, Resources: one})),
+		"min_nodes and a node": simSpec("cpu", 8, free(appspec.Buffer{Nodes: 1}), func(g *appspec.WorkerGroup) { g.MinNodes = 3 }),
+	} {
+		for _, replicas := range []int{1, 2, 4, 5, 7} {
+			t.Run(fmt.Sprintf("%s, %d replicas", name, replicas), func(t *testing.T) {
+				result := simulate(t, nodescale.SimInput{
+					Until: 3 * time.Hour, Groups: []nodescale.SimGroup{simGroup(spec)}, Jobs: []nodescale.SimJob{simJob("a", "cpu")},
+					Demand: step("a", 0, replicas),
+				})
+				if result.LastChange > 3600 {
+					t.Errorf("nodes still change after %.0f s", result.LastChange)
+				}
+			})
+		}
+	}
+}
