@@ -30,10 +30,11 @@ func TestJSONMayLeaveOutOfAGroup(t *testing.T) {
 	var bare WorkerGroup
 	if err := json.Unmarshal([]byte(`{"name": "own", "max_nodes": 1, "node": {"cpu": 0.5, "memory_mb": 512},
 		"target": {"kind": "exec", "command": ["/usr/local/bin/nodes", "x y"], "config": {"region": "eu"}},
-		"scale_down": {"consolidate": true}, "schedule": [{"name": "day", "cron": "@daily", "duration": "1h", "max_nodes": 1}]}`), &bare); err != nil {
+		"scale_down": {"consolidate": true, "window": [{"name": "night", "cron": "@daily", "duration": "1h", "budget": "0"}]}, "schedule": [{"name": "day", "cron": "@daily", "duration": "1h", "max_nodes": 1}]}`), &bare); err != nil {
 		t.Fatal(err)
 	}
 	want := parsedGroups(t)[2]
+	want.ScaleDown.Windows = []*ScaleWindow{{Name: "night", Cron: "@daily", Duration: Duration(time.Hour), Timezone: "UTC", Budget: "0"}}
 	want.Schedules = []*NodeSchedule{{Name: "day", Cron: "@daily", Duration: Duration(time.Hour), Timezone: "UTC", MaxNodes: new(1)}}
 	if faults := ValidateFile(&File{WorkerGroups: []*WorkerGroup{&bare}}); len(faults) > 0 {
 		t.Error(faults)

@@ -248,6 +248,9 @@ func TestCannotHold(t *testing.T) {
 
 // TestHolds compares how many replicas fit with putting them there one by one.
 func TestHolds(t *testing.T) {
+	if got := (NodeShape{CPU: 0.3, MemoryMB: 1000}).holds(Resources{CPU: 0.1, MemoryMB: 10}); got != 3 {
+		t.Errorf("%d tenths in three", got)
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		tenth := func(label string) int { return rapid.IntRange(1, 40).Draw(t, label) }
 		cores, memory, gpus := tenth("cores"), tenth("memory"), rapid.IntRange(0, 4).Draw(t, "gpus")
