@@ -15,7 +15,7 @@ import (
 // applications that changed alone.
 func TestCounts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := newCluster()
+		c := looked()
 		var before *raftstate.State
 		for range rapid.IntRange(1, 8).Draw(t, "commands") {
 			before = c.state
@@ -33,7 +33,8 @@ func TestCounts(t *testing.T) {
 					continue
 				}
 				app := c.world.Jobs[s.Scale.JobID].Application
-				if !changed || before.Applications[app] != c.state.Applications[app] {
+				surged := before.SurgeOf(s.Scale.JobID) != c.state.SurgeOf(s.Scale.JobID)
+				if !changed || surged || before.Applications[app] != c.state.Applications[app] {
 					list = append(list, s)
 				}
 			}
