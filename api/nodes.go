@@ -111,17 +111,13 @@ func tellPending(s *reconcile.ApplicationStatus, pending map[string]nodescale.Pe
 	for i := range s.Deployments {
 		d := &s.Deployments[i]
 		p, waits := pending[d.JobID]
-		if !waits || d.Healthy >= d.Target || d.Status == reconcile.Unknown || d.Status == reconcile.Deleting {
+		if !waits || p.Reason == "" || d.Healthy >= d.Target || d.Status == reconcile.Unknown || d.Status == reconcile.Deleting {
 			continue
 		}
-		was := d.Reason
-		d.Reason = "waiting for a node: " + p.Reason
-		if p.Never > 0 {
-			d.Reason = "no node can take it: " + p.Reason
+		if s.Reason == d.Name+": "+d.Reason {
+			s.Reason = d.Name + ": " + p.Reason
 		}
-		if s.Reason == d.Name+": "+was {
-			s.Reason = d.Name + ": " + d.Reason
-		}
+		d.Reason = p.Reason
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -174,11 +175,11 @@ func (r *devRun) deploy(ctx context.Context) error {
 
 // request deploys the file, and the worker groups that every run has.
 func (r *devRun) request() api.DeployRequest {
-	req := api.DeployRequest{WorkerGroups: devGroups(r.plan.File), By: r.plan.By, Message: "dev"}
-	if r.plan.File != nil {
-		req.Applications = r.plan.File.Applications
-		req.WorkerGroups = append(req.WorkerGroups, r.plan.File.WorkerGroups...)
+	req := api.DeployRequest{By: r.plan.By, Message: "dev"}
+	if file := r.plan.File; file != nil {
+		req.Applications, req.WorkerGroups = file.Applications, slices.Clone(file.WorkerGroups)
 	}
+	req.WorkerGroups = append(req.WorkerGroups, devGroups(r.plan.File)...)
 	return req
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -84,5 +85,6 @@ func eventRow(e raftstate.Event) []string {
 	if e.Deployment != "" {
 		subject += "/" + e.Deployment
 	}
+	subject = cmp.Or(subject, e.Node, e.WorkerGroup)
 	return []string{e.At.Local().Format(time.DateTime), e.Type, subject, e.By, e.Message}
 }

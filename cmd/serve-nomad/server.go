@@ -127,7 +127,7 @@ func (s *server) lead(ctx context.Context, consul *consulsd.Client) {
 	settings := s.settings()
 	leading := controller.Config{
 		Raft: s.node, Jobs: s.nomad, Discovery: discovery{s.watcher, consul}, Metrics: s.metrics, Settings: settings,
-		NodesDryRun: s.cfg.Nodes.DryRun, NewID: uuid.NewString, Logger: s.log,
+		NewID: uuid.NewString, Logger: s.log,
 		Conflict: func(err error) bool {
 			return errors.Is(err, nomadjobs.ErrConflict) || errors.Is(err, consulsd.ErrConflict)
 		},

@@ -2,11 +2,11 @@ package nomaddev
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -42,17 +42,31 @@ func (c *Cluster) stopNodes(ctx context.Context) error {
 	var stopping sync.WaitGroup
 	told := false
 	for i, e := range entries {
-		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+		of, ok := blueprintOf(filepath.Join(c.nodesDir(), e.Name()))
+		if !ok {
 			continue
 		}
 		if !told {
 			c.note("stopping the nodes of worker groups")
 			told = true
 		}
-		stopping.Go(func() {
-			errs[i] = targets.Remove(ctx, nodescale.Blueprint{Kind: "process"}, nodescale.Machine{ID: e.Name()})
-		})
+		stopping.Go(func() { errs[i] = targets.Remove(ctx, of, nodescale.Machine{ID: e.Name()}) })
 	}
 	stopping.Wait()
 	return errors.Join(errs...)
+}
+
+// blueprintOf reads in a machine's folder whose it is; false: it is not a
+// machine's, or that was just being made.
+func blueprintOf(dir string) (nodescale.Blueprint, bool) {
+	text, err := os.ReadFile(filepath.Join(dir, "machine.json"))
+	if err != nil {
+		return nodescale.Blueprint{}, false
+	}
+	b := nodescale.Blueprint{}
+	if err = json.Unmarshal(text, &b); err != nil {
+		return b, false
+	}
+	b.Kind = "process"
+	return b, true
 }
