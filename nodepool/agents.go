@@ -71,8 +71,6 @@ func (f folder) nomadConfig(r *record, b nodescale.Blueprint, to joining) object
 		"max_dynamic_port":  last,
 		"meta":              machineMeta(r, b),
 		"options":           clientOptions(b),
-		// A machine that is removed gives back what it still runs.
-		"drain_on_shutdown": object{"deadline": "10s", "force": true},
 	}
 	if b.CPUMHz > 0 {
 		client["cpu_total_compute"] = b.CPUMHz
@@ -153,16 +151,13 @@ func nomadArgs(f folder, b nodescale.Blueprint) []string {
 func agentEnv(own []string, group map[string]string, token string) []string {
 	env := slices.DeleteFunc(slices.Clone(own), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
+		if name == runDirVar {
+			return false
+		}
 		_, again := group[name]
-		if again {
-			return true
-		}
-		for _, prefix := range []string{"NOMAD_", "CONSUL_", "VAULT_", "SERVE_"} {
-			if strings.HasPrefix(name, prefix) {
-				return name != runDirVar
-			}
-		}
-		return false
+		return again || slices.ContainsFunc([]string{"NOMAD_", "CONSUL_", "VAULT_", "SERVE_"}, func(prefix string) bool {
+			return strings.HasPrefix(name, prefix)
+		})
 	})
 	for _, name := range slices.Sorted(maps.Keys(group)) {
 		if name != runDirVar && name != machineVar {

@@ -4,16 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
-// end ends all processes of a machine: Nomad, which gives its allocations back,
-// then what Nomad has left running, then Consul, which tells the others that the
-// node is gone.
+// end ends all processes of a machine: what Nomad still runs, Nomad, then what
+// that has left behind, then Consul, which tells the others that the node is gone.
 func (p *processTarget) end(ctx context.Context, f folder, r *record) error {
 	p.adopt(f, r)
+	if r.Nomad.alive() {
+		if err := p.drain(ctx, f, r); err != nil {
+			p.log.Warn("Nomad does not end what a machine still runs: it is killed", "id", r.ID, "error", err)
+		}
+	}
 	if err := p.endProcess(ctx, r.Nomad, nomadGrace); err != nil {
 		return fmt.Errorf("end Nomad: %w", err)
 	}
@@ -25,6 +31,46 @@ func (p *processTarget) end(ctx context.Context, f folder, r *record) error {
 		return fmt.Errorf("end Consul: %w", err)
 	}
 	return p.endMarked(ctx, f, r, func(process) bool { return false })
+}
+
+// drain has Nomad end what still runs on a machine, whatever its driver, and
+// waits for that. A machine that was drained before it is removed runs nothing
+// any more but perhaps system jobs.
+func (p *processTarget) drain(ctx context.Context, f folder, r *record) error {
+	id, err := os.ReadFile(f.path("nomad/client/client-id"))
+	if err != nil {
+		return fmt.Errorf("find the id of its node: %w", err)
+	}
+	node := fmt.Sprintf("http://127.0.0.1:%d/v1/node/%s", r.Ports.nomad(), strings.TrimSpace(string(id)))
+	ctx, cancel := context.WithTimeout(ctx, drainGrace)
+	defer cancel()
+	const force = `{"DrainSpec": {"Deadline": -1}}`
+	status, body, err := p.call(ctx, http.MethodPut, node+"/drain", p.nomadToken(), force)
+	if err != nil {
+		return fmt.Errorf("drain its node: %w", err)
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("drain its node: it answers %d: %.200s", status, body)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var allocations []struct{ ID, ClientStatus string }
+		if err = p.ask(ctx, node, "/allocations", p.nomadToken(), &allocations); err != nil {
+			return err
+		}
+		left := slices.ContainsFunc(allocations, func(a struct{ ID, ClientStatus string }) bool {
+			return a.ClientStatus == "running" || a.ClientStatus == "pending"
+		})
+		if !left {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("allocations still run after the drain: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
 }
 
 // endMarked ends what bears a machine's mark, but what is spared. What is ended

@@ -21,17 +21,18 @@ import (
 )
 
 const (
-	execOutput      = 1 << 20         // bytes that a command may write to stdout
-	execComplaint   = 4 << 10         // bytes of stderr that are kept, the last ones
-	execGrace       = 2 * time.Second // between SIGTERM and SIGKILL
-	execUnsupported = 64              // exit code: the command cannot do this
-	instanceLength  = 256             // bytes of the name of an instance
+	execOutput      = 1 << 20 // bytes that a command may write to stdout
+	execComplaint   = 4 << 10 // bytes of stderr that are kept, the last ones
+	execGrace       = 2 * time.Second
+	execUnsupported = 64   // exit code: the command cannot do this
+	instanceLength  = 1024 // bytes of the name of an instance
 )
 
 // execTarget runs a command of the user: with one more argument, launch, remove
 // or list, a JSON document on stdin, and a JSON document on stdout.
 type execTarget struct {
-	log hclog.Logger
+	grace time.Duration // between SIGTERM and SIGKILL
+	log   hclog.Logger
 }
 
 // execInput is what the command reads.
@@ -50,10 +51,10 @@ func (t *execTarget) Launch(ctx context.Context, b nodescale.Blueprint, m nodesc
 	var answer struct {
 		Instance string `json:"instance"`
 	}
-	if err = decode(out, &answer); err != nil {
+	if err = errors.Join(decode(out, &answer), checkName(answer.Instance)); err != nil {
 		return "", err
 	}
-	return answer.Instance, checkName(answer.Instance)
+	return answer.Instance, nil
 }
 
 // Remove runs the command with remove. What it writes is not looked at.
@@ -117,7 +118,7 @@ func listing(all []nodescale.Instance) (nodescale.Listing, error) {
 // checkName keeps garbage out of the replicated State.
 func checkName(name string) error {
 	if len(name) > instanceLength || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Errorf("the name %.80q has more than %d bytes or what cannot be printed", name, instanceLength)
+		return fmt.Errorf("the name %.80q has more than %d bytes, or some that cannot be printed", name, instanceLength)
 	}
 	return nil
 }
@@ -161,39 +162,54 @@ func (t *execTarget) run(ctx context.Context, what string, b nodescale.Blueprint
 	if err != nil {
 		return nil, err
 	}
+	stdout, stderr := &bounded{most: execOutput}, &tail{most: execComplaint}
+	cmd := exec.Command(b.Command[0], append(slices.Clone(b.Command[1:]), what)...) //nolint:noctx // runGroup ends it
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(input), stdout, stderr, env
+	started := time.Now()
+	err = t.runGroup(ctx, cmd, stdout)
+	t.log.Debug("ran a command", "command", b.Command[0], "what", what, "took", time.Since(started), "error", err)
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == execUnsupported {
+		err = ErrNotSupported
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w%s", b.Command[0], what, err, stderr)
+	}
+	return stdout.text(), nil
+}
+
+// runGroup runs a command in a process group of its own and ends all of the
+// group when ctx ends, or when the command floods its stdout.
+func (t *execTarget) runGroup(ctx context.Context, cmd *exec.Cmd, stdout *bounded) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	cmd := exec.CommandContext(ctx, b.Command[0], append(slices.Clone(b.Command[1:]), what)...)
-	stdout := &bounded{most: execOutput, full: func() {
-		cancel(fmt.Errorf("it wrote more than %d bytes", execOutput))
-	}}
-	stderr := &tail{most: execComplaint}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(input), stdout, stderr, env
+	stdout.full = func() { cancel(fmt.Errorf("it wrote more than %d bytes", stdout.most)) }
 	cmd.SysProcAttr = ownGroup()
-	cmd.WaitDelay = execGrace + time.Second // for those that left its group and hold its output
-	var kill *time.Timer
-	cmd.Cancel = func() error {
-		kill = time.AfterFunc(execGrace, func() { killGroup(cmd.Process) })
-		return terminateGroup(cmd.Process)
+	cmd.WaitDelay = t.grace + time.Second // for those that left its group and hold its output
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	started := time.Now()
-	err = cmd.Run()
-	if kill != nil {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	over := make(chan error, 1)
+	go func() { over <- cmd.Wait() }()
+	var err error
+	select {
+	case err = <-over:
+	case <-ctx.Done():
+		terminateGroup(cmd.Process) //nolint:errcheck // the only error is that none is left
+		kill := time.AfterFunc(t.grace, func() { killGroup(cmd.Process) })
+		err = <-over
 		kill.Stop()
 		killGroup(cmd.Process) // what it started and left
 	}
-	t.log.Debug("ran a command", "command", b.Command[0], "what", what, "took", time.Since(started), "error", err)
-	if ctx.Err() != nil && (err != nil || len(stdout.text()) == execOutput) {
-		return nil, fmt.Errorf("%s %s was ended: %w%s", b.Command[0], what, context.Cause(ctx), stderr)
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("it was ended: %w", context.Cause(ctx))
+	case errors.Is(err, exec.ErrWaitDelay):
+		return nil // it left behind what goes on writing: that it has ended counts
 	}
-	// A command may leave behind what goes on writing: that it has ended counts.
-	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
-		return stdout.text(), nil
-	}
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == execUnsupported {
-		return nil, fmt.Errorf("%w: %s %s says so%s", ErrNotSupported, b.Command[0], what, stderr)
-	}
-	return nil, fmt.Errorf("%s %s: %w%s", b.Command[0], what, err, stderr)
+	return err
 }
 
 // execEnv is the server's own environment, because a command needs the

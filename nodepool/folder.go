@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/nodescale"
 )
 
 // machineVar marks the agents of a machine, and all that they start, with the
@@ -48,6 +50,14 @@ type record struct {
 	Ports     ports     `json:"ports"`
 	Nomad     process   `json:"nomad"`
 	Consul    process   `json:"consul"`
+}
+
+// belongs says whether a machine is one of that group.
+func (r *record) belongs(b nodescale.Blueprint) error {
+	if r.ClusterID != b.ClusterID || r.Group != b.Group {
+		return fmt.Errorf("%s is a machine of worker group %s of cluster %s", r.ID, r.Group, r.ClusterID)
+	}
+	return nil
 }
 
 // folder is a machine's: its config files, data, logs and machine.json.

@@ -28,9 +28,9 @@ type ProcessConfig struct {
 	ConsulPath string // the program; "": consul of PATH
 
 	NomadServers     []string // host:port of RPC; empty: those that NomadAddr names
-	Region           string   // of Nomad; "": of the agent at NomadAddr
+	Region           string   // of Nomad; "": as NomadAddr says
 	ConsulServers    []string // host:port of serf LAN; empty: those that ConsulAddr names
-	ConsulDatacenter string   // "": of the agent at ConsulAddr
+	ConsulDatacenter string   // "": as ConsulAddr says
 
 	NomadAddr   string // base URL of the HTTP API
 	NomadToken  string
@@ -40,9 +40,10 @@ type ProcessConfig struct {
 
 // How long a machine's processes have to end by themselves.
 const (
-	nomadGrace  = 15 * time.Second // gives its allocations back first
-	taskGrace   = 5 * time.Second  // what Nomad leaves behind
-	consulGrace = 10 * time.Second // tells the other agents
+	drainGrace  = 10 * time.Second // what still runs there, ended by Nomad
+	nomadGrace  = 5 * time.Second
+	taskGrace   = 5 * time.Second  // what Nomad has left behind
+	consulGrace = 10 * time.Second // it tells the other agents, for 3 s
 )
 
 // startingFor is how long a machine that a call was starting is taken to be
@@ -57,7 +58,7 @@ const startingFor = 2 * time.Minute
 // server on this machine that has the same folder finds it there.
 type processTarget struct {
 	config ProcessConfig
-	host   string // this machine's name
+	place  string // "<this machine's name>:<the folder>", the instance of every machine made here
 	http   *http.Client
 	log    hclog.Logger
 }
@@ -77,7 +78,7 @@ func newProcess(c ProcessConfig, log hclog.Logger) (*processTarget, error) {
 	}
 	c.NomadPath, c.ConsulPath = cmp.Or(c.NomadPath, "nomad"), cmp.Or(c.ConsulPath, "consul")
 	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()} //nolint:forcetypeassert // it is one
-	return &processTarget{config: c, host: host, http: client, log: log}, nil
+	return &processTarget{config: c, place: host + ":" + dir, http: client, log: log}, nil
 }
 
 // realPath makes a folder and returns it as the kernel names it.
@@ -96,7 +97,7 @@ func realPath(dir string) (string, error) {
 }
 
 // Launch starts a machine's agents, those of them that do not run, and returns
-// when Nomad answers. The instance is this machine's name.
+// when Nomad answers.
 func (p *processTarget) Launch(ctx context.Context, b nodescale.Blueprint, m nodescale.Machine) (string, error) {
 	f, err := p.folder(m.ID)
 	if err != nil {
@@ -109,29 +110,33 @@ func (p *processTarget) Launch(ctx context.Context, b nodescale.Blueprint, m nod
 	defer unlock()
 	r, err := f.load()
 	if errors.Is(err, fs.ErrNotExist) {
-		if m.Instance != "" && m.Instance != p.host {
+		if m.Instance != "" && m.Instance != p.place {
 			return "", p.elsewhere(m)
 		}
 		r = &record{ClusterID: b.ClusterID, Group: b.Group, ID: m.ID, Token: m.ID + "/" + rand.Text(), Made: time.Now()}
 	} else if err != nil {
 		return "", err
 	}
-	if r.ClusterID != b.ClusterID || r.Group != b.Group {
-		return "", fmt.Errorf("%s is a machine of worker group %s of cluster %s", f, r.Group, r.ClusterID)
-	}
-	if err = p.start(ctx, f, r, b); err != nil {
+	if err = r.belongs(b); err != nil {
 		return "", err
 	}
-	return p.host, nil
+	err = p.start(ctx, f, r, b)
+	if err != nil && strings.Contains(err.Error(), "address already in use") {
+		err = p.start(ctx, f, r, b) // somebody took a port meanwhile: with others
+	}
+	if err != nil {
+		return "", err
+	}
+	return p.place, nil
 }
 
 // Remove ends a machine's agents and tasks and removes its folder.
-func (p *processTarget) Remove(ctx context.Context, _ nodescale.Blueprint, m nodescale.Machine) error {
+func (p *processTarget) Remove(ctx context.Context, b nodescale.Blueprint, m nodescale.Machine) error {
 	f, err := p.folder(m.ID)
 	if err != nil {
 		return err
 	}
-	if _, err = os.Lstat(string(f)); errors.Is(err, fs.ErrNotExist) && m.Instance != "" && m.Instance != p.host {
+	if _, err = os.Lstat(string(f)); errors.Is(err, fs.ErrNotExist) && m.Instance != "" && m.Instance != p.place {
 		return p.elsewhere(m)
 	}
 	unlock, err := p.lock(ctx, m.ID)
@@ -144,7 +149,10 @@ func (p *processTarget) Remove(ctx context.Context, _ nodescale.Blueprint, m nod
 		return err
 	}
 	if r != nil { // without a record nothing was started
-		if err = p.end(ctx, f, r); err != nil {
+		if err = r.belongs(b); err == nil {
+			err = p.end(ctx, f, r)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -157,11 +165,11 @@ func (p *processTarget) Remove(ctx context.Context, _ nodescale.Blueprint, m nod
 	return nil
 }
 
-// elsewhere is the error for a machine that another machine's server made: only
-// a server there can end its processes.
+// elsewhere is the error for a machine that was made where this server does not
+// look: on another machine, or below another folder.
 func (p *processTarget) elsewhere(m nodescale.Machine) error {
-	return fmt.Errorf("its processes run on %s and this is %s: they can be ended there only, "+
-		"so have all servers of a cluster with the target process on one machine", m.Instance, p.host)
+	return fmt.Errorf("it was made at %s and this server makes machines at %s: all servers of a cluster with the target "+
+		"process have to be on one machine and to share the folder", m.Instance, p.place)
 }
 
 // List says which machines of a group have a folder here, and which of them run.
@@ -195,7 +203,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 
 func (p *processTarget) instance(r *record) nodescale.Instance {
 	f := folder(filepath.Join(p.config.Dir, r.ID))
-	i := nodescale.Instance{ID: r.ID, Name: p.host, State: stateRunning, Since: r.Made}
+	i := nodescale.Instance{ID: r.ID, Name: p.place, State: stateRunning, Since: r.Made}
 	starting := time.Since(r.Starting)
 	for _, a := range []struct {
 		name string
@@ -212,14 +220,15 @@ func (p *processTarget) instance(r *record) nodescale.Instance {
 	return i
 }
 
-// start starts what does not run of a machine. When that fails, what was started
-// here is ended again; the folder stays, with the logs.
-func (p *processTarget) start(ctx context.Context, f folder, r *record, b nodescale.Blueprint) (err error) {
-	p.adopt(f, r)
+// start starts what does not run of a machine.
+func (p *processTarget) start(ctx context.Context, f folder, r *record, b nodescale.Blueprint) error {
+	found := p.adopt(f, r)
 	if r.Nomad.alive() && r.Consul.alive() {
+		if found {
+			return f.save(r)
+		}
 		return nil
 	}
-	began := time.Now()
 	to, err := p.join(ctx)
 	if err != nil {
 		return err
@@ -231,52 +240,72 @@ func (p *processTarget) start(ctx context.Context, f folder, r *record, b nodesc
 		return err
 	}
 	before := *r
-	defer func() {
-		r.Starting = time.Time{}
-		if err != nil {
-			for _, a := range []struct{ now, then process }{{r.Nomad, before.Nomad}, {r.Consul, before.Consul}} {
-				if a.now != a.then {
-					p.endProcess(context.WithoutCancel(ctx), a.now, 0) //nolint:errcheck // the error that led here is told
-				}
+	began := time.Now()
+	err = p.startAgents(ctx, f, r, b)
+	p.log.Debug("started a machine", "id", r.ID, "took", time.Since(began), "error", err)
+	if err != nil {
+		p.undo(ctx, before, r)
+	}
+	r.Starting = time.Time{}
+	return errors.Join(err, f.save(r))
+}
+
+// startAgents starts Consul first: Nomad looks for it when it starts, and then
+// only every 15 s.
+func (p *processTarget) startAgents(ctx context.Context, f folder, r *record, b nodescale.Blueprint) error {
+	env := agentEnv(os.Environ(), b.Env, r.Token)
+	for _, a := range []struct {
+		name, program string
+		args          []string
+		process       *process
+		port          int
+	}{
+		{"consul", p.config.ConsulPath, consulArgs(f, b), &r.Consul, r.Ports.consul()},
+		{"nomad", p.config.NomadPath, nomadArgs(f, b), &r.Nomad, r.Ports.nomad()},
+	} {
+		if !a.process.alive() {
+			var err error
+			if *a.process, err = p.run(ctx, f, a.name, a.program, a.args, env); err != nil {
+				return err
+			}
+			if err = f.save(r); err != nil {
+				return err
 			}
 		}
-		err = errors.Join(err, f.save(r))
-	}()
-	env := agentEnv(os.Environ(), b.Env, r.Token)
-	if !r.Consul.alive() {
-		if r.Consul, err = p.run(ctx, f, "consul", p.config.ConsulPath, consulArgs(f, b), env); err != nil {
-			return err
-		}
-		if err = f.save(r); err != nil {
+		// It may ask for a token, or for TLS: then it is there as well.
+		err := p.answers(ctx, f, a.name, *a.process, a.port, "/v1/agent/self", func(status int, body string) bool {
+			return status == http.StatusOK && strings.Contains(body, `"`+r.ID+`"`) || status >= 400 && status < 500
+		})
+		if err != nil {
 			return err
 		}
 	}
-	// Nomad looks for Consul when it starts and then only every 15 s.
-	if err = p.answers(ctx, f, "consul", r.Consul, r.Ports.consul(), "/v1/agent/self", http.StatusForbidden, http.StatusOK); err != nil {
-		return err
-	}
-	consulAfter := time.Since(began)
-	if !r.Nomad.alive() {
-		if r.Nomad, err = p.run(ctx, f, "nomad", p.config.NomadPath, nomadArgs(f, b), env); err != nil {
-			return err
+	// What Consul is told of replicas reaches nobody until it has joined.
+	return p.answers(ctx, f, "consul", r.Consul, r.Ports.consul(), "/v1/status/leader", func(status int, body string) bool {
+		return status == http.StatusOK && body != `""` || status >= 400 && status < 500
+	})
+}
+
+// undo ends the agents that a failed start has started. The folder stays, with
+// their logs.
+func (p *processTarget) undo(ctx context.Context, before record, r *record) {
+	ctx = context.WithoutCancel(ctx)
+	for _, a := range []struct{ then, now process }{{before.Nomad, r.Nomad}, {before.Consul, r.Consul}} {
+		if a.now == a.then {
+			continue
 		}
-		if err = f.save(r); err != nil {
-			return err
+		if err := p.endProcess(ctx, a.now, 0); err != nil {
+			p.log.Warn("an agent of a machine that did not start does not end", "id", r.ID, "error", err)
 		}
 	}
-	err = p.answers(ctx, f, "nomad", r.Nomad, r.Ports.nomad(), "/v1/agent/self", http.StatusForbidden, http.StatusOK)
-	if err == nil {
-		err = p.answers(ctx, f, "consul", r.Consul, r.Ports.consul(), "/v1/status/leader", http.StatusOK)
-	}
-	p.log.Debug("started a machine", "id", r.ID, "consul_after", consulAfter, "after", time.Since(began), "error", err)
-	return err
 }
 
 // adopt finds agents that were started by a call that did not live to say so.
-func (p *processTarget) adopt(f folder, r *record) {
+func (p *processTarget) adopt(f folder, r *record) (found bool) {
 	if r.Nomad.alive() && r.Consul.alive() {
-		return
+		return false
 	}
+	before := *r
 	for _, one := range marked(r.Token, nil) {
 		switch configOf(one.Pid) {
 		case f.path("nomad.json"):
@@ -285,6 +314,7 @@ func (p *processTarget) adopt(f folder, r *record) {
 			r.Consul = one
 		}
 	}
+	return *r != before
 }
 
 // settle gives a machine its ports, those that it had if it can. They are taken
@@ -334,15 +364,15 @@ func (p *processTarget) run(ctx context.Context, f folder, name, path string, ar
 	return one, nil
 }
 
-// answers waits until an agent's HTTP API answers with one of the statuses. It
-// fails as soon as the agent has ended.
-func (p *processTarget) answers(ctx context.Context, f folder, name string, one process, port int, path string, statuses ...int) error {
+// answers waits until an agent's HTTP API gives an answer that will do. It fails
+// as soon as the agent has ended.
+func (p *processTarget) answers(ctx context.Context, f folder, name string, one process, port int, path string, will func(status int, body string) bool) error {
 	url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		status, body, err := p.get(ctx, url, nil)
-		if err == nil && slices.Contains(statuses, status) && string(body) != `""` {
+		status, body, err := p.call(ctx, http.MethodGet, url, nil, "")
+		if err == nil && will(status, string(body)) {
 			return nil
 		}
 		if !one.alive() {

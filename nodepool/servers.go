@@ -31,12 +31,12 @@ func (p *processTarget) join(ctx context.Context) (joining, error) {
 		nomad: p.config.NomadServers, region: p.config.Region,
 		consul: p.config.ConsulServers, datacenter: p.config.ConsulDatacenter,
 	}
-	if len(j.nomad) == 0 {
+	if len(j.nomad) == 0 || j.region == "" {
 		if err := p.askNomad(ctx, &j); err != nil {
 			return j, fmt.Errorf("find Nomad's servers: %w", err)
 		}
 	}
-	if len(j.consul) == 0 {
+	if len(j.consul) == 0 || j.datacenter == "" {
 		if err := p.askConsul(ctx, &j); err != nil {
 			return j, fmt.Errorf("find Consul's servers: %w", err)
 		}
@@ -56,12 +56,14 @@ func (p *processTarget) askNomad(ctx context.Context, j *joining) error {
 			Tags         map[string]string
 		}
 	}
-	header := http.Header{"X-Nomad-Token": {p.config.NomadToken}}
-	if err := p.ask(ctx, p.config.NomadAddr, "/v1/agent/members", header, &answer); err != nil {
+	if err := p.ask(ctx, p.config.NomadAddr, "/v1/agent/members", p.nomadToken(), &answer); err != nil {
 		return err
 	}
 	if j.region == "" {
 		j.region = answer.ServerRegion
+	}
+	if len(j.nomad) > 0 {
+		return nil // configured, as this machine reaches them
 	}
 	for _, m := range answer.Members {
 		host := m.Tags["rpc_addr"]
@@ -79,6 +81,10 @@ func (p *processTarget) askNomad(ctx context.Context, j *joining) error {
 	return nil
 }
 
+func (p *processTarget) nomadToken() http.Header {
+	return http.Header{"X-Nomad-Token": {p.config.NomadToken}}
+}
+
 func (p *processTarget) askConsul(ctx context.Context, j *joining) error {
 	var members []struct {
 		Addr   string
@@ -91,16 +97,20 @@ func (p *processTarget) askConsul(ctx context.Context, j *joining) error {
 		return err
 	}
 	const alive = 1
+	var found []string
 	for _, m := range members {
 		if m.Status != alive || m.Tags["role"] != "consul" || j.datacenter != "" && m.Tags["dc"] != j.datacenter {
 			continue
 		}
 		j.datacenter = m.Tags["dc"]
-		j.consul = append(j.consul, net.JoinHostPort(m.Addr, strconv.Itoa(m.Port)))
+		found = append(found, net.JoinHostPort(m.Addr, strconv.Itoa(m.Port)))
 	}
-	slices.Sort(j.consul)
-	if len(j.consul) == 0 {
+	if len(found) == 0 {
 		return fmt.Errorf("%s names none that is alive", p.config.ConsulAddr)
+	}
+	if len(j.consul) == 0 {
+		slices.Sort(found)
+		j.consul = found
 	}
 	return nil
 }
@@ -113,7 +123,7 @@ func (p *processTarget) ask(ctx context.Context, address, path string, header ht
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
 	}
-	status, body, err := p.get(ctx, strings.TrimSuffix(address, "/")+path, header)
+	status, body, err := p.call(ctx, http.MethodGet, strings.TrimSuffix(address, "/")+path, header, "")
 	if err != nil {
 		return err
 	}
@@ -126,11 +136,11 @@ func (p *processTarget) ask(ctx context.Context, address, path string, header ht
 	return nil
 }
 
-// get asks once, on a connection of its own: none is kept to an agent that goes.
-func (p *processTarget) get(ctx context.Context, url string, header http.Header) (status int, body []byte, err error) {
+// call asks once, on a connection of its own: none is kept to an agent that goes.
+func (p *processTarget) call(ctx context.Context, method, url string, header http.Header, text string) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(text))
 	if err != nil {
 		return 0, nil, err
 	}

@@ -105,11 +105,15 @@ func marked(token string, allocations []string) []process {
 // other process.
 func configOf(pid int) string {
 	text, err := os.ReadFile(procPath(pid, "cmdline"))
-	args := strings.Split(string(text), "\x00")
-	if err != nil || len(args) < 3 || args[1] != "agent" {
+	if err != nil {
 		return ""
 	}
-	_, path, _ := strings.Cut(args[2], "=")
+	args := strings.Split(string(text), "\x00")
+	at := slices.Index(args, "agent")
+	if at < 0 || at+1 == len(args) {
+		return ""
+	}
+	_, path, _ := strings.Cut(args[at+1], "=")
 	return path
 }
 

@@ -36,12 +36,12 @@ type Targets struct {
 func New(c Config, log hclog.Logger) (*Targets, error) {
 	t := &Targets{kinds: map[string]Target{
 		"none":    refusal("it only tells what it would do"),
-		"exec":    refusal("the servers run no commands for worker groups: their configuration has to allow it"),
-		"process": refusal("the servers make no nodes on their own machine: their configuration has to allow it"),
-		"plugin":  refusal("the servers have no plugins"),
+		"exec":    refusal("the servers run no commands unless nodes.allow_exec = true is in their configuration"),
+		"process": refusal("the servers make no nodes on their own machine unless nodes.process.enabled = true is in their configuration"),
+		"plugin":  refusal("the servers have no plugins unless nodes.plugin_dir is in their configuration"),
 	}}
 	if c.AllowExec {
-		t.kinds["exec"] = &execTarget{log: log.Named("exec")}
+		t.kinds["exec"] = &execTarget{grace: execGrace, log: log.Named("exec")}
 	}
 	if c.Process != nil {
 		p, err := newProcess(*c.Process, log.Named("process"))

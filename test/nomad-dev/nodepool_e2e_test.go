@@ -50,7 +50,7 @@ type aNode struct {
 	ID, Name, Status, NodePool, NodeClass, Datacenter string
 	Attributes, Meta                                  map[string]string
 	NodeResources                                     struct {
-		Cpu    struct{ CpuShares int }
+		CPU    struct{ CPUShares int }
 		Memory struct{ MemoryMB int }
 	}
 }
@@ -113,6 +113,23 @@ func launchAll(t *testing.T, c cluster, targets *nodepool.Targets, b nodescale.B
 	return nodes
 }
 
+// hidden are the processes of registerService's tasks that left their session
+// and have no environment: only their cgroup says whose they are.
+func hidden(t *testing.T) int {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, path := range all {
+		if text, rerr := os.ReadFile(path); rerr == nil && string(text) == "sleep\x0087654\x00" {
+			n++
+		}
+	}
+	return n
+}
+
 // registerService runs a raw_exec service in the pool, with so many replicas,
 // one on each node.
 func registerService(t *testing.T, c cluster, pool string, count int) {
@@ -125,7 +142,7 @@ func registerService(t *testing.T, c cluster, pool string, count int) {
 			"Services": [{"Name": "web", "PortLabel": "http", "Provider": "consul", "Checks": [
 				{"Type": "http", "Path": "/", "Interval": 1000000000, "Timeout": 1000000000}]}],
 			"Tasks": [{"Name": "main", "Driver": "raw_exec",
-				"Config": {"command": "python3", "args": ["-m", "http.server", "--bind", "127.0.0.1", "${NOMAD_PORT_http}"]},
+				"Config": {"command": "sh", "args": ["-c", "env -i setsid sleep 87654 & exec python3 -m http.server --bind 127.0.0.1 $NOMAD_PORT_http"]},
 				"Resources": {"CPU": 500, "MemoryMB": 128}}]}]}}`, pool, count)))
 }
 
@@ -137,10 +154,10 @@ func waitPassing(t *testing.T, c cluster, count int) {
 			return err
 		}
 		var all []json.RawMessage
-		if err = json.Unmarshal(body, &all); err != nil || len(all) != count {
-			return fmt.Errorf("%d pass: %v", len(all), err)
+		if err = json.Unmarshal(body, &all); err == nil && len(all) != count {
+			err = fmt.Errorf("%d pass", len(all))
 		}
-		return nil
+		return err
 	})
 }
 
@@ -159,7 +176,7 @@ func TestProcessTarget(t *testing.T) {
 	for id, n := range nodes {
 		if n.NodePool != "gpu" || n.NodeClass != "big" || n.Datacenter != "dc1" ||
 			n.Meta["serve_node"] != id || n.Meta["serve_worker_group"] != "gpu" || n.Meta["zone"] != b.Labels["zone"] ||
-			n.NodeResources.Cpu.CpuShares != 4000 || n.NodeResources.Memory.MemoryMB != 2048 {
+			n.NodeResources.CPU.CPUShares != 4000 || n.NodeResources.Memory.MemoryMB != 2048 {
 			t.Errorf("%s is another node than was ordered: %+v", id, n)
 		}
 		consuls[n.Attributes["unique.consul.name"]] = true
@@ -192,7 +209,11 @@ func TestProcessTarget(t *testing.T) {
 	t.Run("a machine whose agents are killed takes its tasks with it", func(t *testing.T) {
 		killAgent(t, c, ids[2], "nomad")
 		killAgent(t, c, ids[2], "consul")
+		before := hidden(t)
 		remove(t, c, targets, b, ids[2])
+		if after := hidden(t); after != before-1 {
+			t.Errorf("%d processes hide after the removal, %d did before", after, before)
+		}
 	})
 	t.Run("removal leaves nothing", func(t *testing.T) {
 		var removing sync.WaitGroup
