@@ -545,7 +545,7 @@ func TestConsolidationStays(t *testing.T) {
 				n.Allocs = append(n.Allocs, placement.Alloc{ID: "x", Job: "other"})
 			}
 		}, "", "serve-nomad does not move"},
-		"replicas wait":       {func(s *scene) { b := ask("b", "elsewhere", 1); s.Asks = append(s.Asks, b) }, "", "replicas wait"},
+		"replicas wait":       {func(s *scene) { b := ask("b", "cpu", 1); s.Asks = append(s.Asks, b) }, "", "replicas wait"},
 		"Consul is not known": {func(s *scene) { s.Hold = "Consul is not known: timeout" }, "", "Consul is not known"},
 		"a node is on its way": {func(s *scene) {
 			s.Records["cpu-x"] = &raftstate.Node{ID: "cpu-x", Group: "cpu", Phase: raftstate.NodeLaunching, At: s.Now, PhaseAt: s.Now}

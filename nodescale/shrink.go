@@ -210,6 +210,11 @@ func (s *shrinker) consolidate() {
 	}
 	unrest := s.unrest()
 	list := s.candidates()
+	if unrest == "" && !forced && slices.ContainsFunc(list, func(r *record) bool { return len(left(r.node)) == 0 }) {
+		// There Nomad would put them, as it spreads replicas over nodes: one node
+		// in use would be exchanged for another.
+		unrest = "not while a node of the group stands empty"
+	}
 	list = slices.DeleteFunc(list, func(r *record) bool { return len(left(r.node)) == 0 || r.used })
 	slices.SortStableFunc(list, func(a, b *record) int {
 		return cmp.Or(cmp.Compare(len(left(a.node)), len(left(b.node))), cmp.Compare(a.ID, b.ID))
@@ -255,8 +260,8 @@ func (s *shrinker) consolidate() {
 // unrest says why nothing is moved now.
 func (s *shrinker) unrest() string {
 	switch {
-	case len(s.in.Asks) > 0:
-		return "not while replicas wait for a place"
+	case s.placing():
+		return "not while replicas wait for a place that they are about to have"
 	case slices.ContainsFunc(s.records, func(r *record) bool { return r.Phase == raftstate.NodeLaunching }):
 		return "not while nodes are on their way"
 	case slices.ContainsFunc(s.records, func(r *record) bool { return r.Phase == raftstate.NodeDraining }):
@@ -266,6 +271,13 @@ func (s *shrinker) unrest() string {
 	default:
 		return ""
 	}
+}
+
+// placing says whether replicas that wait are about to take room. Those that
+// have no place, for which no node is ordered either, keep nothing.
+func (s *shrinker) placing() bool {
+	return slices.ContainsFunc(s.result.Placed, func(p placement.Placed) bool { return s.packed.Asks[p.Ask].Priority >= 0 }) ||
+		slices.ContainsFunc(s.result.New, func(n placement.NewNode) bool { return !s.groups[n.Shape].dry })
 }
 
 // bound says why what is on a node must stay there.
@@ -316,5 +328,9 @@ func (s *shrinker) openNodes() *room {
 			nodes = append(nodes, n)
 		}
 	}
-	return newRoom(nodes)
+	open := newRoom(nodes)
+	for i := range s.packed.Asks {
+		open.board.Place(&s.packed.Asks[i], s.packed.Asks[i].Count)
+	}
+	return open
 }

@@ -138,3 +138,31 @@ func TestSimulatedConstantDemandMovesNothing(t *testing.T) {
 		}
 	}
 }
+
+// Replicas that no group can hold, or for which no node may be had, do not keep
+// others from being moved together.
+func TestSimulatedHopelessReplicasKeepNothing(t *testing.T) {
+	for name, hopeless := range map[string]func(*nodescale.SimJob){
+		"too large for any":      func(j *nodescale.SimJob) { j.Ask.Uses.CPU = 50_000 },
+		"no group of its pool":   func(j *nodescale.SimJob) { j.Ask.Pool = "elsewhere" },
+		"its group is at most 1": func(j *nodescale.SimJob) { j.Ask.Pool = "full" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := simJob("b", "cpu")
+			hopeless(&other)
+			result := simulate(t, nodescale.SimInput{
+				Until:  time.Hour,
+				Groups: []nodescale.SimGroup{simGroup(simSpec("cpu", 8)), simGroup(simSpec("full", 1))},
+				Jobs:   []nodescale.SimJob{simJob("a", "cpu"), other},
+				Demand: nodescale.SimTogether(step("a", 0, 16, 60, 4), step("b", 0, 20)),
+			})
+			want := 2 // 4 replicas, and the one beside them for which there must be room when they move
+			if name == "its group is at most 1" {
+				want++
+			}
+			if result.EndNodes != want {
+				t.Errorf("%d nodes at the end, want %d", result.EndNodes, want)
+			}
+		})
+	}
+}
