@@ -17,7 +17,7 @@ type WorkerGroup struct {
 	CreateIndex uint64               `json:"create_index"`
 	ModifyIndex uint64               `json:"modify_index"` // of the last change that people made
 
-	Failures Failures `json:"failures,omitzero"`
+	Failures Failures `json:"failures,omitzero"` // a change of the spec forgets them: it may be what mends them
 	Usage    Usage    `json:"usage,omitzero"`
 }
 
@@ -90,7 +90,8 @@ type ForgetWorkerGroup struct {
 // ChangeNodes moves nodes from phase to phase, as the node autoscaler has
 // decided. Each change is made only if the node still is in the phase that it
 // was decided from, and a launch only within max_nodes of the spec as it is by
-// now; the others are left out.
+// now, the largest that a schedule may set; the others are left out. It is never
+// refused and has no receipt.
 type ChangeNodes struct {
 	Changes []NodeChange `json:"changes"`
 }
@@ -109,7 +110,8 @@ type NodeChange struct {
 }
 
 // SurgeOf is how many replicas of a job run beside its target because nodes
-// that have replicas of it are draining.
+// that have replicas of it are draining. A job whose target is 0 has none all
+// the same.
 func (s *State) SurgeOf(jobID string) int {
 	n := 0
 	for _, node := range s.Nodes {
