@@ -39,7 +39,7 @@ var layers = map[string][]string{
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
-	"controller": {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
+	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"proxy":      {"loads", "routes"},
 
 	// Wiring.

@@ -75,7 +75,8 @@ type Controller struct {
 	view   *viewer
 	scaler *scaler
 	noder  *noder
-	fresh  atomic.Int64 // when the last look at Nomad that went well began, Unix nanoseconds
+	poked  chan struct{} // something was done in Nomad beside the loop, which is to look at it
+	fresh  atomic.Int64  // when the last look at Nomad that went well began, Unix nanoseconds
 
 	// The loop's own.
 	looked  time.Time // when it last looked
@@ -117,7 +118,7 @@ func New(cfg Config) *Controller {
 	}
 	c := &Controller{
 		cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State()),
-		repeats: repeats{}, counts: counts{set: map[string]countSet{}},
+		poked: make(chan struct{}, 1), repeats: repeats{}, counts: counts{set: map[string]countSet{}},
 	}
 	c.scaler, c.noder = newScaler(c), newNoder(c)
 	return c
@@ -180,6 +181,7 @@ func (c *Controller) loop(ctx context.Context) {
 		case <-ctx.Done():
 		case <-changed:
 		case <-wake:
+		case <-c.poked:
 		case <-c.cfg.Discovery.Updates():
 		case <-timer.C:
 		}
@@ -187,6 +189,15 @@ func (c *Controller) loop(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+// poke makes the loop look again: not all that is done in Nomad comes back as
+// an event.
+func (c *Controller) poke() {
+	select {
+	case c.poked <- struct{}{}:
+	default:
 	}
 }
 

@@ -256,7 +256,7 @@ func (n *noder) call(ctx context.Context, what, id string, a nodescale.Act, view
 	begun.Go(func() {
 		defer cancel()
 		instance, err := n.callTarget(limited, what, turn, blueprint, machine)
-		n.ended(ctx, id, call, instance, err)
+		n.ended(ctx, group.Name, id, call, instance, err)
 	})
 }
 
@@ -287,9 +287,12 @@ func (n *noder) callTarget(ctx context.Context, what string, turn chan struct{},
 }
 
 // ended notes what came of a call.
-func (n *noder) ended(ctx context.Context, id string, call *targetCall, instance string, err error) {
+func (n *noder) ended(ctx context.Context, group, id string, call *targetCall, instance string, err error) {
 	n.mu.Lock()
 	call.Running = false
+	if call.What == "remove" && err == nil {
+		delete(n.lists, group) // whether it is gone is asked at once
+	}
 	if instance != "" {
 		call.Instance = instance
 	}
@@ -337,6 +340,7 @@ func (n *noder) actInNomad(ctx context.Context, a nodescale.Act, begun *sync.Wai
 			}
 			return
 		}
+		n.c.poke()
 		n.log.Info("node changed in Nomad", "what", name, "node", node, "reason", a.Reason)
 	})
 }

@@ -293,6 +293,20 @@ func TestLaunchIsCalledOnceAndTakenUp(t *testing.T) {
 	}
 }
 
+// TestNodeThatRegisters: between its registration and its being ready a node
+// still is on its way.
+func TestNodeThatRegisters(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, cpuGroup())
+	s.job("a", "cpu", 4, 4)
+	s.Records["cpu-1"] = &raftstate.Node{ID: "cpu-1", Group: "cpu", Phase: raftstate.NodeLaunching, At: noon, PhaseAt: noon}
+	s.Nodes = append(s.Nodes, &placement.Node{
+		ID: "n1", Name: "cpu-1", Pool: "cpu", Datacenter: "dc1", Closed: "initializing",
+		Said: placement.Said{Status: "initializing", Eligible: true},
+	})
+	wantChanges(t, s.after(time.Second), "")
+}
+
 func TestLaunchesThatFail(t *testing.T) {
 	t.Parallel()
 	launching := func(t *testing.T) *scene {

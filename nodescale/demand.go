@@ -29,7 +29,9 @@ func (d *decider) demand() {
 		d.holders = append(d.holders, r)
 	}
 	for _, r := range d.records {
-		if r.Phase == raftstate.NodeLaunching && r.node == nil && r.group != nil && !r.group.Deleting {
+		// A node that has just registered is not ready yet, and as much on its way
+		// as one that has not.
+		if r.Phase == raftstate.NodeLaunching && !r.open() && r.group != nil && !r.group.Deleting {
 			coming := *r.group.pattern
 			coming.ID, coming.Name = r.ID, r.ID
 			d.packed.Nodes = append(d.packed.Nodes, &coming)

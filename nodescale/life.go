@@ -260,6 +260,8 @@ func (d *decider) terminating(r *record) {
 	case d.in.Blind != "":
 	case r.node == nil:
 		d.move(r, "", r.Reason)
+	case d.gone(r, call):
+		d.act(Act{Purge: r.node.ID, Reason: r.Reason})
 	case r.node.Said.Status == "ready" || r.node.Said.Status == "initializing":
 		r.why = r.Reason + "; its target has removed it and it still answers Nomad"
 		d.callLater(r, call.At.Add(removeAgain))
@@ -287,6 +289,19 @@ func (d *decider) occupied(r *record) bool {
 		r.why = r.Reason + "; it came after that, and what was placed on it moves first"
 	}
 	return holds
+}
+
+// gone says that the target, which names what there is, does not name a machine
+// since it was removed: Nomad need not be waited for, which takes a node to be
+// there until its heartbeats have been missed for long enough.
+func (d *decider) gone(r *record, call Call) bool {
+	listed, known := d.in.Lists[r.Group]
+	if !known || listed.Error != "" || listed.Listing.Counted || !listed.At.After(call.At) {
+		return false
+	}
+	return !slices.ContainsFunc(listed.Listing.Instances, func(i Instance) bool {
+		return i.State != "ended" && (i.ID == r.ID || i.ID == "" || i.Name != "" && i.Name == r.Instance)
+	})
 }
 
 // callLater asks the target once more when it is time.
