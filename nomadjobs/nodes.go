@@ -96,8 +96,7 @@ func (c *Client) readNode(ctx context.Context, id string) (seenNode, uint64, err
 	if err != nil {
 		return seenNode{}, 0, err
 	}
-	seen, err := observedNode(whole)
-	return seen, whole.ModifyIndex, err
+	return observedNode(whole), whole.ModifyIndex, nil
 }
 
 // node fetches one whole node. Its resources are never nil.
@@ -121,12 +120,9 @@ func (c *Client) node(ctx context.Context, id string) (*wholeNode, error) {
 }
 
 // observedNode turns a node into words of placement.
-func observedNode(n *wholeNode) (seenNode, error) {
+func observedNode(n *wholeNode) seenNode {
 	has, kept := n.NodeResources, n.ReservedResources
-	ports, err := portsOf(n)
-	if err != nil {
-		return seenNode{}, err
-	}
+	ports, portsErr := portsOf(n)
 	node := placement.Node{
 		ID: n.ID, Name: n.Name, Pool: n.NodePool, Datacenter: n.Datacenter, Class: n.NodeClass,
 		Attributes: n.Attributes, Meta: n.Meta,
@@ -153,8 +149,10 @@ func observedNode(n *wholeNode) (seenNode, error) {
 	for name, volume := range n.HostVolumes {
 		node.Volumes[name] = placement.Volume{ReadOnly: volume != nil && volume.ReadOnly}
 	}
-	node.Closed = closed(node.Said)
-	return seenNode{node: node, coreMHz: mhzOf(has.CPU), mostAllocs: n.NodeMaxAllocs}, nil
+	if node.Closed = closed(node.Said); node.Closed == "" && portsErr != nil {
+		node.Closed = portsErr.Error() // Nomad's scheduler passes such a node over
+	}
+	return seenNode{node: node, coreMHz: mhzOf(has.CPU), mostAllocs: n.NodeMaxAllocs}
 }
 
 // closed says why Nomad's scheduler passes a node over; "": it does not.
@@ -223,7 +221,7 @@ func portsOf(n *wholeNode) (placement.Ports, error) {
 	}
 	for _, r := range ranges {
 		if err := addPortRanges(p.Reserved, r); err != nil {
-			return p, fmt.Errorf("node %s: %w", n.ID, err)
+			return p, err
 		}
 	}
 	return p, nil
