@@ -55,12 +55,21 @@ func (c *nodesConfig) complete(dataDir string) error {
 			}
 		}
 	}
-	if c.PluginDir != "" {
-		if info, err := os.Stat(c.PluginDir); err != nil {
-			faults = append(faults, fmt.Errorf("nodes.plugin_dir: %w", err))
-		} else if !info.IsDir() {
-			faults = append(faults, fmt.Errorf("nodes.plugin_dir = %q is not a folder", c.PluginDir))
-		}
-	}
 	return errors.Join(faults...)
+}
+
+// checkPluginDir is for the server alone: a proxy's node that reads the same
+// file need not have the folder.
+func (c *nodesConfig) checkPluginDir() error {
+	if c.PluginDir == "" {
+		return nil
+	}
+	info, err := os.Stat(c.PluginDir)
+	if err != nil {
+		return fmt.Errorf("nodes.plugin_dir: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("nodes.plugin_dir = %q is not a folder", c.PluginDir)
+	}
+	return nil
 }

@@ -16,6 +16,9 @@ import (
 // openMachines returns how the nodes of worker groups are made and removed. Its
 // agents join the Nomad and the Consul that the server itself speaks to.
 func openMachines(b *base, cfg *config, nomad, consul string, log hclog.Logger) (*nodepool.Targets, error) {
+	if err := cfg.Nodes.checkPluginDir(); err != nil {
+		return nil, err
+	}
 	c := nodepool.Config{AllowExec: cfg.Nodes.AllowExec}
 	if p := cfg.Nodes.Process; p.Enabled {
 		c.Process = &nodepool.ProcessConfig{

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,7 +72,11 @@ func groupText(g *api.WorkerGroupDetail, now time.Time) string {
 		[2]string{"Modify Index", strconv.FormatUint(g.ModifyIndex, 10)})
 	text.WriteString(pairs(rows) + groupNotes([]api.WorkerGroupStatus{g.WorkerGroupStatus}))
 	if len(g.Nodes) > 0 {
-		text.WriteString("\nNodes\n" + nodeTable(g.Nodes, now))
+		of := slices.Clone(g.Nodes)
+		for i := range of {
+			of[i].Group, of[i].Pool = "", "" // as above
+		}
+		text.WriteString("\nNodes\n" + nodeTable(of, now))
 	}
 	if len(g.Pending) > 0 {
 		var waiting [][]string

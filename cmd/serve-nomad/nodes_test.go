@@ -3,13 +3,16 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/posener/complete"
 
 	"github.com/serve-nomad/serve-nomad/api"
 	"github.com/serve-nomad/serve-nomad/appspec"
@@ -271,5 +274,45 @@ func TestDeleteNamesTheWorkerGroup(t *testing.T) {
 	code, _, errs := f.cliRun(t.Context(), "delete", "gpu")
 	if code != exitError || !strings.Contains(errs, "serve-nomad node-groups delete gpu") {
 		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
+
+func TestNodeCommandsInJSON(t *testing.T) {
+	f := &fakeAPI{
+		t: t, groups: []api.WorkerGroupStatus{gpuGroup()}, node: api.NodeDetail{NodeReport: node()}, pending: api.PendingList{Pending: []nodescale.PendingReport{waiting("web")}},
+		nodes: api.NodeList{Nodes: []nodescale.NodeReport{node()}},
+	}
+	for line, key := range map[string]string{
+		"node-groups":             `"max_nodes": 4`,
+		"node-groups explain gpu": `"hold"`,
+		"node-groups costs":       `"per_hour": 4.5`,
+		"node-groups delete gpu":  `"index": 6`,
+		"nodes":                   `"verdict": "wait"`,
+		"nodes explain gpu-5":     `"verdict": "wait"`,
+		"pending":                 `"never": 1`,
+		"pending hello/web":       `"never": 1`,
+	} {
+		if line == "node-groups explain gpu" {
+			f.group = []api.WorkerGroupDetail{{WorkerGroupStatus: gpuGroup(), Hold: "held"}}
+		}
+		code, out, errs := f.cliRun(t.Context(), append(strings.Fields(line), "-json")...)
+		if code != exitOK || !json.Valid([]byte(out)) || !strings.Contains(out, key) {
+			t.Errorf("%s: exit code %d, it lacks %s: %s%s", line, code, key, out, errs)
+		}
+	}
+}
+
+func TestCompletionOfNodesAndGroups(t *testing.T) {
+	f := &fakeAPI{t: t, groups: []api.WorkerGroupStatus{gpuGroup()}, nodes: api.NodeList{Nodes: []nodescale.NodeReport{node()}}}
+	server := httptest.NewServer(f)
+	defer server.Close()
+	b := &base{ctx: t.Context(), getenv: func(string) string { return server.URL }}
+	for want, c := range map[string]*command{
+		"gpu":          newNodeGroupsExplainCommand(b).(*command),
+		"gpu-5f0c2a91": newNodesExplainCommand(b).(*command),
+	} {
+		if got := c.AutocompleteArgs().Predict(complete.Args{}); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s completes %q, want %q", c.name, got, want)
+		}
 	}
 }
