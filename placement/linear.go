@@ -10,8 +10,10 @@ import "math"
 // replicas can be weighed by their worth. A resource that no node has, or that
 // there is more than enough of, is worth nothing.
 //
+// The capacity of one kind of node follows that of another.
+//
 // It is the simplex method on the dual, which begins at no price at all.
-func prices(demand []float64, capacity [][]float64, cost []float64) []float64 {
+func prices(demand, capacity, cost []float64) []float64 {
 	m := len(demand)
 	t := newTableau(demand, capacity, cost)
 	for range 50 * (m + 1) {
@@ -43,18 +45,19 @@ type tableau struct {
 	other []int // column -> variable
 }
 
-func newTableau(demand []float64, capacity [][]float64, cost []float64) *tableau {
+func newTableau(demand, capacity, cost []float64) *tableau {
 	m := len(demand)
 	t := &tableau{goal: make([]float64, m+1), basic: make([]int, len(cost)), other: make([]int, m)}
 	for d := range m {
 		t.goal[d], t.other[d] = demand[d], d
 	}
+	all := make([]float64, len(cost)*(m+1))
+	t.rows = make([][]float64, len(cost))
 	for i, c := range cost {
-		row := make([]float64, m+1)
-		copy(row, capacity[i])
+		row := all[i*(m+1) : (i+1)*(m+1)]
+		copy(row, capacity[i*m:(i+1)*m])
 		row[m] = c
-		t.rows = append(t.rows, row)
-		t.basic[i] = m + i
+		t.rows[i], t.basic[i] = row, m+i
 	}
 	return t
 }

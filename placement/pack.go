@@ -91,12 +91,17 @@ func (p *packer) grow(room *amount) {
 const patience = 2000
 
 func (p *packer) solve() {
-	tries := orders()
-	if len(p.classes) > patience {
-		tries = tries[:1]
+	tries := []attempt{{by: orders()[0], manner: byDirection}}
+	if len(p.classes) <= patience {
+		for _, bulk := range []float64{0.1, 0.3} {
+			tries = append(tries, attempt{by: orders()[0], manner: byWorth, bulk: bulk})
+		}
+		for _, by := range orders() {
+			tries = append(tries, attempt{by: by})
+		}
 	}
-	for _, by := range tries {
-		plan := p.try(by)
+	for _, a := range tries {
+		plan := p.try(a)
 		if p.best == nil || plan.cost.compare(&p.best.cost) < 0 {
 			p.best = plan
 		}
@@ -109,8 +114,15 @@ func (p *packer) solve() {
 	}
 }
 
-// try places all classes in one order.
-func (p *packer) try(by order) *plan {
+// attempt is one way to go about it.
+type attempt struct {
+	by     order
+	manner manner
+	bulk   float64
+}
+
+// try places all classes in one way.
+func (p *packer) try(a attempt) *plan {
 	mark := p.board.Mark()
 	defer p.board.Undo(mark)
 	t := &plan{spots: make([][]Spot, len(p.classes)), left: make([]int, len(p.classes))}
@@ -118,7 +130,7 @@ func (p *packer) try(by order) *plan {
 	for i := range at {
 		at[i] = i
 	}
-	slices.SortStableFunc(at, func(i, j int) int { return by(p.classes[i], p.classes[j]) })
+	slices.SortStableFunc(at, func(i, j int) int { return a.by(p.classes[i], p.classes[j]) })
 	for _, i := range at {
 		c := p.classes[i]
 		t.left[i] = c.count
@@ -127,13 +139,13 @@ func (p *packer) try(by order) *plan {
 			t.left[i] -= spot.Count
 		}
 	}
-	p.build(t, at)
+	p.build(t, at, a)
 	t.cost = p.cost(t)
 	return t
 }
 
 // build makes new nodes for what is left, island by island.
-func (p *packer) build(t *plan, at []int) {
+func (p *packer) build(t *plan, at []int, a attempt) {
 	var list []*class
 	number := map[*class]int{}
 	for _, i := range at {
@@ -147,7 +159,7 @@ func (p *packer) build(t *plan, at []int) {
 		most[i] = h.most
 	}
 	for _, island := range islands(list, len(p.shapes)) {
-		s := &solver{shapes: p.shapes, most: most, list: island, largest: p.largest, priced: p.priced, tally: p.board.tally}
+		s := &solver{shapes: p.shapes, most: most, list: island, largest: p.largest, priced: p.priced, tally: p.board.tally, manner: a.manner, bulk: a.bulk}
 		for _, c := range island {
 			s.left = append(s.left, t.left[number[c]])
 		}

@@ -17,6 +17,12 @@ type solver struct {
 	priced  bool     // every shape has a price
 	tally   func(a *Ask) *tally
 	bins    []*bin
+	manner  manner
+	bulk    float64 // how much byWorth prefers what is large: 0 is not at all
+	tiers   []tier
+	bucket  [][2]int // by class: its tier, and its bucket there
+	poured  []int    // by class, into the node that is being filled
+	scratch []int
 }
 
 // bin is a new node, or several that hold the same.
@@ -44,9 +50,13 @@ type score struct {
 
 // compare is positive if a is the better one.
 func (a *score) compare(b *score) int {
+	if a.drives != b.drives {
+		return sign(a.drives)
+	}
+	if a.value != b.value { // mostly
+		return sign(a.value > b.value)
+	}
 	return cmp.Or(
-		compareBool(a.drives, b.drives),
-		cmp.Compare(a.value, b.value),
 		cmp.Compare(b.devices, a.devices),
 		cmp.Compare(a.kinds, b.kinds),
 		cmp.Compare(a.least, b.least),
@@ -57,28 +67,27 @@ func (a *score) compare(b *score) int {
 	)
 }
 
-// stage is what nodes are opened for, and which may be.
-type stage struct {
-	drives func(c *class) bool
-	allows func(s *shape) bool
-	worth  []float64 // by class
-}
-
 // run packs all that there is. Nodes are opened for what has the highest
 // priority first; the rest fills them up. Nodes with devices are opened for
 // work that needs devices, and for other work only if nothing else is left.
 func (s *solver) run() {
 	s.index()
+	s.poured = make([]int, len(s.list))
+	if s.manner != inOrder {
+		s.layer()
+	}
 	for at := 0; at < len(s.list); {
-		level := s.list[at].priority()
+		from, level := at, s.list[at].priority()
+		for at < len(s.list) && s.list[at].priority() == level && len(s.list[at].devices) > 0 {
+			at++
+		}
+		with := at
 		for at < len(s.list) && s.list[at].priority() == level {
 			at++
 		}
-		with := func(c *class) bool { return c.priority() == level && len(c.devices) > 0 }
-		without := func(c *class) bool { return c.priority() == level && len(c.devices) == 0 }
-		s.stage(&stage{drives: with, allows: func(*shape) bool { return true }})
-		s.stage(&stage{drives: without, allows: func(h *shape) bool { return h.devices == 0 }})
-		s.stage(&stage{drives: without, allows: func(*shape) bool { return true }})
+		s.stage(from, with, true)
+		s.stage(with, at, false)
+		s.stage(with, at, true)
 	}
 }
 
@@ -103,70 +112,33 @@ func (s *solver) measure(block int) {
 	s.least[block] = least
 }
 
-// stage opens nodes until nothing that drives is left or fits. The shapes'
-// scores only fall while replicas are placed, so a score that is out of date
-// is an upper bound: only the best is looked at again.
-func (s *solver) stage(g *stage) {
-	var shapes []*shape
-	for s.weigh(g, &shapes) {
-		scores := make([]score, len(shapes))
-		bins := make([]*bin, len(shapes))
-		for i, h := range shapes {
-			bins[i] = s.fill(h)
-			scores[i] = s.rate(g, bins[i])
-			s.release(bins[i])
-		}
-		for {
-			best, ok := s.best(g, shapes, scores, bins)
-			if !ok {
-				return
-			}
-			h := shapes[best]
-			s.open(bins[best])
-			clear(bins)
-			if s.most[h.index] <= 0 {
-				break // what is worth what has changed
-			}
-		}
-	}
-}
-
-// best finds the shape with the best score, filling anew what is out of date.
-func (s *solver) best(g *stage, shapes []*shape, scores []score, bins []*bin) (int, bool) {
-	for {
-		best := 0
-		for i := range scores {
-			if scores[i].compare(&scores[best]) > 0 {
-				best = i
-			}
-		}
-		if !scores[best].drives {
-			return 0, false
-		}
-		if bins[best] != nil {
-			return best, true
-		}
-		bins[best] = s.fill(shapes[best])
-		scores[best] = s.rate(g, bins[best])
-		s.release(bins[best])
-	}
-}
-
-// fill fills one node of a shape with what is left, in order.
-func (s *solver) fill(h *shape) *bin {
+func (s *solver) fillOne(h *shape, g *stage) *bin {
 	b := &bin{shape: h, slot: h.empty(), times: 1}
+	if s.manner != inOrder {
+		s.aim(b, g)
+	} else {
+		s.fill(b)
+	}
+	for i := range b.holds {
+		k := &b.holds[i]
+		k.count, s.poured[k.class] = s.poured[k.class], 0
+	}
+	return b
+}
+
+// fill fills a node with what is left, in order.
+func (s *solver) fill(b *bin) {
 	for block := range s.least {
 		if !b.slot.free.covers(&s.least[block]) {
 			continue
 		}
 		for k := block * 64; k < min(len(s.list), block*64+64); k++ {
 			c := s.list[k]
-			if s.left[k] > 0 && b.slot.free.covers(&c.uses) && c.places.has(h.index) {
+			if s.left[k] > 0 && b.slot.free.covers(&c.uses) && c.places.has(b.shape.index) {
 				s.pour(b, k, s.left[k])
 			}
 		}
 	}
-	return b
 }
 
 // pour puts up to count replicas of a class into a node.
@@ -180,7 +152,10 @@ func (s *solver) pour(b *bin, k, count int) int {
 	}
 	if n > 0 {
 		b.slot.take(c.need, n)
-		b.holds = append(b.holds, hold{class: k, count: n})
+		if s.poured[k] == 0 {
+			b.holds = append(b.holds, hold{class: k})
+		}
+		s.poured[k] += n
 	}
 	return n
 }
@@ -196,10 +171,10 @@ func (s *solver) counted(b *bin, by int) {
 	}
 }
 
-// open makes a node real, and as many more of the same as there is more than
-// enough for.
-func (s *solver) open(b *bin) {
-	b.times = s.most[b.shape.index]
+// open makes a node real, and up to most of the same while there is more than
+// enough for them.
+func (s *solver) open(b *bin, most int) {
+	b.times = min(s.most[b.shape.index], max(1, most))
 	for _, h := range b.holds {
 		b.times = min(b.times, s.left[h.class]/h.count)
 		if s.list[h.class].ask.apart() {
@@ -212,6 +187,9 @@ func (s *solver) open(b *bin) {
 		s.left[h.class] -= h.count * b.times
 		if s.left[h.class] == 0 {
 			s.measure(h.class / 64)
+			if s.manner != inOrder {
+				s.forget(h.class)
+			}
 		}
 	}
 	s.bins = append(s.bins, b)
@@ -219,13 +197,10 @@ func (s *solver) open(b *bin) {
 
 // rate scores a filled node.
 func (s *solver) rate(g *stage, b *bin) score {
-	r := score{order: b.shape.order, index: b.shape.index}
+	r := score{order: b.shape.order, index: b.shape.index, value: b.value(g)}
 	for _, h := range b.holds {
 		c := s.list[h.class]
-		if g.drives(c) {
-			r.drives = true
-			r.value += g.worth[h.class] * float64(h.count)
-		}
+		r.drives = r.drives || g.drives(h.class)
 		for _, f := range c.likes {
 			if b.shape.book.judge.refuses(f.Constraint, b.shape.node) == "" {
 				r.likes += f.Weight * h.count
