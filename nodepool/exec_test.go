@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -261,5 +262,60 @@ func waitUntil(t *testing.T, done func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatal(fmt.Errorf("it did not come to that"))
 		}
+	}
+}
+
+// TestExecExample runs the script of docs/targets.md against a make-believe of
+// the program that it calls.
+func TestExecExample(t *testing.T) {
+	if _, err := exec.LookPath("jq"); err != nil {
+		t.Skip("the script needs jq")
+	}
+	doc := read(t, "../docs", "targets.md")
+	_, text, found := strings.Cut(doc, "```sh\n#!/bin/sh\n")
+	text, _, ended := strings.Cut(text, "```")
+	if !found || !ended {
+		t.Fatal("docs/targets.md has no script")
+	}
+	b, dir := script(t, text)
+	b.Command, b.Config = b.Command[:1], map[string]string{"type": "cx52", "image": "nomad-client"}
+	hcloud := `#!/bin/sh
+cd '` + dir + `'
+case "$2" in
+list) [ ! -e broken ] && cat server-* 2> /dev/null | jq -s . ;;
+create) cat > user-data; echo "{\"id\": 42, \"name\": \"$4\", \"status\": \"running\", \"created\": \"2026-01-02T03:04:05+00:00\"}" > "server-$4"; jq '{server: .}' "server-$4" ;;
+delete) rm server-*; echo gone ;;
+esac
+`
+	if err := os.WriteFile(filepath.Join(dir, "hcloud"), []byte(hcloud), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	targets, m := execTargets(t), nodescale.Machine{ID: "gpu-1"}
+	for range 2 {
+		if instance, err := targets.Launch(t.Context(), b, m); err != nil || instance != "42" {
+			t.Fatalf("got %q, %v; want 42", instance, err)
+		}
+	}
+	if data := read(t, dir, "user-data"); !strings.Contains(data, `\"serve_node\":\"gpu-1\"`) {
+		t.Errorf("the machine is not told its id: %s", data)
+	}
+	listing, err := targets.List(t.Context(), b)
+	if err != nil || len(listing.Instances) != 1 || listing.Instances[0].ID != "gpu-1" || listing.Instances[0].State != stateRunning {
+		t.Fatalf("got %+v, %v; want gpu-1, running", listing, err)
+	}
+	for range 2 {
+		if err = targets.Remove(t.Context(), b, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if listing, err = targets.List(t.Context(), b); err != nil || len(listing.Instances) != 0 {
+		t.Errorf("got %+v, %v; want none", listing, err)
+	}
+	if err = os.WriteFile(filepath.Join(dir, "broken"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if listing, err = targets.List(t.Context(), b); err == nil {
+		t.Errorf("got %+v from an API that fails", listing)
 	}
 }

@@ -58,7 +58,7 @@ const startingFor = 2 * time.Minute
 // server on this machine that has the same folder finds it there.
 type processTarget struct {
 	config ProcessConfig
-	place  string // "<this machine's name>:<the folder>", the instance of every machine made here
+	host   string // this machine's name
 	http   *http.Client
 	log    hclog.Logger
 }
@@ -78,7 +78,7 @@ func newProcess(c ProcessConfig, log hclog.Logger) (*processTarget, error) {
 	}
 	c.NomadPath, c.ConsulPath = cmp.Or(c.NomadPath, "nomad"), cmp.Or(c.ConsulPath, "consul")
 	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()} //nolint:forcetypeassert // it is one
-	return &processTarget{config: c, place: host + ":" + dir, http: client, log: log}, nil
+	return &processTarget{config: c, host: host, http: client, log: log}, nil
 }
 
 // realPath makes a folder and returns it as the kernel names it.
@@ -110,7 +110,7 @@ func (p *processTarget) Launch(ctx context.Context, b nodescale.Blueprint, m nod
 	defer unlock()
 	r, err := f.load()
 	if errors.Is(err, fs.ErrNotExist) {
-		if m.Instance != "" && m.Instance != p.place {
+		if m.Instance != "" && m.Instance != p.name(m.ID) {
 			return "", p.elsewhere(m)
 		}
 		r = &record{ClusterID: b.ClusterID, Group: b.Group, ID: m.ID, Token: m.ID + "/" + rand.Text(), Made: time.Now()}
@@ -127,7 +127,7 @@ func (p *processTarget) Launch(ctx context.Context, b nodescale.Blueprint, m nod
 	if err != nil {
 		return "", err
 	}
-	return p.place, nil
+	return p.name(m.ID), nil
 }
 
 // Remove ends a machine's agents and tasks and removes its folder.
@@ -136,7 +136,7 @@ func (p *processTarget) Remove(ctx context.Context, b nodescale.Blueprint, m nod
 	if err != nil {
 		return err
 	}
-	if _, err = os.Lstat(string(f)); errors.Is(err, fs.ErrNotExist) && m.Instance != "" && m.Instance != p.place {
+	if _, err = os.Lstat(string(f)); errors.Is(err, fs.ErrNotExist) && m.Instance != "" && m.Instance != p.name(m.ID) {
 		return p.elsewhere(m)
 	}
 	unlock, err := p.lock(ctx, m.ID)
@@ -165,11 +165,16 @@ func (p *processTarget) Remove(ctx context.Context, b nodescale.Blueprint, m nod
 	return nil
 }
 
+// name is the instance that a machine is: where its folder is.
+func (p *processTarget) name(id string) string {
+	return p.host + ":" + filepath.Join(p.config.Dir, id)
+}
+
 // elsewhere is the error for a machine that was made where this server does not
 // look: on another machine, or below another folder.
 func (p *processTarget) elsewhere(m nodescale.Machine) error {
-	return fmt.Errorf("it was made at %s and this server makes machines at %s: all servers of a cluster with the target "+
-		"process have to be on one machine and to share the folder", m.Instance, p.place)
+	return fmt.Errorf("it is %s and this server has its machines at %s: all servers of a cluster with the target process "+
+		"have to be on one machine and to share the folder", m.Instance, p.name(""))
 }
 
 // List says which machines of a group have a folder here, and which of them run.
@@ -203,7 +208,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 
 func (p *processTarget) instance(r *record) nodescale.Instance {
 	f := folder(filepath.Join(p.config.Dir, r.ID))
-	i := nodescale.Instance{ID: r.ID, Name: p.place, State: stateRunning, Since: r.Made}
+	i := nodescale.Instance{ID: r.ID, Name: p.name(r.ID), State: stateRunning, Since: r.Made}
 	starting := time.Since(r.Starting)
 	for _, a := range []struct {
 		name string

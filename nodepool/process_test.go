@@ -129,8 +129,8 @@ func launch(t *testing.T, p *processTarget, b nodescale.Blueprint, id string) *r
 	if err != nil {
 		t.Fatal(err)
 	}
-	if instance != p.place {
-		t.Fatalf("the instance is %q, want %q", instance, p.place)
+	if !strings.HasSuffix(instance, ":"+filepath.Join(p.config.Dir, id)) {
+		t.Fatalf("the instance is %q, want where its folder is", instance)
 	}
 	return loaded(t, p, id)
 }
@@ -192,6 +192,10 @@ func TestProcessLife(t *testing.T) {
 		t.Errorf("a second launch started %+v, the first %+v", again, first)
 	}
 	other := launch(t, p, b, "gpu-2")
+	listing, err := p.List(t.Context(), b)
+	if err != nil || len(listing.Instances) != 2 || listing.Instances[0].Name == listing.Instances[1].Name {
+		t.Errorf("listed are %+v, %v, want two with names of their own", listing, err)
+	}
 	if got := states(t, p, b); got != "gpu-1 running, gpu-2 running" {
 		t.Errorf("listed are %q", got)
 	}
@@ -207,7 +211,7 @@ func TestProcessLife(t *testing.T) {
 		t.Errorf("marked are %v, want two agents and the task's processes", marked(first.Token, nil))
 	}
 	for range 2 { // a machine that is gone is removed already
-		if err := p.Remove(t.Context(), b, nodescale.Machine{ID: "gpu-1", Instance: ""}); err != nil {
+		if err := p.Remove(t.Context(), b, nodescale.Machine{ID: "gpu-1"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -426,11 +430,11 @@ func TestProcessRefuses(t *testing.T) {
 			t.Errorf("%q is taken for the id of a machine", id)
 		}
 	}
-	far := nodescale.Machine{ID: "gpu-1", Instance: "elsewhere:/nodes"}
+	far := nodescale.Machine{ID: "gpu-1", Instance: "elsewhere:/nodes/gpu-1"}
 	if _, err := p.Launch(t.Context(), b, far); err == nil {
 		t.Error("a machine of another place was made here")
 	}
-	if err := p.Remove(t.Context(), b, far); err == nil || !strings.Contains(err.Error(), "elsewhere:/nodes") {
+	if err := p.Remove(t.Context(), b, far); err == nil || !strings.Contains(err.Error(), "elsewhere:/nodes/gpu-1") {
 		t.Errorf("got %v: a machine of another place cannot be removed here", err)
 	}
 	launch(t, p, b, "gpu-1")
