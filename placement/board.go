@@ -164,7 +164,7 @@ func (b *Board) need(a *Ask) *need {
 func (b *Board) Place(a *Ask, count int) []Spot { return b.place(b.need(a), count) }
 
 func (b *Board) place(n *need, count int) []Spot {
-	if n.garbage != "" {
+	if n.garbage != "" || len(b.open) == 0 {
 		return nil
 	}
 	rules := make([]bitset, len(n.rules))

@@ -28,7 +28,7 @@ func (s *solver) layer() {
 	for at := 0; at < len(s.list); {
 		head := s.list[at]
 		end := at
-		for end < len(s.list) && s.list[end].priority() == head.priority() && s.list[end].units == head.units {
+		for end < len(s.list) && s.list[end].level == head.level && s.list[end].units == head.units {
 			end++
 		}
 		s.tiers = append(s.tiers, s.bucketsOf(at, end))

@@ -11,6 +11,8 @@ type class struct {
 	*need
 	members []member
 	count   int
+	level   int // priority of the replicas' jobs
+	apart   bool
 	places  bitset  // shapes whose nodes it may run on by its rules
 	size    float64 // its largest share of the largest node
 	narrow  int     // how few kinds of nodes it may run on: the more the fewer
@@ -18,9 +20,6 @@ type class struct {
 }
 
 type member struct{ ask, count int }
-
-// priority is of the replicas' jobs.
-func (c *class) priority() int { return c.ask.Priority }
 
 // classes gathers asks that are alike. Those whose replicas must keep apart
 // are alike only within one job.
@@ -40,7 +39,7 @@ func classes(book *book, asks []Ask) []*class {
 		}
 		c := byKey[string(key)]
 		if c == nil {
-			c = &class{need: n, likes: a.Affinities}
+			c = &class{need: n, level: a.Priority, apart: a.apart(), likes: a.Affinities}
 			byKey[string(key)] = c
 			list = append(list, c)
 		}
@@ -86,11 +85,10 @@ type order func(a, b *class) int
 // before what needs none.
 func first(then order) order {
 	return func(a, b *class) int {
-		return cmp.Or(
-			cmp.Compare(b.priority(), a.priority()),
-			cmp.Compare(b.units, a.units),
-			then(a, b),
-		)
+		if a.level != b.level || a.units != b.units {
+			return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(b.units, a.units))
+		}
+		return then(a, b)
 	}
 }
 

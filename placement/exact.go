@@ -187,7 +187,7 @@ func (s *search) put(k, done, i int) {
 		return
 	}
 	var t *tally
-	if c.ask.apart() {
+	if c.apart {
 		t = s.board.tally(c.ask)
 		if t.room(c.ask, b.tally, 1) == 0 {
 			return

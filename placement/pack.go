@@ -222,13 +222,13 @@ func (p *packer) charge(c *cost, h *shape, times int, used bool) {
 func (p *packer) short(left []int) []int {
 	var levels []int
 	for _, c := range p.classes {
-		levels = append(levels, c.priority())
+		levels = append(levels, c.level)
 	}
 	slices.SortFunc(levels, func(a, b int) int { return cmp.Compare(b, a) })
 	levels = slices.Compact(levels)
 	short := make([]int, len(levels))
 	for i, c := range p.classes {
-		at, _ := slices.BinarySearchFunc(levels, c.priority(), func(level, want int) int { return cmp.Compare(want, level) })
+		at, _ := slices.BinarySearchFunc(levels, c.level, func(level, want int) int { return cmp.Compare(want, level) })
 		short[at] += left[i]
 	}
 	return short

@@ -74,8 +74,17 @@ func islands(list []*class, shapes int) [][]*class {
 		return i
 	}
 	firsts := make([]int, len(list))
+	known := map[*uint64]int{} // classes with the same rules share their places
 	for k, c := range list {
 		firsts[k] = -1
+		if len(c.places) == 0 {
+			continue
+		}
+		if same, ok := known[&c.places[0]]; ok {
+			firsts[k] = firsts[same]
+			continue
+		}
+		known[&c.places[0]] = k
 		for i := range shapes {
 			switch {
 			case !c.places.has(i):

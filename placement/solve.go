@@ -71,18 +71,19 @@ func (a *score) compare(b *score) int {
 // priority first; the rest fills them up. Nodes with devices are opened for
 // work that needs devices, and for other work only if nothing else is left.
 func (s *solver) run() {
-	s.index()
 	s.poured = make([]int, len(s.list))
-	if s.manner != inOrder {
+	if s.manner == inOrder {
+		s.index()
+	} else {
 		s.layer()
 	}
 	for at := 0; at < len(s.list); {
-		from, level := at, s.list[at].priority()
-		for at < len(s.list) && s.list[at].priority() == level && len(s.list[at].devices) > 0 {
+		from, level := at, s.list[at].level
+		for at < len(s.list) && s.list[at].level == level && len(s.list[at].devices) > 0 {
 			at++
 		}
 		with := at
-		for at < len(s.list) && s.list[at].priority() == level {
+		for at < len(s.list) && s.list[at].level == level {
 			at++
 		}
 		s.stage(from, with, true)
@@ -145,7 +146,7 @@ func (s *solver) fill(b *bin) {
 func (s *solver) pour(b *bin, k, count int) int {
 	c := s.list[k]
 	n := b.slot.fits(c.need, count)
-	if n > 0 && c.ask.apart() {
+	if n > 0 && c.apart {
 		t := s.tally(c.ask)
 		n = t.room(c.ask, &b.slot, n)
 		t.count(&b.slot, n)
@@ -165,7 +166,7 @@ func (s *solver) release(b *bin) { s.counted(b, -1) }
 
 func (s *solver) counted(b *bin, by int) {
 	for _, h := range b.holds {
-		if c := s.list[h.class]; c.ask.apart() {
+		if c := s.list[h.class]; c.apart {
 			s.tally(c.ask).count(&b.slot, h.count*by)
 		}
 	}
@@ -177,7 +178,7 @@ func (s *solver) open(b *bin, most int) {
 	b.times = min(s.most[b.shape.index], max(1, most))
 	for _, h := range b.holds {
 		b.times = min(b.times, s.left[h.class]/h.count)
-		if s.list[h.class].ask.apart() {
+		if s.list[h.class].apart {
 			b.times = 1
 		}
 	}
@@ -185,11 +186,12 @@ func (s *solver) open(b *bin, most int) {
 	s.most[b.shape.index] -= b.times
 	for _, h := range b.holds {
 		s.left[h.class] -= h.count * b.times
-		if s.left[h.class] == 0 {
+		switch {
+		case s.left[h.class] > 0:
+		case s.manner == inOrder:
 			s.measure(h.class / 64)
-			if s.manner != inOrder {
-				s.forget(h.class)
-			}
+		default:
+			s.forget(h.class)
 		}
 	}
 	s.bins = append(s.bins, b)
