@@ -92,8 +92,8 @@ func (c *Controller) overtaken(step reconcile.Step, state *raftstate.State, worl
 	default:
 		return false
 	}
-	app := world.Jobs[job].Application
-	return c.cfg.Raft.State().Applications[app] != state.Applications[app]
+	app, now := world.Jobs[job].Application, c.cfg.Raft.State()
+	return now.Applications[app] != state.Applications[app] || now.SurgeOf(job) != state.SurgeOf(job)
 }
 
 // observe looks at Nomad.

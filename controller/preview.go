@@ -27,8 +27,12 @@ func (c *Controller) Preview(ctx context.Context, deploy raftstate.Command) (ste
 	if err != nil {
 		return nil, nil, err
 	}
+	made := map[string]bool{} // node pools that Nomad does not know yet: it refuses to plan for these
 	for _, s := range steps {
-		if s.Register == nil {
+		if s.WritePool != nil {
+			made[s.WritePool.Name] = true
+		}
+		if s.Register == nil || s.Register.Job.NodePool != nil && made[*s.Register.Job.NodePool] {
 			continue
 		}
 		problem, err := c.cfg.Jobs.Plan(ctx, s.Register.Job)

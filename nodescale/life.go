@@ -201,8 +201,8 @@ func (d *decider) uncovered(r *record) string {
 func (d *decider) lacking(r *record) string {
 	for _, id := range slices.Sorted(maps.Keys(r.Surge)) {
 		job, known := d.in.Jobs[id]
-		if !known {
-			continue // stopped meanwhile, and its replicas with it
+		if !known || job.Target == 0 {
+			continue // stopped meanwhile, or to have none: nobody misses its replicas
 		}
 		if want := job.Target + d.surge(id); job.Passing < want {
 			return fmt.Sprintf("%d of %d replicas of %s serve", job.Passing, want, job.name())
