@@ -38,6 +38,7 @@ type pluginGroup struct {
 
 	mu    sync.Mutex
 	next  *launchBatch // of launches that wait for their turn
+	gone  int          // machines removed so far
 	wrong string       // why this plugin is asked to remove nothing more
 }
 

@@ -113,6 +113,15 @@ func TestPluginSettings(t *testing.T) {
 	}
 }
 
+func TestPluginSettingsDefaults(t *testing.T) {
+	got := pluginSettings(nodescale.Blueprint{NodePool: "gpu", Class: "h100"})
+	for key, want := range map[string]string{"retry_attempts": "1", "node_pool": "gpu", "node_class": "h100", "node_filter_ignore_init": "true"} {
+		if got[key] != want {
+			t.Errorf("%s is %q, want %q", key, got[key], want)
+		}
+	}
+}
+
 func TestDecodeStatus(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ready, count := rapid.Bool().Draw(t, "ready"), rapid.Int64().Draw(t, "count")

@@ -9,19 +9,23 @@ import (
 	"github.com/serve-nomad/serve-nomad/nodescale"
 )
 
-// launchBatch is launches that are done as one: the highest count holds.
+// launchBatch is launches that are done as one: the highest count holds. A
+// launch counts the machines that were there when it was asked for, and those
+// that go while it waits for its turn are not to be made again: counts are kept
+// together with all machines that were removed before.
 type launchBatch struct {
 	wanted int
 	done   chan struct{}
 
 	// Set when done is closed.
-	count int   // that the group has then
-	err   error // why it is not wanted
-	left  bool  // its maker left before anything came of it
+	reached int
+	err     error // why that is not wanted
+	left    bool  // its maker left before anything came of it
 }
 
 // launch brings the count to wanted, together with the launches that wait too.
 func (g *pluginGroup) launch(ctx context.Context, b nodescale.Blueprint, wanted int) error {
+	wanted += g.removed()
 	for {
 		batch, maker := g.join(wanted)
 		if maker {
@@ -33,13 +37,19 @@ func (g *pluginGroup) launch(ctx context.Context, b nodescale.Blueprint, wanted 
 				return ctx.Err()
 			}
 		}
-		if batch.count >= wanted {
+		if batch.reached >= wanted {
 			return nil
 		}
 		if maker || !batch.left {
 			return batch.err
 		}
 	}
+}
+
+func (g *pluginGroup) removed() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gone
 }
 
 func (g *pluginGroup) join(wanted int) (batch *launchBatch, maker bool) {
@@ -58,14 +68,15 @@ func (g *pluginGroup) lead(ctx context.Context, b nodescale.Blueprint, batch *la
 	err := lock(ctx, g.turn)
 	g.mu.Lock()
 	g.next = nil // who comes now does not know what this one finds
-	wanted := batch.wanted
+	wanted, gone := batch.wanted, g.gone
 	g.mu.Unlock()
 	if err != nil {
 		batch.err, batch.left = err, true
 		return
 	}
 	defer unlock(g.turn)
-	batch.count, batch.err = g.grow(ctx, b, wanted)
+	count, err := g.grow(ctx, b, wanted-gone)
+	batch.reached, batch.err = count+gone, err
 	batch.left = errors.Is(ctx.Err(), context.Canceled)
 }
 
@@ -96,6 +107,16 @@ func (g *pluginGroup) remove(ctx context.Context, b nodescale.Blueprint, m nodes
 		return err
 	}
 	defer unlock(g.turn)
+	if err := g.removeOne(ctx, b, m); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gone++
+	return nil
+}
+
+func (g *pluginGroup) removeOne(ctx context.Context, b nodescale.Blueprint, m nodescale.Machine) error {
 	before, err := g.status(ctx, b)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ func TestPlugin(t *testing.T) {
 		"launch":       testPluginLaunch,
 		"merge":        testPluginMerge,
 		"victim":       testPluginVictim,
+		"crowd":        testPluginCrowd,
 		"removed":      testPluginRemoved,
 		"refusals":     testPluginRefusals,
 		"never joined": testPluginUnjoined,
@@ -46,7 +48,9 @@ func TestPlugin(t *testing.T) {
 		"die":          testPluginDie,
 		"lies":         testPluginLies,
 		"setup":        testPluginSetup,
+		"overtaken":    testPluginOvertaken,
 		"lifetime":     testPluginLifetime,
+		"orphan":       testPluginOrphan,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newPluginWorld(t, plugins)) })
 	}
@@ -240,9 +244,72 @@ func testPluginVictim(t *testing.T, w *pluginWorld) {
 			t.Fatalf("after removal of %s by order %v there are %v, want %v", victim, order, got, left)
 		}
 	}
+	if scales := w.log("scale"); len(scales) != count || scales[0] != "down to 7" || scales[count-1] != "down to 0" {
+		t.Errorf("scaled %q, want one down each time", scales)
+	}
 	if w.nomad.writes() != 0 {
 		t.Error("the plugin changed nodes in Nomad")
 	}
+}
+
+// testPluginCrowd removes half of the nodes and adds others, all at once.
+func testPluginCrowd(t *testing.T, w *pluginWorld) {
+	const count, added = 10, 3
+	w.fill(count)
+	var wg sync.WaitGroup
+	for i := 1; i <= count; i += 2 {
+		wg.Go(func() {
+			if err := w.remove(fmt.Sprintf("node-i-%03d", i), 0); err != nil {
+				t.Errorf("remove %d: %v", i, err)
+			}
+		})
+	}
+	for range added {
+		wg.Go(func() {
+			if err := w.launch(count + added); err != nil {
+				t.Errorf("launch: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	removed := w.log("remove")
+	slices.Sort(removed)
+	if want := []string{"i-001", "i-003", "i-005", "i-007", "i-009"}; !slices.Equal(removed, want) {
+		t.Errorf("removed %v, want %v", removed, want)
+	}
+	ok(t, w.launch(count-len(removed)+added))
+	if there := w.instances(); len(there) < count-len(removed)+added {
+		t.Errorf("left with %v", there)
+	}
+}
+
+// testPluginOrphan kills a server: its plugin goes with it.
+func testPluginOrphan(t *testing.T, w *pluginWorld) {
+	if runtime.GOOS != "linux" {
+		t.Skip("nothing ends a plugin there when its server is killed")
+	}
+	server := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPluginServer$")
+	server.Env = append(os.Environ(), "PLUGIN_SERVER="+strings.Join([]string{w.target.cfg.Dir, w.cloud, w.nomad.server.URL}, ","))
+	if err := server.Run(); err == nil {
+		t.Error("the server was not killed")
+	}
+	wantPluginGone(t, w.pid())
+}
+
+// TestPluginServer is the server that testPluginOrphan kills.
+func TestPluginServer(t *testing.T) {
+	args := strings.Split(os.Getenv("PLUGIN_SERVER"), ",")
+	if len(args) != 3 {
+		t.Skip("it is part of TestPlugin")
+	}
+	target := newPlugin(PluginConfig{Dir: args[0], NomadAddress: args[2]}, hclog.NewNullLogger())
+	b := nodescale.Blueprint{Group: "gpu", Plugin: "folder", NodePool: "gpu", Config: map[string]string{"cloud": args[1]}}
+	_, err := target.Launch(t.Context(), b, nodescale.Machine{ID: "m", Wanted: 1})
+	ok(t, err)
+	self, err := os.FindProcess(os.Getpid())
+	ok(t, err)
+	ok(t, self.Kill())
+	select {}
 }
 
 // testPluginRemoved asks again for what was done: the answer to the first may
@@ -395,6 +462,28 @@ func testPluginLeave(t *testing.T, w *pluginWorld) {
 	}
 	<-g.turn
 	ok(t, <-second)
+	w.want(3)
+}
+
+// testPluginOvertaken has a removal come before a launch that counted its node.
+func testPluginOvertaken(t *testing.T, w *pluginWorld) {
+	w.fill(2)
+	ok(t, w.launch(2))
+	g := w.target.groups["gpu"]
+	g.turn <- struct{}{}
+	launched := make(chan error, 1)
+	go func() { launched <- w.launch(3) }() // one more than these two
+	waitBatch(g, 3)
+	g.mu.Lock()
+	g.gone++ // as remove does, which cannot have its turn here
+	g.mu.Unlock()
+	if err := os.Remove(filepath.Join(w.cloud, "i-001")); err != nil {
+		t.Fatal(err)
+	}
+	<-g.turn
+	ok(t, <-launched)
+	w.want(2)
+	ok(t, w.launch(3)) // and is counted for no later launch
 	w.want(3)
 }
 
