@@ -289,7 +289,7 @@ func testPluginOrphan(t *testing.T, w *pluginWorld) {
 		t.Skip("nothing ends a plugin there when its server is killed")
 	}
 	server := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPluginServer$")
-	server.Env = append(os.Environ(), "PLUGIN_SERVER="+strings.Join([]string{w.target.cfg.Dir, w.cloud, w.nomad.server.URL}, ","))
+	server.Env = append(os.Environ(), "TMPDIR="+t.TempDir(), "PLUGIN_SERVER="+strings.Join([]string{w.target.cfg.Dir, w.cloud, w.nomad.server.URL}, ","))
 	if err := server.Run(); err == nil {
 		t.Error("the server was not killed")
 	}
