@@ -296,7 +296,7 @@ func (d *decider) occupied(r *record) bool {
 // there until its heartbeats have been missed for long enough.
 func (d *decider) gone(r *record, call Call) bool {
 	listed, known := d.in.Lists[r.Group]
-	if !known || listed.Error != "" || listed.Listing.Counted || !listed.At.After(call.At) {
+	if !known || listed.Error != "" || listed.Listing.Counted || !listed.At.After(call.At) || listed.At.After(d.in.Now) {
 		return false
 	}
 	return !slices.ContainsFunc(listed.Listing.Instances, func(i Instance) bool {
