@@ -79,8 +79,9 @@ type decider struct {
 type record struct {
 	*raftstate.Node
 	group   *group
-	node    *placement.Node // nil: Nomad does not know it
-	used    bool            // something that waits is to be placed on it
+	node    *placement.Node     // nil: Nomad does not know it
+	to      raftstate.NodePhase // that this decision moves it to
+	used    bool                // something that waits is to be placed on it
 	verdict string
 	why     string
 	due     time.Time

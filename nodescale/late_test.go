@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
@@ -32,4 +33,29 @@ func TestWhatComesToANodeThatWasGivenUpMovesFirst(t *testing.T) {
 			t.Fatalf("its replica has moved, and it stays: %+v", acts)
 		}
 	}
+}
+
+// A node that is lost in the very decision that looks for others to remove is
+// not one of those that stay.
+func TestALostNodeIsNotCountedAmongThoseThatStay(t *testing.T) {
+	s := newScene(t, cpuGroup(func(g *appspec.WorkerGroup) { g.MinNodes, g.MaxNodes = 2, 5 }))
+	down := s.node("cpu")
+	s.node("cpu")
+	s.node("cpu")
+	down.Said.Status, down.Closed = "down", "down"
+	s.decide()
+	s.Now = s.Now.Add(time.Hour)
+	wantChanges(t, s.decide(), "cpu terminating 1")
+}
+
+// Nodes on their way that are given up because max_nodes was lowered make up
+// for it: none that has joined goes as well.
+func TestNodesOnTheirWayGoBeforeThoseThatJoined(t *testing.T) {
+	s := newScene(t, cpuGroup(func(g *appspec.WorkerGroup) { g.MaxNodes = 2 }))
+	s.node("cpu")
+	s.node("cpu")
+	for _, id := range []string{"cpu-x", "cpu-y"} {
+		s.Records[id] = &raftstate.Node{ID: id, Group: "cpu", Phase: raftstate.NodeLaunching, At: s.Now, PhaseAt: s.Now}
+	}
+	wantChanges(t, s.decide(), "cpu terminating 2")
 }

@@ -35,7 +35,7 @@ func (d *decider) move(r *record, to raftstate.NodePhase, reason string) {
 		change.NomadID = r.node.ID
 	}
 	d.out.Changes = append(d.out.Changes, change)
-	r.why = reason
+	r.to, r.why = to, reason
 	if to == raftstate.NodeTerminating || to == raftstate.NodeDraining {
 		r.verdict = "remove"
 	}

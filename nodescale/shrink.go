@@ -16,7 +16,8 @@ import (
 func (d *decider) shrink() {
 	for _, g := range d.groups {
 		s := shrinker{decider: d, group: g, floor: g.least}
-		s.total = g.staying()
+		g.surplus(d)
+		s.total = g.staying() - g.givenUp()
 		s.going = g.phase(raftstate.NodeDraining, raftstate.NodeTerminating)
 		s.budget, s.budgetWhy = g.Spec.EffectiveScaleDown().BudgetAt(d.in.Now, s.total+s.going)
 		s.group.surplus(d)
@@ -30,7 +31,7 @@ func (d *decider) shrink() {
 
 // surplus lets nodes go that have not joined yet and are above the bound.
 func (g *group) surplus(d *decider) {
-	over := g.staying() - g.most
+	over := g.staying() - g.givenUp() - g.most
 	for _, r := range slices.Backward(g.records) {
 		if over <= 0 {
 			return
@@ -40,6 +41,18 @@ func (g *group) surplus(d *decider) {
 			over--
 		}
 	}
+}
+
+// givenUp counts the nodes that stayed until now, and that this decision itself
+// has given up.
+func (g *group) givenUp() int {
+	n := 0
+	for _, r := range g.records {
+		if r.to == raftstate.NodeTerminating && r.Phase != raftstate.NodeDraining {
+			n++
+		}
+	}
+	return n
 }
 
 // shrinker is the taking away in one group.
