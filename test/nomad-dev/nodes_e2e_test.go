@@ -278,3 +278,74 @@ func (s *shop) killMachine(t *testing.T, id string) {
 		}
 	}
 }
+
+// TestNodesFigures measures what lies between a replica that has no place and
+// its serving on a new node. SERVE_NOMAD_ROUNDS=10 gives figures for
+// BENCHMARKS.md.
+func TestNodesFigures(t *testing.T) {
+	s := startShop(t, 1, 1)
+	s.deployNodes()
+	for range rounds(t) {
+		s.hasNodes(0, 0, 0)
+		asked := time.Now()
+		a, _, err := s.ask("/nodes")
+		answered := time.Now()
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocked := s.blockedAt(t)
+		by, err := s.nodeList(0)
+		if err != nil || len(by[raftstate.NodeReady]) != 1 {
+			t.Fatalf("%+v, %v", by, err)
+		}
+		id := by[raftstate.NodeReady][0].ID
+		node, err := s.client(0).Node(s.t.Context(), id)
+		if err != nil || node.Record == nil {
+			t.Fatalf("%+v, %v", node, err)
+		}
+		started := time.Unix(0, a.Started)
+		t.Logf("no place -> target called %s; -> node ready %s; -> replica started %s; -> first answer %s (asked %s before it had no place)",
+			ms(s.calledAt(t, id).Sub(blocked)), ms(node.Record.JoinedAt.Sub(blocked)), ms(started.Sub(blocked)), ms(answered.Sub(blocked)), ms(blocked.Sub(asked)))
+	}
+}
+
+// blockedAt is when Nomad last found no place for a replica.
+func (s *shop) blockedAt(t *testing.T) time.Time {
+	t.Helper()
+	var evals []struct {
+		JobID, Status, TriggeredBy string
+		CreateTime                 int64
+	}
+	decode(t, get(t, s.Nomad.URL()+"/v1/evaluations"), &evals)
+	var last int64
+	for _, e := range evals {
+		if strings.HasPrefix(e.JobID, "serve-nodes-") && e.TriggeredBy == "queued-allocs" {
+			last = max(last, e.CreateTime)
+		}
+	}
+	if last == 0 {
+		t.Fatalf("no evaluation was blocked: %+v", evals)
+	}
+	return time.Unix(0, last)
+}
+
+// calledAt is when the server called the target to launch a node, by its log.
+func (s *shop) calledAt(t *testing.T, id string) time.Time {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.Dir, "logs", "server.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if !strings.Contains(line, "target called: what=launch node="+id) {
+			continue
+		}
+		at, err := time.Parse("2006-01-02T15:04:05.000Z0700", strings.Fields(line)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	t.Fatalf("the log says nothing of a call for %s", id)
+	return time.Time{}
+}
