@@ -699,3 +699,45 @@ func TestGroupsThatCannotBeToldApart(t *testing.T) {
 	wantChanges(t, d, "")
 	wantReason(t, d, "class")
 }
+
+// TestWanted is what targets that only count are told.
+func TestWanted(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, cpuGroup(func(g *appspec.WorkerGroup) {
+		g.Target = appspec.NodeTarget{Kind: appspec.TargetPlugin, Plugin: "aws-asg"}
+	}))
+	s.job("a", "cpu", 8, 0)
+	s.node("cpu", "a", "a", "a", "a")
+	hand := s.node("cpu", "a", "a", "a", "a")
+	delete(s.Records, hand.Name)
+	hand.Said.Since = noon.Add(-2 * time.Hour)
+	s.Records["cpu-new"] = &raftstate.Node{ID: "cpu-new", Group: "cpu", Phase: raftstate.NodeLaunching, At: noon, PhaseAt: noon}
+	launch := func(count int) int {
+		s.Lists["cpu"] = nodescale.Listed{At: noon, Listing: nodescale.Listing{Count: count, Counted: true}}
+		for _, a := range s.decide().Acts {
+			if a.Launch == "cpu-new" {
+				return a.Wanted
+			}
+		}
+		return 0
+	}
+	if got := launch(1); got != 2 {
+		t.Errorf("the node that was added by hand is not the target's, and %d are wanted of it", got)
+	}
+	if got := launch(2); got != 3 {
+		t.Errorf("the node that was added by hand is the target's, and %d are wanted of it", got)
+	}
+	s.Records["cpu-new"].Phase = raftstate.NodeTerminating
+	for _, a := range s.decide().Acts {
+		if a.Remove == "cpu-new" && a.Wanted != 1 {
+			t.Errorf("%d are to be left", a.Wanted)
+		}
+	}
+	s.Calls["cpu-new"] = nodescale.Call{What: "remove", At: noon}
+	s.Records["cpu-more"] = &raftstate.Node{ID: "cpu-more", Group: "cpu", Phase: raftstate.NodeLaunching, At: noon, PhaseAt: noon}
+	for _, a := range s.decide().Acts {
+		if a.Launch == "cpu-more" && a.Wanted != 3 {
+			t.Errorf("%d are wanted while one that was removed is not forgotten yet", a.Wanted)
+		}
+	}
+}

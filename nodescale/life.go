@@ -71,14 +71,40 @@ func (d *decider) launching(r *record) {
 		case r.group.dry:
 			r.why = "dry run: it would be launched: " + r.Reason
 		case call.What != "launch":
-			d.act(Act{Launch: r.ID, Wanted: r.group.machines(), Reason: r.Reason})
+			d.act(Act{Launch: r.ID, Wanted: 1 + d.machines(r.group, r, 0), Reason: r.Reason})
 		}
 		d.again(deadline)
 	}
 }
 
-// machines is how many the group's target has made or is to make.
-func (g *group) machines() int { return g.hand + len(g.records) }
+// machines is how many the group's target is to have beside one of them, for
+// targets that only count: what was ordered and is not removed, and of the nodes
+// that nobody here ordered those that the target says it has beside these. made
+// is 1 if that one is among what the target says, else 0.
+func (d *decider) machines(g *group, beside *record, made int) int {
+	n := 0
+	for _, r := range g.records {
+		call := d.in.Calls[r.ID]
+		removed := r.Phase == raftstate.NodeTerminating && call.What == "remove" && !call.Running && call.Error == ""
+		if r != beside && !removed {
+			n++
+		}
+	}
+	listed, known := d.in.Lists[g.Name]
+	if known && listed.Error == "" && listed.Listing.Counted {
+		return n + min(g.hand, max(0, listed.Listing.Count-n-made))
+	}
+	return n + g.hand
+}
+
+// callRemove has the target remove a machine.
+func (d *decider) callRemove(r *record) {
+	a := Act{Remove: r.ID, Reason: r.Reason}
+	if r.group != nil {
+		a.Wanted = d.machines(r.group, r, 1)
+	}
+	d.act(a)
+}
 
 // fail gives up a node that never joined. Its target is asked to remove it,
 // since what could not be seen may be there.
@@ -253,7 +279,7 @@ func (d *decider) terminating(r *record) {
 	case d.occupied(r):
 	case call.Running:
 	case call.What != "remove":
-		d.act(Act{Remove: r.ID, Reason: r.Reason})
+		d.callRemove(r)
 	case call.Error != "":
 		r.why = fmt.Sprintf("%s; its target could not remove it: %s", r.Reason, call.Error)
 		d.callLater(r, call.At.Add(callAgain))
@@ -310,7 +336,7 @@ func (d *decider) callLater(r *record, at time.Time) {
 		d.again(at)
 		return
 	}
-	d.act(Act{Remove: r.ID, Reason: r.Reason})
+	d.callRemove(r)
 }
 
 // left is what runs on a node and would keep it: all but what runs wherever

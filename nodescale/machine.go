@@ -35,7 +35,7 @@ type Machine struct {
 	Instance string `json:"instance,omitempty"`  // what Launch returned; "": nothing, or not known
 	NomadID  string `json:"nomad_id,omitempty"`  // "": it has not joined
 	Name     string `json:"node_name,omitempty"` // of its Nomad node; "": it has not joined
-	Wanted   int    `json:"wanted"`              // nodes of the group that there are to be, this one among them when it is launched: for targets that only count
+	Wanted   int    `json:"wanted"`              // machines of the group that there are to be once it is launched or removed: for targets that only count
 }
 
 // Instance is one machine that a target says there is.

@@ -62,7 +62,7 @@ type Decision struct {
 type Act struct {
 	Reason   string
 	Launch   string        // record id
-	Wanted   int           // with Launch: machines of the group that there are to be by then
+	Wanted   int           // with Launch and Remove: machines of the group that there are to be by then
 	Remove   string        // record id
 	Cordon   string        // Nomad node id: no new allocations
 	Uncordon string        // Nomad node id
