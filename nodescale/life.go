@@ -342,10 +342,19 @@ func (d *decider) callLater(r *record, at time.Time) {
 // left is what runs on a node and would keep it: all but what runs wherever
 // nodes are.
 func left(n *placement.Node) []placement.Alloc {
-	var list []placement.Alloc
-	for _, a := range n.Allocs {
-		if !a.System {
-			list = append(list, a)
+	system := 0
+	for i := range n.Allocs {
+		if n.Allocs[i].System {
+			system++
+		}
+	}
+	if system == 0 {
+		return n.Allocs // which is asked for again and again: not copied without need
+	}
+	list := make([]placement.Alloc, 0, len(n.Allocs)-system)
+	for i := range n.Allocs {
+		if !n.Allocs[i].System {
+			list = append(list, n.Allocs[i])
 		}
 	}
 	return list
