@@ -32,4 +32,4 @@ update: ## rewrite golden files; look at the diff before you commit it
 	$(GO) test ./appspec ./jobspec ./reconcile ./cmd/serve-nomad ./examples/hcl ./test/nomad-dev -update
 
 bench: ## benchmarks, as BENCHMARKS.md reports them
-	$(GO) test -run '^$$' -bench . -benchtime 2s ./autoscale ./controller ./proxy ./reconcile ./raftstate
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./autoscale ./controller ./nodescale ./nomadjobs ./placement ./proxy ./reconcile ./raftstate
