@@ -218,6 +218,7 @@ func (b *Board) put(n *need, p, count int) int {
 	}
 	done.count = k
 	s.take(n, k)
+	s.guests = append(slices.Clip(s.guests), guest{n, k})
 	b.journal = append(b.journal, done)
 	return k
 }
@@ -291,49 +292,88 @@ func (b *Board) Close(node int) {
 	}
 }
 
-// Evict closes a node and places all that runs there on the others, by the
-// asks of its jobs. If there is no room for all of it, or some of it cannot be
-// moved, the board is left as it was, and the answer says why; "": it is done.
-// Allocations of system jobs are no reason to keep a node.
+// Evict closes a node and places all that is there on the others, by the asks
+// of its jobs; also what was placed there before by Place or Evict. If there is
+// no room for all of it, or some of it cannot be moved, the board is left as it
+// was, and the answer says why; "": it is done. Allocations of system jobs are
+// no reason to keep a node.
 func (b *Board) Evict(node int, asks map[string]*Ask) string {
-	if node < 0 || node >= len(b.at) {
-		return fmt.Sprintf("there is no node %d", node)
+	p := b.at[node]
+	if b.gone[p] > 0 {
+		return "it is taken out already"
 	}
-	counts := map[*need]int{}
-	var order []*need
-	for _, alloc := range b.slots[b.at[node]].node.Allocs {
+	guests, why := b.leaving(&b.slots[p], asks)
+	if why != "" {
+		return why
+	}
+	mark := b.Mark()
+	b.Close(node)
+	b.clear(p)
+	for _, g := range guests {
+		left := g.count
+		for _, spot := range b.place(g.need, left) {
+			left -= spot.Count
+		}
+		if left > 0 {
+			b.Undo(mark)
+			return fmt.Sprintf("%d of %d replicas of %s fit on other nodes", g.count-left, g.count, g.need.ask.name())
+		}
+	}
+	return ""
+}
+
+// name is what people know the ask by.
+func (a *Ask) name() string {
+	if a.Job == "" {
+		return a.Key
+	}
+	return "job " + a.Job
+}
+
+// leaving lists what moves when a node is emptied, the largest first, or says
+// what does not.
+func (b *Board) leaving(s *slot, asks map[string]*Ask) (guests []guest, why string) {
+	guests = slices.Clone(s.guests)
+	for _, alloc := range s.node.Allocs {
 		if alloc.System {
 			continue
 		}
 		ask := asks[alloc.Job]
 		switch {
 		case !alloc.Movable:
-			return fmt.Sprintf("allocation %s of job %s does not move", alloc.ID, alloc.Job)
+			return nil, fmt.Sprintf("allocation %s of job %s does not move", alloc.ID, alloc.Job)
 		case ask == nil || namespaceOf(ask.Namespace) != namespaceOf(alloc.Namespace):
-			return fmt.Sprintf("what job %s asks for is not known", alloc.Job)
+			return nil, fmt.Sprintf("what job %s asks for is not known", alloc.Job)
 		}
 		n := b.need(ask)
-		if counts[n] == 0 {
-			order = append(order, n)
+		if i := slices.IndexFunc(guests, func(g guest) bool { return g.need == n }); i >= 0 {
+			guests[i].count++
+		} else {
+			guests = append(guests, guest{n, 1})
 		}
-		counts[n]++
 	}
-	slices.SortStableFunc(order, func(x, y *need) int {
-		return cmp.Or(cmp.Compare(len(y.devices), len(x.devices)), cmp.Compare(y.uses[memory], x.uses[memory]), cmp.Compare(y.uses[cpu], x.uses[cpu]))
+	slices.SortStableFunc(guests, func(x, y guest) int {
+		return cmp.Or(
+			cmp.Compare(y.need.units, x.need.units),
+			cmp.Compare(y.need.uses[memory], x.need.uses[memory]),
+			cmp.Compare(y.need.uses[cpu], x.need.uses[cpu]),
+		)
 	})
-	mark := b.Mark()
-	b.Close(node)
-	for _, n := range order {
-		left := counts[n]
-		for _, spot := range b.place(n, left) {
-			left -= spot.Count
+	return guests, ""
+}
+
+// clear takes away what was placed on a closed node, which is about to be
+// placed elsewhere.
+func (b *Board) clear(p int) {
+	s := &b.slots[p]
+	for _, g := range s.guests {
+		done := change{at: p, before: *s, count: -g.count, tally: b.tallyOf(g.need.ask)}
+		if done.tally != nil {
+			done.tally.count(s, -g.count)
 		}
-		if left > 0 {
-			b.Undo(mark)
-			return fmt.Sprintf("%d of %d replicas of job %s fit on other nodes", counts[n]-left, counts[n], n.ask.Job)
-		}
+		b.journal = append(b.journal, done)
 	}
-	return ""
+	s.guests = nil
 }
 
 // tallyOf is the tally of an ask that has rules of keeping apart; nil of

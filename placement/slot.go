@@ -31,6 +31,14 @@ type slot struct {
 	used  [][]bool // by device and instance
 	spare []int    // free instances by device
 	taken []int    // ports, sorted
+
+	guests []guest // what a board has placed on it
+}
+
+// guest is replicas that a board has placed.
+type guest struct {
+	need  *need
+	count int
 }
 
 func newSite(b *book, n *Node) *site {
