@@ -551,7 +551,7 @@ func TestConsolidationStays(t *testing.T) {
 	}{
 		"nothing speaks against it":     {func(*scene) {}, "cpu draining 1", "fit on other nodes"},
 		"it is off":                     {func(s *scene) { s.Groups["cpu"].Spec.ScaleDown.Consolidate = false }, "", "it holds 1 replica"},
-		"no room for the replacement":   {func(s *scene) { s.Nodes[0].Room.CPU, s.Nodes[1].Room.CPU = 2000, 2000 }, "", "do not all fit elsewhere"},
+		"no room for the replacement":   {func(s *scene) { s.Nodes[0].Room.CPU, s.Nodes[1].Room.CPU = 2000, 2000 }, "", "there is room for"},
 		"a replica that does not serve": {func(s *scene) { j := s.Jobs["a"]; j.Passing = 1; s.Jobs["a"] = j }, "", "1 of 2 replicas"},
 		"min_nodes":                     {func(s *scene) { s.Groups["cpu"].Spec.MinNodes = 2 }, "", "at least 2 nodes"},
 		"somebody else's allocation beside it": {func(s *scene) {

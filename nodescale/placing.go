@@ -1,7 +1,6 @@
 package nodescale
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/serve-nomad/serve-nomad/placement"
@@ -17,22 +16,23 @@ func newRoom(nodes []*placement.Node) *room {
 	return &room{placement.NewBoard(nodes), nodes}
 }
 
-// lacks says what of asks there is no room for without one of the nodes; "": all
-// of it fits. The room is left as it was.
-func (r *room) lacks(asks []placement.Ask, without string) string {
+// lacks says of which ask there is not enough room without one of the nodes, and
+// how many of it there is room for; ok: all of it fits. The room is left as it
+// was.
+func (r *room) lacks(asks []placement.Ask, without string) (short *placement.Ask, placed int, ok bool) {
 	mark := r.board.Mark()
 	defer r.board.Undo(mark)
 	if i := slices.IndexFunc(r.nodes, func(n *placement.Node) bool { return n.ID == without }); i >= 0 {
 		r.board.Close(i)
 	}
 	for i := range asks {
-		placed := 0
+		placed = 0
 		for _, spot := range r.board.Place(&asks[i], asks[i].Count) {
 			placed += spot.Count
 		}
 		if placed < asks[i].Count {
-			return fmt.Sprintf("room for %d of %s of job %s, with one beside its own until they have moved", placed, replicas(asks[i].Count), asks[i].Key)
+			return &asks[i], placed, false
 		}
 	}
-	return ""
+	return nil, 0, true
 }

@@ -239,7 +239,7 @@ func (s *shrinker) consolidate() {
 		}
 		surge, why := s.elsewhere(r)
 		if why != "" {
-			r.why += ", which do not all fit elsewhere: " + why
+			r.why += "; " + why
 			continue
 		}
 		since := s.since(s.mem.Fits, s.next.Fits, r.ID)
@@ -330,7 +330,11 @@ func (s *shrinker) elsewhere(r *record) (surge map[string]int, why string) {
 		surge[job] = 1
 	}
 	slices.SortFunc(asks, func(a, b placement.Ask) int { return cmp.Compare(a.Key, b.Key) })
-	return surge, s.room.lacks(asks, r.node.ID)
+	if short, placed, ok := s.room.lacks(asks, r.node.ID); !ok {
+		return nil, fmt.Sprintf("they stay: moving them takes room for %s of %s elsewhere, and there is room for %d",
+			replicas(short.Count), s.in.Jobs[short.Key].name(), placed)
+	}
+	return surge, ""
 }
 
 // openNodes is the nodes that Nomad places replicas on, with what waits placed.
