@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,13 +27,22 @@ func script(t *testing.T, text string) (b nodescale.Blueprint, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	path := filepath.Join(dir, "target.sh")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\ncd '"+dir+"'\n"+text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, path, "#!/bin/sh\ncd '"+dir+"'\n"+text)
 	return nodescale.Blueprint{
 		ClusterID: "c1", Group: "gpu", NodePool: "pool", Kind: "exec",
 		Command: []string{path, "first"}, Config: map[string]string{"server-type": "cx 22"},
 	}, dir
+}
+
+// writeProgram writes a program to run. No process is started meanwhile: it would
+// hold the file open for writing, and then the program cannot be run.
+func writeProgram(t *testing.T, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func execTargets(t *testing.T) *Targets {
@@ -287,9 +297,7 @@ create) cat > user-data; echo "{\"id\": 42, \"name\": \"$4\", \"status\": \"runn
 delete) rm server-*; echo gone ;;
 esac
 `
-	if err := os.WriteFile(filepath.Join(dir, "hcloud"), []byte(hcloud), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, filepath.Join(dir, "hcloud"), hcloud)
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	targets, m := execTargets(t), nodescale.Machine{ID: "gpu-1"}
 	for range 2 {

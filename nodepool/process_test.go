@@ -86,10 +86,7 @@ func TestFakeAgent(t *testing.T) {
 func fakeAgent(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agent")
-	text := "#!/bin/sh\nGORACE=atexit_sleep_ms=0 exec '" + os.Args[0] + "' -test.run='^TestFakeAgent$' -- \"$@\"\n"
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, path, "#!/bin/sh\nGORACE=atexit_sleep_ms=0 exec '"+os.Args[0]+"' -test.run='^TestFakeAgent$' -- \"$@\"\n")
 	return path
 }
 
@@ -125,7 +122,9 @@ func processes(t *testing.T) (*processTarget, nodescale.Blueprint) {
 
 func launch(t *testing.T, p *processTarget, b nodescale.Blueprint, id string) *record {
 	t.Helper()
-	instance, err := p.Launch(t.Context(), b, nodescale.Machine{ID: id})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	instance, err := p.Launch(ctx, b, nodescale.Machine{ID: id})
 	if err != nil {
 		t.Fatal(err)
 	}
