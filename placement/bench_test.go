@@ -102,3 +102,28 @@ func BenchmarkPack(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPackFew is the usual case: a few replicas wait, and the best way is
+// looked for among all.
+func BenchmarkPackFew(b *testing.B) {
+	in := placement.Input{Asks: asksUnlike(12, rand.New(rand.NewPCG(5, 6))), Shapes: []placement.Shape{shape("a", 4, 16, 0, 1), shape("b", 6, 64, 0, 2.1), shape("c", 8, 24, 8, 9)}}
+	began := cpuTime(b)
+	for b.Loop() {
+		placement.Pack(in)
+	}
+	b.ReportMetric(float64((cpuTime(b)-began).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+}
+
+// BenchmarkPackNearlyAll leaves a few of many unlike replicas for new nodes.
+func BenchmarkPackNearlyAll(b *testing.B) {
+	asks := asksUnlike(20000, rand.New(rand.NewPCG(5, 6)))
+	huge := &placement.Node{ID: "n", Pool: "default", Room: placement.Resources{CPU: 59_500_000, MemoryMB: 1 << 30}, Devices: []placement.Device{gpu(2000)}, Ports: placement.Ports{Low: 1, High: 65535}}
+	in := placement.Input{Nodes: []*placement.Node{huge}, Asks: asks, Shapes: shapes400(true)[:8]}
+	began := cpuTime(b)
+	var r placement.Result
+	for b.Loop() {
+		r = placement.Pack(in)
+	}
+	b.ReportMetric(float64((cpuTime(b)-began).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+	b.ReportMetric(float64(len(r.New)), "nodes")
+}

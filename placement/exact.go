@@ -243,7 +243,8 @@ func (s *search) leave(k, done int) {
 	short := s.now.short
 	n := s.want[k] - done
 	s.left[s.list[k]] += n
-	s.now.short = s.short(s.left)
+	s.now.short = slices.Clone(short)
+	s.now.short[s.levelAt(s.classes[s.list[k]])] += n
 	s.place(k+1, 0, 0)
 	s.now.short = short
 	s.left[s.list[k]] -= n

@@ -246,19 +246,19 @@ func TestExplanations(t *testing.T) {
 			Ask: 1, Count: 2,
 			Nodes:    map[string]int{"node pool default": 3},
 			Shapes:   map[string]string{"gpu": "it has 8 nodes, and max_nodes is 8", "cpu": "device nvidia/gpu: a node has none"},
-			Headline: "no room now: cpu: device nvidia/gpu: a node has none; gpu: it has 8 nodes, and max_nodes is 8",
+			Headline: "gpu: it has 8 nodes, and max_nodes is 8",
 		},
 		{
 			Ask: 2, Count: 1, Never: true,
 			Nodes:    map[string]int{"memory: at best 512 of 1024 MiB free, 600 asked": 2, "node pool gpu: it is in node pool other": 1},
 			Shapes:   map[string]string{"gpu": "node pool gpu: it is in node pool default", "cpu": "node pool gpu: it is in node pool default"},
-			Headline: "fits no worker group: cpu: node pool gpu: it is in node pool default; gpu: node pool gpu: it is in node pool default",
+			Headline: "no worker group has nodes in node pool gpu",
 		},
 		{
 			Ask: 3, Count: 2,
 			Nodes:    map[string]int{"node pool default": 3},
-			Shapes:   map[string]string{"gpu": "it has 8 nodes, and max_nodes is 8", "cpu": "it may have no more than 1 more nodes, which others fill"},
-			Headline: "no room now: cpu: it may have no more than 1 more nodes, which others fill; gpu: it has 8 nodes, and max_nodes is 8",
+			Shapes:   map[string]string{"gpu": "it has 8 nodes, and max_nodes is 8", "cpu": "it may have 1 node more, which others fill"},
+			Headline: "cpu: it may have 1 node more, which others fill; gpu: it has 8 nodes, and max_nodes is 8",
 		},
 	}
 	if diff := cmp.Diff(want, r.Short); diff != "" {

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"strconv"
@@ -132,23 +133,19 @@ func (a *Ask) garbage() string {
 }
 
 func (b *book) pool(name string) int {
-	if name == "" {
-		name = "default"
-	}
-	return b.rule("pool", "node pool "+name, func(n *Node) string {
-		if name == "all" || n.pool() == name {
+	return b.rule("pool", "node pool "+poolName(name), func(n *Node) string {
+		if n.isIn(name) {
 			return ""
 		}
-		return "it is in node pool " + n.pool()
+		return "it is in node pool " + poolName(n.Pool)
 	})
 }
 
-func (n *Node) pool() string {
-	if n.Pool == "" {
-		return "default"
-	}
-	return n.Pool
-}
+// isIn says whether a node is in the node pool that an ask names.
+func (n *Node) isIn(pool string) bool { return pool == "all" || poolName(n.Pool) == poolName(pool) }
+
+// poolName is Nomad's name of a node pool, which has a default.
+func poolName(name string) string { return cmp.Or(name, "default") }
 
 func (b *book) datacenters(patterns []string) int {
 	return b.rule("datacenter", "datacenter "+strings.Join(patterns, " or "), func(n *Node) string {

@@ -31,6 +31,7 @@ type packer struct {
 	priced  bool
 	largest amount
 	classes []*class
+	levels  []int // priorities, the highest first
 	best    *plan
 }
 
@@ -77,6 +78,11 @@ func newPacker(in Input) *packer {
 		}
 		c.narrow = -c.places.count()
 	}
+	for _, c := range p.classes {
+		p.levels = append(p.levels, c.level)
+	}
+	slices.SortFunc(p.levels, func(a, b int) int { return cmp.Compare(b, a) })
+	p.levels = slices.Compact(p.levels)
 	measureClasses(p.classes, p.largest)
 	return p
 }
@@ -220,18 +226,19 @@ func (p *packer) charge(c *cost, h *shape, times int, used bool) {
 
 // short counts what is left by priority, the highest first.
 func (p *packer) short(left []int) []int {
-	var levels []int
-	for _, c := range p.classes {
-		levels = append(levels, c.level)
-	}
-	slices.SortFunc(levels, func(a, b int) int { return cmp.Compare(b, a) })
-	levels = slices.Compact(levels)
-	short := make([]int, len(levels))
+	short := make([]int, len(p.levels))
 	for i, c := range p.classes {
-		at, _ := slices.BinarySearchFunc(levels, c.level, func(level, want int) int { return cmp.Compare(want, level) })
-		short[at] += left[i]
+		if left[i] > 0 {
+			short[p.levelAt(c)] += left[i]
+		}
 	}
 	return short
+}
+
+// levelAt is the place of a class's priority among all.
+func (p *packer) levelAt(c *class) int {
+	at, _ := slices.BinarySearchFunc(p.levels, c.level, func(level, want int) int { return cmp.Compare(want, level) })
+	return at
 }
 
 // compare is negative if a is the better one.

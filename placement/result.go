@@ -73,7 +73,7 @@ func (p *packer) explain(r *Result, cursors []cursor) {
 		if asked += len(p.board.slots) + len(p.shapes); asked <= visits {
 			why.Nodes = p.nodeReasons(c)
 			why.Shapes = p.shapeReasons(c)
-			why.Headline = headline(why.Never, why.Shapes)
+			why.Headline = p.headline(c, &why)
 		} else {
 			why.Headline = "no room, like others"
 			if why.Never {
@@ -188,7 +188,10 @@ func (p *packer) shapeReason(c *class, h *shape, made int, t *tally) string {
 		return "it may have no more nodes"
 	}
 	if made >= h.most {
-		return fmt.Sprintf("it may have no more than %d more nodes, which others fill", h.most)
+		if h.most == 1 {
+			return "it may have 1 node more, which others fill"
+		}
+		return fmt.Sprintf("it may have %d nodes more, which others fill", h.most)
 	}
 	if empty := h.empty(); c.ask.apart() && t.room(c.ask, &empty, 1) == 0 {
 		return empty.tooNear(c.ask, t).String()
@@ -200,21 +203,36 @@ func (p *packer) shapeReason(c *class, h *shape, made int, t *tally) string {
 const told = 5
 
 // headline is the reasons in one line, for status.
-func headline(never bool, shapes map[string]string) string {
-	if len(shapes) == 0 {
+func (p *packer) headline(c *class, why *Short) string {
+	if len(why.Shapes) == 0 {
 		return "no room on the nodes there are, and there is no worker group to make others"
 	}
-	start := "no room now: "
-	if never {
+	start := ""
+	if why.Never {
 		start = "fits no worker group: "
 	}
-	names := slices.Sorted(maps.Keys(shapes))
+	names := p.concerned(c, why.Never)
+	if len(names) == 0 {
+		return "no worker group has nodes in node pool " + poolName(c.ask.Pool)
+	}
 	var parts []string
 	for _, name := range names[:min(len(names), told)] {
-		parts = append(parts, name+": "+shapes[name])
+		parts = append(parts, name+": "+why.Shapes[name])
 	}
 	if more := len(names) - told; more > 0 {
 		parts = append(parts, fmt.Sprintf("and %d more", more))
 	}
 	return start + strings.Join(parts, "; ")
+}
+
+// concerned names the worker groups that a headline is about: those that could
+// hold a replica, or else those of its node pool, which cannot.
+func (p *packer) concerned(c *class, never bool) []string {
+	names := map[string]bool{}
+	for _, h := range p.shapes {
+		if never && h.node.isIn(c.ask.Pool) || !never && !h.never(c.need).Refused() {
+			names[h.node.Group] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
