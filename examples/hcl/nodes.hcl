@@ -8,6 +8,7 @@
 #
 # try: curl 'http://127.0.0.1:8000/nodes?sleep=0.5'
 # try: for i in $(seq 40); do curl -s 'http://127.0.0.1:8000/nodes?sleep=5' & done; wait
+# try: sh examples/hcl/nodes/waves.sh
 # try: serve-nomad node-groups
 # try: serve-nomad nodes
 

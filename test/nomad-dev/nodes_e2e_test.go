@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -163,9 +164,34 @@ func TestNodesConsolidate(t *testing.T) {
 	s.hasNodes(0, 2, 4)
 	l := s.startLoadOf(50, func(int) string { return "/nodes?sleep=20ms" })
 	s.deployNodes("min_replicas=2", "max_replicas=2")
+	fewest := s.watchHealthy()
 	s.hasNodes(0, 1, 2)
-	l.end()
+	if n := fewest(); n < 2 {
+		t.Errorf("at times only %d of 2 replicas served", n)
+	}
 	l.wantNoneLost(t)
+}
+
+// watchHealthy watches how many replicas serve. What it returns ends that, and
+// says how few they were at times.
+func (s *shop) watchHealthy() (fewest func() int) {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	client, least := s.client(0), 1<<30
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		var index uint64
+		for ctx.Err() == nil {
+			app, next, err := client.Application(ctx, "nodes", api.Query{Index: index, Wait: time.Second})
+			if err == nil && len(app.Deployments) == 1 {
+				index, least = next, min(least, app.Deployments[0].Healthy)
+			}
+		}
+	})
+	return func() int {
+		cancel()
+		watching.Wait()
+		return least
+	}
 }
 
 // TestNodesWithoutTheLeader kills the leader while nodes are ordered: the next
