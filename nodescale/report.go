@@ -67,13 +67,63 @@ func (d *decider) groupReason(g *group) string {
 		return fmt.Sprintf("orders %s: %s", plural(len(g.ordered), "node"), g.ordered[0].reason)
 	case g.missed != "":
 		return "orders no node now: " + g.missed
+	case d.shortage(g) != "":
+		return d.shortage(g)
 	case g.staying() == 0 && g.least == 0:
 		return "nothing asks for a node"
 	case g.staying() <= g.least:
 		return g.why
 	default:
-		return "as many as are in use, or were until a short while ago"
+		return d.use(g)
 	}
+}
+
+// shortage says why replicas that would fit the group's nodes get none; "": there
+// are no such replicas.
+func (d *decider) shortage(g *group) string {
+	refused := d.packed.Shapes[slices.Index(d.groups, g)].Refused
+	count := 0
+	for _, s := range d.result.Short {
+		if refused != "" && s.Shapes[g.Name] == refused && d.packed.Asks[s.Ask].Priority >= 0 {
+			count += s.Count
+		}
+	}
+	if count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("no node for %s without a place: %s", replicas(count), refused)
+}
+
+// use says what the group's nodes are for: "2 in use, 1 empty".
+func (d *decider) use(g *group) string {
+	busy, empty := 0, 0
+	count := func(n *placement.Node, used bool) {
+		if used || len(left(n)) > 0 {
+			busy++
+		} else {
+			empty++
+		}
+	}
+	for _, r := range g.records {
+		if r.node != nil && (r.Phase == raftstate.NodeReady || r.Phase == raftstate.NodeReturning) {
+			count(r.node, r.used)
+		}
+	}
+	for _, n := range d.hand {
+		if d.groupOf(n) == g && n.Said.Status != "down" {
+			count(n, false)
+		}
+	}
+	var parts []string
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{busy, "in use"}, {empty, "empty"}, {g.phase(raftstate.NodeLaunching), "on the way"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // doubts tells where the target and Nomad do not agree.
@@ -127,9 +177,6 @@ func (d *decider) nodeReport(r *record) NodeReport {
 	}
 	report.Group, report.Phase, report.Since = r.Group, r.Phase, r.PhaseAt
 	report.Verdict, report.Reason, report.Due = r.verdict, r.why, r.due
-	if r.node != nil && r.Phase == raftstate.NodeReady && r.node.Closed != "" {
-		report.Reason += "; somebody has closed it (" + r.node.Closed + ")"
-	}
 	return report
 }
 

@@ -1,0 +1,49 @@
+package nodescale_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+)
+
+func TestWhyAGroupHasAsManyNodes(t *testing.T) {
+	for name, c := range map[string]struct {
+		scene func(s *scene)
+		most  int
+		want  string
+	}{
+		"nothing to do": {func(*scene) {}, 3, "nothing asks for a node"},
+		"in use and empty": {func(s *scene) {
+			s.job("a", "cpu", 4, 0)
+			s.node("cpu", "a", "a", "a", "a")
+			s.node("cpu")
+		}, 3, "1 in use, 1 empty"},
+		"on the way": {func(s *scene) {
+			s.job("a", "cpu", 2, 1)
+			s.node("cpu", "a").Closed = "closed"
+			s.Records["cpu-new"] = &raftstate.Node{ID: "cpu-new", Group: "cpu", Phase: raftstate.NodeLaunching, At: noon, PhaseAt: noon}
+		}, 3, "1 in use, 1 on the way"},
+		"as many as it may have": {func(s *scene) {
+			s.job("a", "cpu", 7, 3)
+			s.node("cpu", "a", "a", "a", "a")
+		}, 1, "no node for 3 replicas without a place: it has 1 node, and max_nodes is 1"},
+		"launches fail": {func(s *scene) {
+			s.job("a", "cpu", 1, 1)
+			s.Groups["cpu"].Failures = raftstate.Failures{Count: 1, LastAt: noon, Reason: "no quota"}
+		}, 3, "no node for 1 replica without a place: launches fail (1 in a row, the last: no quota); the next try is in 9s"},
+		"not what is in the way": {func(s *scene) {
+			s.job("a", "gpu", 1, 1)
+			s.node("cpu")
+		}, 1, "1 empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, cpuGroup(func(g *appspec.WorkerGroup) { g.MaxNodes = c.most }))
+			c.scene(s)
+			if got := s.after(time.Second).Report.Groups[0].Reason; got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
