@@ -171,6 +171,9 @@ func (d *decider) draining(r *record) {
 		d.act(Act{Cordon: r.node.ID, Reason: r.Reason})
 	case d.uncovered(r) != "":
 		d.giveUp(r, d.uncovered(r))
+	case len(left(r.node)) == 0 && d.starting(r) && d.in.Now.Before(deadline.Add(d.drainTimeout(r))):
+		r.why = r.Reason + "; its replicas have moved, and are still starting: " + d.lacking(r)
+		d.again(deadline.Add(d.drainTimeout(r)))
 	case len(left(r.node)) == 0:
 		d.move(r, raftstate.NodeTerminating, r.Reason)
 	case r.node.Said.Draining:
@@ -235,6 +238,20 @@ func (d *decider) lacking(r *record) string {
 		}
 	}
 	return ""
+}
+
+// starting says whether replicas that left a node have a new place and do not
+// serve there yet. Until they do, the one that runs beside them must not end:
+// Nomad would stop one that serves.
+func (d *decider) starting(r *record) bool {
+	for id := range r.Surge {
+		job, known := d.in.Jobs[id]
+		placed := !slices.ContainsFunc(d.in.Asks, func(a placement.Ask) bool { return a.Key == id && a.Count > 0 })
+		if known && placed && job.Passing < job.Target+d.surge(id) {
+			return true
+		}
+	}
+	return false
 }
 
 // surge is how many replicas of a job run beside its target.

@@ -228,6 +228,14 @@ func (s *shrinker) consolidate() {
 		// in use would be exchanged for another.
 		unrest = "not while a node of the group stands empty"
 	}
+	for _, r := range list {
+		if _, known := s.mem.Fits[r.ID]; known && r.used {
+			// What is about to come to it may fit elsewhere as well: that is to
+			// be seen when it is there, and each replica that starts would
+			// otherwise put the consolidation off.
+			s.since(s.mem.Fits, s.next.Fits, r.ID)
+		}
+	}
 	list = slices.DeleteFunc(list, func(r *record) bool { return len(left(r.node)) == 0 || r.used })
 	slices.SortStableFunc(list, func(a, b *record) int {
 		return cmp.Or(cmp.Compare(len(left(a.node)), len(left(b.node))), cmp.Compare(a.ID, b.ID))

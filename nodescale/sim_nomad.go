@@ -15,6 +15,7 @@ type simJob struct {
 	id      string
 	groups  []*simGroup // that could hold a replica
 	want    int         // replicas that are intended
+	wanted  int         // the same, when Nomad's job last got its count
 	count   int         // replicas that Nomad's job has
 	slots   []*simAlloc // live allocations by index; nil: none, or it is stopping
 	live    int
@@ -100,12 +101,16 @@ func (s *simulation) recount() {
 			continue
 		}
 		j.count = count
+		serving := j.serving
 		for i := len(j.slots) - 1; i >= 0 && j.live > count; i-- {
 			if a := j.slots[i]; a != nil {
 				s.stop(a)
 			}
 		}
-		j.blocked = -1
+		if j.want == j.wanted && serving >= j.want && j.serving < j.want {
+			s.violate("the end of a drain leaves %d of %d replicas of job %s", j.serving, j.want, j.id)
+		}
+		j.wanted, j.blocked = j.want, -1
 		s.schedule()
 		s.touch()
 	}

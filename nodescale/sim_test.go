@@ -9,6 +9,7 @@ import (
 	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/placement"
+	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
 // simStart is a Monday midnight.
@@ -164,5 +165,101 @@ func TestSimulatedHopelessReplicasKeepNothing(t *testing.T) {
 				t.Errorf("%d nodes at the end, want %d", result.EndNodes, want)
 			}
 		})
+	}
+}
+
+// A group whose launches all fail is tried less and less often, and another that
+// fits serves meanwhile.
+func TestSimulatedAnotherGroupTakesOver(t *testing.T) {
+	for name, spoil := range map[string]func(*nodescale.SimGroup){
+		"it refuses":         func(g *nodescale.SimGroup) { g.Fails = 1 },
+		"it hangs":           func(g *nodescale.SimGroup) { g.Hangs = 1 },
+		"its nodes are lost": func(g *nodescale.SimGroup) { g.Strays = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := simGroup(simSpec("bad", 10, func(g *appspec.WorkerGroup) {
+				g.Price, g.Priority, g.LaunchTimeout = 1, 10, appspec.Duration(2*time.Minute)
+			}))
+			spoil(&bad)
+			good := simGroup(simSpec("good", 10, func(g *appspec.WorkerGroup) { g.Price = 2 }))
+			result := simulate(t, nodescale.SimInput{
+				Until: 2 * time.Hour, Groups: []nodescale.SimGroup{bad, good}, Jobs: []nodescale.SimJob{simJob("a", "all")},
+				Demand: step("a", 0, 8, 1800, 16),
+			})
+			if result.EndWaiting > 0 || result.Wait.Max > 400 {
+				t.Errorf("replicas wait: %+v", result)
+			}
+			if result.Failures == 0 || result.Failures > 6 {
+				t.Errorf("the group that fails was tried %d times", result.Failures)
+			}
+		})
+	}
+}
+
+// Whoever leads goes on where the last one stopped: the same nodes are ordered,
+// once, and those that are empty stay until the new leader has seen them so.
+func TestSimulatedLeadersChange(t *testing.T) {
+	in := func(every time.Duration) nodescale.SimInput {
+		in := nodescale.SimInput{
+			Until: time.Hour, Groups: []nodescale.SimGroup{simGroup(simSpec("cpu", 20))}, Jobs: []nodescale.SimJob{simJob("a", "cpu")},
+			Demand: step("a", 0, 20, 600, 40, 1200, 8, 1800, 0),
+		}
+		for at := every; every > 0 && at < in.Until; at += every {
+			in.Faults = append(in.Faults, nodescale.SimFault{At: at, Kind: nodescale.SimLeader})
+		}
+		return in
+	}
+	calm := simulate(t, in(0))
+	often := simulate(t, in(7*time.Second))
+	if often.Launches != calm.Launches || often.WaitingSeconds > 1.2*calm.WaitingSeconds {
+		t.Errorf("with another leader every 7 s %+v, with one %+v", often, calm)
+	}
+	if often.Removals > 0 {
+		t.Errorf("%d nodes went, and no leader has seen one empty for idle_timeout, 1m", often.Removals)
+	}
+	if seldom := simulate(t, in(3*time.Minute)); seldom.EndNodes != 0 || seldom.Launches != calm.Launches {
+		t.Errorf("with another leader every 3 minutes %+v", seldom)
+	}
+}
+
+// Bounds that people change hold from then on, and a group that they delete
+// goes, its replicas to where there is room first.
+func TestSimulatedPeople(t *testing.T) {
+	deploy := &raftstate.Deploy{WorkerGroups: []raftstate.DeployWorkerGroup{
+		{Spec: simSpec("cpu", 3)},
+		{Spec: simSpec("more", 8, func(g *appspec.WorkerGroup) { g.MinNodes = 7 })},
+	}}
+	in := nodescale.SimInput{
+		Until: 30 * time.Minute, Groups: []nodescale.SimGroup{simGroup(simSpec("cpu", 8)), simGroup(simSpec("more", 8))},
+		Jobs: []nodescale.SimJob{simJob("a", "all")}, Demand: step("a", 0, 24),
+		People: []nodescale.SimCommand{
+			{At: 10 * time.Minute, Command: raftstate.Command{Deploy: deploy}},
+			{At: 40 * time.Minute, Command: raftstate.Command{DeleteWorkerGroup: &raftstate.DeleteWorkerGroup{WorkerGroup: "cpu"}}},
+		},
+	}
+	in.Groups[0].Spec.ScaleDown = &appspec.ScaleDown{Budget: "10%"}
+	deploy.WorkerGroups[0].Spec.ScaleDown = in.Groups[0].Spec.ScaleDown
+	if result := simulate(t, in); result.EndWaiting > 0 || result.EndNodes != 3+7 || result.LeastSpare < 0 {
+		t.Errorf("max_nodes is 3 and min_nodes 7: %+v", result)
+	}
+	in.Until = 2 * time.Hour
+	if result := simulate(t, in); result.EndWaiting > 0 || result.EndNodes != 7 || result.LeastSpare < 0 {
+		t.Errorf("one group is deleted: %+v", result)
+	}
+}
+
+// Nodes that could all be done without go one after the other, without a wait
+// between them: replicas that move are no reason to begin anew.
+func TestSimulatedConsolidationGoesOn(t *testing.T) {
+	deploy := &raftstate.Deploy{WorkerGroups: []raftstate.DeployWorkerGroup{
+		{Spec: simSpec("more", 8, func(g *appspec.WorkerGroup) { g.MinNodes = 7 })},
+	}}
+	result := simulate(t, nodescale.SimInput{
+		Until: 25 * time.Minute, Groups: []nodescale.SimGroup{simGroup(simSpec("cpu", 8)), simGroup(simSpec("more", 8))},
+		Jobs: []nodescale.SimJob{simJob("a", "all")}, Demand: step("a", 0, 24),
+		People: []nodescale.SimCommand{{At: 10 * time.Minute, Command: raftstate.Command{Deploy: deploy}}},
+	})
+	if result.EndNodes != 7 {
+		t.Errorf("%d nodes are left, and 7 hold everything since 15 minutes: %+v", result.EndNodes, result)
 	}
 }

@@ -36,6 +36,7 @@ type SimResult struct {
 	Decisions      int        `json:"decisions"`
 	DecideMean     float64    `json:"decide_mean_s,omitempty"` // by the stopwatch
 	DecideMax      float64    `json:"decide_max_s,omitempty"`
+	Hopeless       []string   `json:"hopeless,omitempty"` // jobs of which no group's node could hold a replica
 	Over           []SimPoint `json:"over,omitempty"`
 	Broken         []string   `json:"broken,omitempty"` // promises that were broken, the first few
 }
@@ -247,6 +248,11 @@ func (s *simulation) finish() SimResult {
 		}
 	}
 	r.Broken = w.result.Broken
+	for _, j := range s.jobs {
+		if len(j.groups) == 0 {
+			r.Hopeless = append(r.Hopeless, j.id)
+		}
+	}
 	slices.Sort(w.waits)
 	r.Wait = waitsOf(w.waits)
 	return r
