@@ -218,7 +218,7 @@ func (b *Board) put(n *need, p, count int) int {
 	}
 	done.count = k
 	s.take(n, k)
-	s.guests = append(slices.Clip(s.guests), guest{n, k})
+	s.guests = append(s.guests, guest{n, k}) // what is done last is undone first, so nobody else appends here
 	b.journal = append(b.journal, done)
 	return k
 }
