@@ -229,11 +229,8 @@ func (s *shrinker) consolidate() {
 		unrest = "not while a node of the group stands empty"
 	}
 	for _, r := range list {
-		if _, known := s.mem.Fits[r.ID]; known && r.used {
-			// What is about to come to it may fit elsewhere as well: that is to
-			// be seen when it is there, and each replica that starts would
-			// otherwise put the consolidation off.
-			s.since(s.mem.Fits, s.next.Fits, r.ID)
+		if r.used {
+			s.later(r)
 		}
 	}
 	list = slices.DeleteFunc(list, func(r *record) bool { return len(left(r.node)) == 0 || r.used })
@@ -242,6 +239,7 @@ func (s *shrinker) consolidate() {
 	})
 	for _, r := range list[:min(len(list), maxCandidates)] {
 		if why := s.bound(r); why != "" {
+			s.later(r)
 			r.why += ", " + why
 			continue
 		}
@@ -275,6 +273,15 @@ func (s *shrinker) consolidate() {
 			s.remove(r, s.because(fmt.Sprintf("its %s fit on other nodes", replicas(len(left(r.node))))), surge)
 			unrest = "another node goes first"
 		}
+	}
+}
+
+// later goes on counting for how long what is on a node has fitted elsewhere,
+// while that is not looked at: replicas that come and go all the time would put
+// it off for ever. It is looked at again before the node goes.
+func (s *shrinker) later(r *record) {
+	if _, known := s.mem.Fits[r.ID]; known {
+		s.since(s.mem.Fits, s.next.Fits, r.ID)
 	}
 }
 

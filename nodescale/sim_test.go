@@ -263,3 +263,27 @@ func TestSimulatedConsolidationGoesOn(t *testing.T) {
 		t.Errorf("%d nodes are left, and 7 hold everything since 15 minutes: %+v", result.EndNodes, result)
 	}
 }
+
+// Replicas that come and go all the time do not put a consolidation off for ever.
+func TestSimulatedConsolidationAmongReplicasThatComeAndGo(t *testing.T) {
+	large := func(least int) *appspec.WorkerGroup {
+		return simSpec("more", 1, func(g *appspec.WorkerGroup) { g.MinNodes, g.Price, g.Node.CPU, g.Node.MemoryMB = least, 9, 16, 65536 })
+	}
+	flicker := step("b")
+	for at := 600; at < 1800; at += 20 {
+		flicker = append(flicker, step("b", at, 1, at+10, 0)...)
+	}
+	result := simulate(t, nodescale.SimInput{
+		Until:  30 * time.Minute,
+		Groups: []nodescale.SimGroup{simGroup(simSpec("cpu", 1, func(g *appspec.WorkerGroup) { g.Price = 1 })), simGroup(large(0))},
+		Jobs:   []nodescale.SimJob{simJob("a", "all"), simJob("b", "all")},
+		Demand: nodescale.SimTogether(step("a", 0, 2), flicker),
+		People: []nodescale.SimCommand{{
+			At:      5 * time.Minute,
+			Command: raftstate.Command{Deploy: &raftstate.Deploy{WorkerGroups: []raftstate.DeployWorkerGroup{{Spec: large(1)}}}},
+		}},
+	})
+	if result.EndNodes != 1 {
+		t.Errorf("%d nodes are left, and everything has fitted on one for 24 minutes: %+v", result.EndNodes, result)
+	}
+}
