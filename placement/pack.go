@@ -94,7 +94,7 @@ func (p *packer) grow(room *amount) {
 }
 
 // patience is how many classes are few enough to try several orders.
-const patience = 2000
+const patience = 500
 
 func (p *packer) solve() {
 	tries := []attempt{{by: orders()[0], manner: byDirection}}
