@@ -106,18 +106,26 @@ func (s *Server) pending(state *raftstate.State) map[string]nodescale.PendingRep
 }
 
 // tellPending lets the node autoscaler say why replicas have no place: it knows
-// what is done about it, where Nomad only knows of the nodes that there are.
+// what is done about it, where Nomad only knows of the nodes that there are. Its
+// report may be older than what Nomad has placed since.
 func tellPending(s *reconcile.ApplicationStatus, pending map[string]nodescale.PendingReport) {
 	for i := range s.Deployments {
 		d := &s.Deployments[i]
 		p, waits := pending[d.JobID]
-		if !waits || p.Reason == "" || d.Healthy >= d.Target || d.Status == reconcile.Unknown || d.Status == reconcile.Deleting {
+		if !waits || p.Reason == "" || d.Unplaced == 0 || d.Healthy >= d.Target || d.Status == reconcile.Unknown || d.Status == reconcile.Deleting {
 			continue
 		}
-		if s.Reason == d.Name+": "+d.Reason {
-			s.Reason = d.Name + ": " + p.Reason
+		if d.Grows && p.Coming+p.Placeable >= p.Count && (d.Status == reconcile.Degraded || d.Status == reconcile.Unhealthy) {
+			d.Status = reconcile.Scaling
 		}
+		ofIt := s.Reason == d.Name+": "+d.Reason
 		d.Reason = p.Reason
+		switch {
+		case ofIt && (s.Status == reconcile.Degraded || s.Status == reconcile.Unhealthy):
+			s.Status, s.Reason = reconcile.Worst(s.Deployments)
+		case ofIt:
+			s.Reason = d.Name + ": " + d.Reason
+		}
 	}
 }
 

@@ -314,6 +314,14 @@ func TestStatusSaysWhatReplicasWaitFor(t *testing.T) {
 	state := i.View().State.Applications["search"]
 	job := "serve-search-web-" + state.Wanted.Hashes["web"]
 	said.report.Pending[0].Job = job
+	unplaced := func(n int) {
+		i.update(func(v *serve.View) {
+			w := *v.World
+			w.Jobs = map[string]reconcile.Job{job: {ID: job, ClusterID: v.State.ClusterID, Application: "search", Deployment: "web", Unplaced: n}}
+			v.World = &w
+		})
+	}
+	unplaced(2)
 	status, _, err := i.client.Application(t.Context(), "search", serve.Query{})
 	if err != nil {
 		t.Fatal(err)
@@ -326,6 +334,12 @@ func TestStatusSaysWhatReplicasWaitFor(t *testing.T) {
 	if err != nil || list[0].Deployments[0].Reason != want {
 		t.Errorf("got %+v, %v", list, err)
 	}
+	// It is older than what Nomad has placed since.
+	unplaced(0)
+	if list, _, err = i.client.Applications(t.Context(), serve.Query{}); err != nil || list[0].Deployments[0].Reason == want {
+		t.Errorf("got %+v, %v", list, err)
+	}
+	unplaced(2)
 	// Of another version of the deployment it says nothing.
 	said.report.Pending[0].Job = "serve-search-web-other"
 	if list, _, err = i.client.Applications(t.Context(), serve.Query{}); err != nil || list[0].Deployments[0].Reason == want {

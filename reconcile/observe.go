@@ -24,7 +24,11 @@ func Observe(before, after *World, now time.Time) []raftstate.Event {
 	for _, id := range slices.Sorted(maps.Keys(after.Jobs)) {
 		was, is := before.Jobs[id], after.Jobs[id]
 		if is.Unplaced > 0 && (was.Unplaced != is.Unplaced || was.Blocked != is.Blocked) {
-			o.add("unplaced", is, fmt.Sprintf("%d replicas cannot be placed: %s", is.Unplaced, is.Blocked))
+			what := "1 replica cannot"
+			if is.Unplaced > 1 {
+				what = fmt.Sprintf("%d replicas cannot", is.Unplaced)
+			}
+			o.add("unplaced", is, what+" be placed: "+is.Blocked)
 		}
 	}
 	return o.events

@@ -373,4 +373,9 @@ func TestStatusOfWhatScales(t *testing.T) {
 	if s := up(t).summary(); s.Reason != "a: autoscaler: 9 requests" {
 		t.Errorf("the reason is %q", s.Reason)
 	}
+	c := up(t)
+	c.passing(jobOf(scaling("v1", 1, 8)), 0)
+	if s := c.summary(); s.Reason != "a: 0 of 4 replicas pass their health checks" {
+		t.Errorf("the reason is %q", s.Reason)
+	}
 }

@@ -39,6 +39,8 @@ type DeploymentStatus struct {
 	Failed   int           `json:"failed_replicas"` // ended by themselves, of those that Nomad still lists
 	Replicas []ReplicaInfo `json:"replicas"`        // newest first, those that stopped as asked left out
 
+	Grows bool `json:"-"` // it lacks replicas only because more were asked for, of those that have a place
+
 	Surge       int    `json:"surge_replicas,omitempty"` // that run beside the target while nodes drain
 	SurgeReason string `json:"surge_reason,omitempty"`   // "1 more while node gpu-1a2b3c4d drains"
 

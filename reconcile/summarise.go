@@ -53,6 +53,7 @@ func summarise(state *raftstate.State, world sight, settings Settings, app *raft
 	})
 	for _, n := range list {
 		d := world.deployment(state, settings, n)
+		d.Grows = grows(app.Scalings[d.Name], d)
 		d.Status, d.Reason = deploymentHealth(world, app, n, d)
 		d.Autoscaling = autoscalingStatus(app, n)
 		s.Deployments = append(s.Deployments, d)
@@ -157,15 +158,20 @@ func deploymentHealth(w sight, app *raftstate.Application, n need, d DeploymentS
 		return Healthy, ""
 	case n.wanted && app.Rollout.Status == raftstate.RolloutRunning:
 		return Deploying, d.Reason
-	case grows(app.Scalings[d.Name], d):
+	case d.Grows && d.Unplaced == 0:
 		return Scaling, n.whyCount(d.Healthy)
 	case n.wanted && app.Rollout.Status == raftstate.RolloutFailed && d.Healthy == 0:
 		return Failed, cmp.Or(d.Reason, app.Rollout.Reason)
 	case d.Healthy > 0:
-		return Degraded, d.Reason
+		return Degraded, cmp.Or(d.Reason, d.few())
 	default:
-		return Unhealthy, d.Reason
+		return Unhealthy, cmp.Or(d.Reason, d.few())
 	}
+}
+
+// few says how many replicas pass, where nothing says why they are so few.
+func (d *DeploymentStatus) few() string {
+	return fmt.Sprintf("%d of %d replicas pass their health checks", d.Healthy, d.Target)
 }
 
 // idle says what it means that n is to have no replica.
@@ -177,10 +183,10 @@ func idle(n need) string {
 }
 
 // grows says whether d lacks replicas only because s asked for more: those from
-// before it still pass, and none of the new ones is in trouble. A deployment
-// that scales is then as well as it can be.
+// before it still pass, and none of the new ones that have a place is in trouble.
+// A deployment that scales is then as well as it can be.
 func grows(s raftstate.Scaling, d DeploymentStatus) bool {
-	if s.From >= s.To || d.Unplaced > 0 {
+	if s.From >= s.To || d.Healthy >= d.Target {
 		return false
 	}
 	kept := 0
@@ -231,6 +237,11 @@ func applicationHealth(state *raftstate.State, w sight, app *raftstate.Applicati
 	case app.Rollout.Status == raftstate.RolloutFailed && app.Wanted.Number != app.Serving.Number:
 		return Failed, fmt.Sprintf("version %d: %s; version %d serves", app.Wanted.Number, app.Rollout.Reason, app.Serving.Number)
 	}
+	return Worst(list)
+}
+
+// Worst is how deployments are together: as the worst of them, and why.
+func Worst(list []DeploymentStatus) (health Health, reason string) {
 	for _, h := range []Health{Failed, Unhealthy, Degraded, Scaling} {
 		for _, d := range list {
 			if d.Status == h {
