@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,7 +89,15 @@ func (c *Controller) publish(before, world *reconcile.World, now time.Time) {
 	events := reconcile.Observe(before, world, now)
 	c.view.publish(func(v *View) {
 		v.World = world
-		c.remember(v, events)
+		c.remember(v, unintended(v.State, events))
+	})
+}
+
+// unintended leaves out that nodes went down which were to go.
+func unintended(state *raftstate.State, events []raftstate.Event) []raftstate.Event {
+	return slices.DeleteFunc(events, func(e raftstate.Event) bool {
+		node := state.Nodes[e.Node]
+		return e.Type == "node-down" && node != nil && node.Phase == raftstate.NodeTerminating
 	})
 }
 

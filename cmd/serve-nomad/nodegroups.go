@@ -182,7 +182,7 @@ func groupReason(g api.WorkerGroupStatus) string {
 	switch {
 	case g.Report == nil:
 		return g.ReportError
-	case g.Report.Failure != "" && !g.Report.Backoff.IsZero():
+	case g.Report.Failure != "" && !g.Report.Backoff.IsZero() && !strings.Contains(g.Report.Reason, g.Report.Failure):
 		return g.Report.Reason + "; the last launch failed: " + g.Report.Failure
 	default:
 		return g.Report.Reason

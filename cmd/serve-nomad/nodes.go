@@ -34,7 +34,7 @@ func newNodesCommand(b *base) cli.Command {
 		case c.json:
 			c.printJSON(list)
 		case len(list.Nodes) == 0:
-			c.printf("No nodes that the node autoscaler looks at.\n")
+			c.printf("No worker group has a node.\n")
 		default:
 			c.printf("%s", nodeTable(list.Nodes, list.At))
 		}

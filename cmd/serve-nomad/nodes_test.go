@@ -193,8 +193,13 @@ gpu           1 node is on its way
 	if diff := cmp.Diff(want, out); diff != "" {
 		t.Error(diff)
 	}
+	hello := reconcile.ApplicationStatus{Name: "hello", Deployments: []reconcile.DeploymentStatus{{Name: "api"}}}
+	f.statuses = []reconcile.ApplicationStatus{hello, hello}
 	if _, out, _ = f.cliRun(t.Context(), "pending", "hello/api"); out != "Every replica of hello/api has a place.\n" {
 		t.Errorf("of another deployment: %s", out)
+	}
+	if code, _, errs := f.cliRun(t.Context(), "pending", "hello/ape"); code != exitError || !strings.Contains(errs, `"hello" has no deployment "ape"`) {
+		t.Errorf("of a deployment that there is not: exit code %d: %s", code, errs)
 	}
 }
 

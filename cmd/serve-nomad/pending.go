@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/hashicorp/cli"
 
+	"github.com/serve-nomad/serve-nomad/api"
 	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
 func newPendingCommand(b *base) cli.Command {
@@ -41,6 +44,9 @@ func newPendingCommand(b *base) cli.Command {
 		case c.json:
 			c.printJSON(list)
 		case len(list.Pending) == 0 && wanted != "":
+			if err = exists(ctx, client, wanted); err != nil {
+				return err
+			}
 			c.printf("Every replica of %s has a place.\n", printable(wanted))
 		case len(list.Pending) == 0:
 			c.printf("Every replica has a place.\n")
@@ -59,6 +65,20 @@ func newPendingCommand(b *base) cli.Command {
 func isOf(p nodescale.PendingReport, wanted string) bool {
 	application, deployment, named := strings.Cut(wanted, "/")
 	return wanted == "" || p.Application == application && (!named || p.Deployment == deployment)
+}
+
+// exists returns an error unless there is such an application, or a deployment
+// "application/deployment" of it.
+func exists(ctx context.Context, client *api.Client, wanted string) error {
+	name, deployment, named := strings.Cut(wanted, "/")
+	app, _, err := client.Application(ctx, name, api.Query{})
+	if err != nil {
+		return err
+	}
+	if named && !slices.ContainsFunc(app.Deployments, func(d reconcile.DeploymentStatus) bool { return d.Name == deployment }) {
+		return fmt.Errorf("application %q has no deployment %q", name, deployment)
+	}
+	return nil
 }
 
 func pendingTable(list []nodescale.PendingReport, at time.Time) string {
