@@ -104,10 +104,19 @@ func (b *nodeBook) move(node Node, change NodeChange, group *WorkerGroup) {
 		started := max(0, b.at.Sub(node.At))
 		group.Usage.Starts = appendBounded(group.Usage.Starts, int(started.Milliseconds()), maxStarts)
 	case change.launchFailed():
-		group.Failures = Failures{Count: group.Failures.Count + 1, LastAt: b.at, Reason: change.Reason}
+		group.Failures.add(node.At, b.at, change.Reason)
 		group.Usage.Failed++
 	}
 	b.nodes[node.ID] = &node
+}
+
+// add enters the failure of a launch. Launches that were ordered before the last
+// one failed are of one try with it: many that fail together say no more than one.
+func (f *Failures) add(ordered, at time.Time, reason string) {
+	if f.Count == 0 || !ordered.Before(f.LastAt) {
+		f.Count++
+	}
+	f.LastAt, f.Reason = at, reason
 }
 
 func (u *Usage) gone(node Node, at time.Time) {

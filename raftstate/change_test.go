@@ -189,6 +189,11 @@ func TestWhatAGroupKeepsCountOf(t *testing.T) {
 			Failures{2, second(3), "no quota"},
 			Usage{Launched: 2, Failed: 2, Seconds: 3 + 2},
 		},
+		"a try of two": {
+			[]Command{deployGroups(group("g")), nodeChanges(launch("g", 1), launch("g", 2)), nodeChanges(fails(1)), nodeChanges(fails(2))},
+			Failures{1, second(3), "no quota"},
+			Usage{Launched: 2, Failed: 2},
+		},
 		"one that joins": {
 			append(failed[:4:4], nodeChanges(launch("g", 3)), nodeChanges(phase("g", 3, NodeLaunching, NodeReady))),
 			Failures{},

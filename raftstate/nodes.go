@@ -24,7 +24,7 @@ type WorkerGroup struct {
 // Failures is the launches of a group that failed in a row. A node that joins
 // ends the row.
 type Failures struct {
-	Count  int       `json:"count"`
+	Count  int       `json:"count"` // tries, however many nodes each was of
 	LastAt time.Time `json:"last_at"`
 	Reason string    `json:"reason,omitempty"`
 }
