@@ -227,7 +227,8 @@ func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
 	now := c.cfg.Now()
 	c.publish(before, world, now)
 	if world.NomadKnown {
-		c.fresh.Store(at.UnixNano())
+		c.fresh.Store(at.UnixNano()) // after the World that it is of
+		c.noder.nudge()
 	}
 	c.counts.looked(began)
 

@@ -13,14 +13,14 @@ import (
 )
 
 // input is what the node autoscaler decides from.
-func (n *noder) input(view *View, now time.Time) nodescale.Input {
+func (n *noder) input(view *View, seen, now time.Time) nodescale.Input {
 	state, world := view.State, view.World
 	in := nodescale.Input{
-		Now: now, DryRun: n.c.cfg.NodesDryRun, Groups: state.WorkerGroups, Records: state.Nodes, Nodes: world.Nodes,
+		Now: now, Seen: seen, DryRun: n.c.cfg.NodesDryRun, Groups: state.WorkerGroups, Records: state.Nodes, Nodes: world.Nodes,
 		CoreMHz: map[string]int{}, Jobs: map[string]nodescale.Job{},
 		Lists: map[string]nodescale.Listed{}, Calls: map[string]nodescale.Call{},
 	}
-	in.Blind = n.blind(world, now)
+	in.Blind = n.blind(world, now.Sub(seen))
 	in.Hold = in.Blind
 	if in.Hold == "" && !world.ConsulKnown {
 		in.Hold = "Consul is not known: " + world.ConsulError
@@ -40,8 +40,7 @@ func (n *noder) input(view *View, now time.Time) nodescale.Input {
 }
 
 // blind says why what is known of Nomad is nothing to act on; "": it is.
-func (n *noder) blind(world *reconcile.World, now time.Time) string {
-	age := now.Sub(time.Unix(0, n.c.fresh.Load()))
+func (n *noder) blind(world *reconcile.World, age time.Duration) string {
 	switch limit := 2*n.c.cfg.FullPass + n.c.cfg.ObserveLimit; {
 	case !world.NomadKnown:
 		return "Nomad is not known: " + world.NomadError

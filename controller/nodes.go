@@ -14,14 +14,6 @@ import (
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
-// Machines makes and removes the nodes of worker groups, as the controller
-// needs it. Each call is idempotent by the machine's id.
-type Machines interface {
-	Launch(ctx context.Context, b nodescale.Blueprint, m nodescale.Machine) (instance string, err error)
-	Remove(ctx context.Context, b nodescale.Blueprint, m nodescale.Machine) error
-	List(ctx context.Context, b nodescale.Blueprint) (nodescale.Listing, error)
-}
-
 // Pace of the node autoscaler. It decides when something changed, and anyway
 // after a while, because time alone makes nodes idle.
 const (
@@ -56,12 +48,6 @@ type noder struct {
 	backoff time.Duration
 }
 
-// targetCall is a call of a target, and how to end it.
-type targetCall struct {
-	nodescale.Call
-	cancel context.CancelFunc
-}
-
 func newNoder(c *Controller) *noder {
 	n := &noder{c: c, log: c.cfg.Logger.Named("nodes"), wake: make(chan struct{}, 1)}
 	n.reset()
@@ -84,6 +70,7 @@ func (n *noder) run(ctx context.Context) {
 		return
 	}
 	n.reset()
+	defer n.tell(nil)
 	var begun sync.WaitGroup
 	defer begun.Wait()
 	for ctx.Err() == nil {
@@ -106,13 +93,14 @@ func (n *noder) run(ctx context.Context) {
 
 // step makes one decision, and says for how long it is good at most.
 func (n *noder) step(ctx context.Context, begun *sync.WaitGroup) time.Duration {
+	seen := time.Unix(0, n.c.fresh.Load()) // before the World that is at least as new
 	view := n.c.view.current()
 	if len(view.State.WorkerGroups) == 0 && len(view.State.Nodes) == 0 || view.World == nil {
 		n.tell(nil)
 		return decideAnyway
 	}
 	now := n.c.cfg.Now()
-	in := n.input(view, now)
+	in := n.input(view, seen, now)
 	decision, memory := nodescale.Decide(in, n.memory)
 	n.memory = memory
 	n.tell(&decision.Report)
@@ -173,8 +161,25 @@ func (n *noder) propose(ctx context.Context, d nodescale.Decision) error {
 			return err
 		}
 	}
+	if err := leftOut(n.c.cfg.Raft.State(), d.Changes); err != nil {
+		return err
+	}
 	for _, change := range d.Changes {
 		n.log.Info("node", "id", change.ID, "worker_group", change.Group, "from", change.From, "to", change.To, "reason", change.Reason)
+	}
+	return nil
+}
+
+// leftOut is the error for changes that the State did not take. The next decision
+// may well ask for them again, and is not to do so at once and for ever.
+func leftOut(state *raftstate.State, changes []raftstate.NodeChange) error {
+	for _, c := range changes {
+		switch node := state.Nodes[c.ID]; {
+		case c.To == "" && node == nil:
+		case node != nil && node.Phase == c.To:
+		default:
+			return fmt.Errorf("node %s did not go from %q to %q: it is another by now, or its group may not have it", c.ID, c.From, c.To)
+		}
 	}
 	return nil
 }
@@ -200,110 +205,6 @@ func (n *noder) do(ctx context.Context, view *View, in nodescale.Input, acts []n
 			n.actInNomad(ctx, a, begun)
 		}
 	}
-}
-
-// endCalls ends launches of nodes that are not to be launched any more, and
-// forgets the calls of those that are gone.
-func (n *noder) endCalls(state *raftstate.State) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for id, call := range n.calls {
-		record := state.Nodes[id]
-		if call.Running && (record == nil || call.What == "launch" && record.Phase != raftstate.NodeLaunching) {
-			call.cancel()
-		}
-		if record == nil && !call.Running {
-			delete(n.calls, id)
-		}
-	}
-}
-
-// call begins a call of a group's target for one machine.
-func (n *noder) call(ctx context.Context, what, id string, a nodescale.Act, view *View, in nodescale.Input, begun *sync.WaitGroup) {
-	record := view.State.Nodes[id]
-	if record == nil || view.State.WorkerGroups[record.Group] == nil {
-		return
-	}
-	group := view.State.WorkerGroups[record.Group]
-	limit := removeLimit
-	if what == "launch" {
-		limit = group.Spec.LaunchTimeout.Std()
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	before := n.calls[id]
-	if before != nil && before.Running {
-		return
-	}
-	limited, cancel := context.WithTimeout(ctx, limit)
-	call := &targetCall{Call: nodescale.Call{What: what, Running: true, At: n.c.cfg.Now()}, cancel: cancel}
-	machine := nodescale.Machine{ID: id, Instance: record.Instance, NomadID: record.NomadID, Wanted: a.Wanted}
-	if before != nil {
-		call.Instance = before.Instance
-		if machine.Instance == "" {
-			machine.Instance = before.Instance
-		}
-	}
-	for _, node := range in.Nodes {
-		if record.NomadID != "" && node.ID == record.NomadID {
-			machine.Name = node.Name
-		}
-	}
-	n.calls[id] = call
-	turn := n.turn(group.Name)
-	blueprint := nodescale.BlueprintOf(view.State.ClusterID, group.Spec, in.CoreMHz[group.Name])
-	n.log.Info("target called", "what", what, "node", id, "worker_group", group.Name, "target", blueprint.Kind, "reason", a.Reason)
-	begun.Go(func() {
-		defer cancel()
-		instance, err := n.callTarget(limited, what, turn, blueprint, machine)
-		n.ended(ctx, group.Name, id, call, instance, err)
-	})
-}
-
-// turn is where the calls of a group's target take turns. The caller holds mu.
-func (n *noder) turn(group string) chan struct{} {
-	if n.turns[group] == nil {
-		n.turns[group] = make(chan struct{}, callsAtOnce)
-	}
-	return n.turns[group]
-}
-
-func (n *noder) callTarget(ctx context.Context, what string, turn chan struct{}, b nodescale.Blueprint, m nodescale.Machine) (instance string, err error) {
-	select {
-	case turn <- struct{}{}:
-		defer func() { <-turn }()
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-	if what == "launch" {
-		instance, err = n.c.cfg.Machines.Launch(ctx, b, m)
-	} else {
-		err = n.c.cfg.Machines.Remove(ctx, b, m)
-	}
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("it did not answer in time: %w", err)
-	}
-	return instance, err
-}
-
-// ended notes what came of a call.
-func (n *noder) ended(ctx context.Context, group, id string, call *targetCall, instance string, err error) {
-	n.mu.Lock()
-	call.Running = false
-	if call.What == "remove" && err == nil {
-		delete(n.lists, group) // whether it is gone is asked at once
-	}
-	if instance != "" {
-		call.Instance = instance
-	}
-	if err != nil {
-		call.Error = err.Error()
-		if ctx.Err() == nil {
-			n.log.Warn("target failed", "what", call.What, "node", id, "error", err)
-		}
-	}
-	n.mu.Unlock()
-	n.nudge()
 }
 
 func (n *noder) nudge() {
@@ -359,37 +260,4 @@ func (n *noder) nomadAct(a nodescale.Act) (name, node string, act func(context.C
 	default:
 		return "", "", nil
 	}
-}
-
-// listAll asks the targets what there is, each now and then.
-func (n *noder) listAll(ctx context.Context, view *View, in nodescale.Input, begun *sync.WaitGroup) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	maps.DeleteFunc(n.lists, func(name string, _ nodescale.Listed) bool { return view.State.WorkerGroups[name] == nil })
-	for name, group := range view.State.WorkerGroups {
-		kind := group.Spec.Target.Kind
-		if n.asking[name] || kind == "none" || group.Spec.DryRun || in.Now.Sub(n.lists[name].At) < listEvery {
-			continue
-		}
-		n.asking[name] = true
-		blueprint := nodescale.BlueprintOf(view.State.ClusterID, group.Spec, in.CoreMHz[name])
-		begun.Go(func() {
-			limited, cancel := context.WithTimeout(ctx, listLimit)
-			defer cancel()
-			listing, err := n.c.cfg.Machines.List(limited, blueprint)
-			n.listed(name, in.Now, listing, err)
-		})
-	}
-}
-
-func (n *noder) listed(group string, at time.Time, listing nodescale.Listing, err error) {
-	l := nodescale.Listed{At: at, Listing: listing}
-	if err != nil {
-		l.Error = err.Error()
-	}
-	n.mu.Lock()
-	n.lists[group] = l
-	delete(n.asking, group)
-	n.mu.Unlock()
-	n.nudge()
 }

@@ -17,6 +17,8 @@ const (
 	doubtAfter    = 10 * time.Second       // for which Nomad may leave room unused that placement sees
 	lostAfter     = 5 * time.Minute        // a node that is down so long is given up
 	purgedAfter   = time.Minute            // and one that Nomad does not know any more
+	joinAgain     = time.Minute            // in which nodes find a Nomad that was away
+	clockSlack    = time.Minute            // by which Nomad's clock and ours may differ
 	keptFor       = 5 * time.Minute        // after a removal was given up, until it is tried again
 	callAgain     = 15 * time.Second       // after a call that failed
 	removeAgain   = 5 * time.Minute        // after a removal that went well, and the node is still there
@@ -40,6 +42,12 @@ func Decide(in Input, mem Memory) (Decision, Memory) {
 		Kept: map[string]time.Time{}, Pending: map[string]time.Time{}, Placeable: map[string]time.Time{},
 		Patterns: map[string]*placement.Node{},
 	}}
+	if in.Blind == "" {
+		d.next.Known = in.Now
+		if !mem.Known.IsZero() && !mem.Known.After(in.Now) {
+			d.next.Known = mem.Known
+		}
+	}
 	d.out.Report = Report{At: in.Now, Hold: in.Hold, Groups: []GroupReport{}, Nodes: []NodeReport{}, Pending: []PendingReport{}}
 	d.enterGroups()
 	d.enterNodes()
@@ -221,8 +229,7 @@ func (d *decider) groupOf(n *placement.Node) *group {
 // enterNodes finds out which Nomad node is which of those that were ordered.
 func (d *decider) enterNodes() {
 	d.owner = map[string]*record{}
-	byName, byInstance := map[string]*record{}, map[string]*record{}
-	joined := map[string]*record{}
+	orders := orders{map[string]*record{}, map[string]*record{}, map[string][]*record{}}
 	for _, id := range slices.Sorted(maps.Keys(d.in.Records)) {
 		r := &record{Node: d.in.Records[id]}
 		r.group = d.groupNamed(r.Group)
@@ -230,34 +237,83 @@ func (d *decider) enterNodes() {
 		if r.group != nil {
 			r.group.records = append(r.group.records, r)
 		}
-		byName[id] = r
+		orders.byID[id] = r
 		if r.NomadID != "" {
-			joined[r.NomadID] = r
-		}
-		if instance := d.instance(r); instance != "" {
-			byInstance[instance] = r
+			orders.joined[r.NomadID] = r
+		} else if instance := d.instance(r); instance != "" {
+			orders.byInstance[instance] = append(orders.byInstance[instance], r)
 		}
 	}
 	var strangers []*placement.Node
 	for _, n := range d.in.Nodes {
-		r := joined[n.ID]
-		for _, key := range []string{n.Said.Launch, n.Name} {
-			if r == nil && byName[key] != nil && byName[key].NomadID == "" {
-				r = byName[key]
-			}
-		}
-		for _, key := range instanceNames(n) {
-			if r == nil && byInstance[key] != nil && byInstance[key].NomadID == "" {
-				r = byInstance[key]
-			}
-		}
-		if r == nil || r.node != nil && r.node.Said.Since.After(n.Said.Since) {
+		r := orders.of(n)
+		if r == nil || !r.isRather(n) {
 			strangers = append(strangers, n)
 			continue
+		}
+		if r.node != nil {
+			strangers = append(strangers, r.node)
+			delete(d.owner, r.node.ID)
 		}
 		r.node, d.owner[n.ID] = n, r
 	}
 	d.adopt(strangers)
+}
+
+// orders are the nodes that were ordered, by what tells which one a Nomad node is.
+type orders struct {
+	byID       map[string]*record
+	joined     map[string]*record // by the Nomad node that they became
+	byInstance map[string][]*record
+}
+
+// of returns what a node was ordered as; nil: that is not known. The machine's
+// name is the weakest sign. Nodes of other groups, also those that nobody
+// ordered, may run on a host of that name, so it counts only for a node of the
+// right kind that came after the order, and only if no other order has it too.
+func (o orders) of(n *placement.Node) *record {
+	for _, r := range []*record{o.joined[n.ID], o.byID[n.Said.Launch], o.byID[n.Name]} {
+		if r != nil {
+			return r
+		}
+	}
+	if n.Said.Launch != "" {
+		return nil
+	}
+	var found *record
+	for _, name := range instanceNames(n) {
+		for _, r := range o.byInstance[name] {
+			switch {
+			case r.group == nil || misplaced(n, r.group) || n.Said.Since.Before(r.At.Add(-clockSlack)) || r == found:
+			case found != nil:
+				return nil
+			default:
+				found = r
+			}
+		}
+	}
+	return found
+}
+
+// isRather says whether n is what came of r, rather than the node that was found
+// before: a machine that lost its disk is another node to Nomad.
+func (r *record) isRather(n *placement.Node) bool {
+	if r.node == nil {
+		return true
+	}
+	if was, is := r.node.Said.Status == "down", n.Said.Status == "down"; was != is {
+		return was
+	}
+	if n.ID == r.NomadID || r.node.ID == r.NomadID {
+		return n.ID == r.NomadID
+	}
+	return n.Said.Since.After(r.node.Said.Since)
+}
+
+// misplaced says that a node is not of the kind that a group's nodes are.
+func misplaced(n *placement.Node, g *group) bool {
+	class := g.Spec.Node.Class
+	return n.Pool != g.Spec.NodePool || class != "" && n.Class != class
 }
 
 // adopt matches nodes that joined to what was ordered of a target that only

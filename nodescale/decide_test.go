@@ -99,6 +99,9 @@ func (s *scene) node(group string, jobs ...string) *placement.Node {
 
 func (s *scene) decide() nodescale.Decision {
 	s.t.Helper()
+	if s.Blind == "" {
+		s.Seen = s.Now
+	}
 	d, memory := nodescale.Decide(s.Input, s.memory)
 	s.memory = memory
 	return d

@@ -58,7 +58,7 @@ func (d *decider) demand() {
 func (d *decider) shape(g *group) placement.Shape {
 	s := placement.Shape{Node: *g.pattern, Most: max(0, g.most-g.occupied()), Priority: g.Spec.Priority, Price: g.Spec.Price}
 	s.ID, s.Name = "", ""
-	g.backoff = backoffUntil(g.Failures)
+	g.backoff = backoffUntil(g.Failures, d.in.Now)
 	launching := g.phase(raftstate.NodeLaunching)
 	switch {
 	case g.Deleting:
@@ -69,8 +69,10 @@ func (d *decider) shape(g *group) placement.Shape {
 		s.Most, s.Refused = 0, fmt.Sprintf("launches fail (%d in a row, the last: %s); the next try is in %s",
 			g.Failures.Count, g.Failures.Reason, d.in.Now.Sub(g.backoff).Abs().Round(time.Second))
 		d.again(g.backoff)
+	case s.Most == 0 && g.phase(raftstate.NodeTerminating) > 0:
+		s.Refused = fmt.Sprintf("it has %s, %d of them on their way out, and max_nodes is %d", plural(g.occupied(), "node"), g.phase(raftstate.NodeTerminating), g.most)
 	case s.Most == 0:
-		s.Refused = fmt.Sprintf("it has %d nodes, and max_nodes is %d", g.occupied(), g.most)
+		s.Refused = fmt.Sprintf("it has %s, and max_nodes is %d", plural(g.occupied(), "node"), g.most)
 	case g.Failures.Count > 0 && launching > 0:
 		s.Most, s.Refused = 0, "launches failed; one is tried before more are"
 	case g.Failures.Count > 0:
@@ -81,13 +83,12 @@ func (d *decider) shape(g *group) placement.Shape {
 
 // occupied is how many nodes count towards max_nodes: also those that go, until
 // they are gone.
-func (g *group) occupied() int {
-	return g.hand + g.phase(raftstate.NodeLaunching, raftstate.NodeReady, raftstate.NodeDraining, raftstate.NodeReturning)
-}
+func (g *group) occupied() int { return g.hand + len(g.records) }
 
-// backoffUntil is when a group whose launches fail may try again.
-func backoffUntil(f raftstate.Failures) time.Time {
-	if f.Count == 0 {
+// backoffUntil is when a group whose launches fail may try again. A failure that
+// is to come is one of a clock that went back, and is not waited for.
+func backoffUntil(f raftstate.Failures, now time.Time) time.Time {
+	if f.Count == 0 || f.LastAt.After(now.Add(clockSlack)) {
 		return time.Time{}
 	}
 	pause := firstBackoff

@@ -47,14 +47,12 @@ func (d *decider) act(a Act) { d.out.Acts = append(d.out.Acts, a) }
 // fails or takes too long.
 func (d *decider) launching(r *record) {
 	r.verdict = "wait"
-	call := d.in.Calls[r.ID]
-	deadline := r.At.Add(defaultLaunchTimeout)
-	if r.group != nil {
-		deadline = r.At.Add(r.group.Spec.LaunchTimeout.Std())
-	}
+	call, deadline := d.in.Calls[r.ID], d.joinsBy(r)
 	switch {
 	case d.in.Blind != "":
 		r.why = "on its way, and not known to have joined: " + d.in.Blind
+	case r.node != nil && r.group != nil && misplaced(r.node, r.group):
+		d.fail(r, fmt.Sprintf("it joined Nomad in node pool %q with class %q, where its group has no nodes: its target makes others than it is asked for", r.node.Pool, r.node.Class))
 	case r.node != nil && r.node.Said.Status == "ready":
 		d.move(r, raftstate.NodeReady, fmt.Sprintf("joined Nomad %s after it was ordered", d.in.Now.Sub(r.At).Round(100*time.Millisecond)))
 	case r.group == nil || r.group.Deleting:
@@ -63,6 +61,12 @@ func (d *decider) launching(r *record) {
 		d.fail(r, "its target could not make it: "+call.Error)
 	case d.ended(r) != "":
 		d.fail(r, "its machine ended before it joined Nomad: "+d.ended(r))
+	case call.Waits && call.Running && r.group.Failures.Count > 0:
+		d.move(r, raftstate.NodeTerminating, "launches of its group fail, and its target was not called for it yet")
+	case call.Waits && call.Running:
+		r.why = "its target has others to make first: " + r.Reason
+	case !d.in.Now.Before(deadline) && call.Running:
+		d.fail(r, fmt.Sprintf("its target did not answer in time, %s", r.group.Spec.LaunchTimeout.Std()))
 	case !d.in.Now.Before(deadline):
 		d.fail(r, fmt.Sprintf("it did not join Nomad within launch_timeout, %s; its target said that it made it: look at that machine's Nomad agent", r.group.Spec.LaunchTimeout.Std()))
 	default:
@@ -75,6 +79,23 @@ func (d *decider) launching(r *record) {
 		}
 		d.again(deadline)
 	}
+}
+
+// joinsBy is until when a node that was ordered may take to join Nomad: from the
+// call of its target on, and when Nomad was away, for a while after that.
+func (d *decider) joinsBy(r *record) time.Time {
+	timeout := defaultLaunchTimeout
+	if r.group != nil {
+		timeout = r.group.Spec.LaunchTimeout.Std()
+	}
+	deadline := r.At.Add(timeout)
+	if call := d.in.Calls[r.ID]; call.What == "launch" && call.At.After(r.At) {
+		deadline = call.At.Add(timeout)
+	}
+	if back := d.next.Known.Add(min(timeout, joinAgain)); back.After(deadline) {
+		return back
+	}
+	return deadline
 }
 
 // machines is how many the group's target is to have beside one of them, for
@@ -133,6 +154,15 @@ func (d *decider) ended(r *record) string {
 
 // ready watches for nodes that are lost.
 func (d *decider) ready(r *record) {
+	if lost := d.lost(r); lost != "" {
+		d.move(r, raftstate.NodeTerminating, lost)
+	}
+}
+
+// lost says why a node that joined is not there any more, once that has been so
+// for long enough: its agent may have lost touch for a moment, and what runs on
+// it still serve. Until then r waits.
+func (d *decider) lost(r *record) string {
 	lost, after := "", lostAfter
 	switch {
 	case r.node == nil:
@@ -144,15 +174,15 @@ func (d *decider) ready(r *record) {
 		}
 	}
 	if lost == "" || d.in.Hold != "" {
-		return
+		return ""
 	}
 	since := d.since(d.mem.Missing, d.next.Missing, r.ID)
 	r.verdict, r.why, r.due = "wait", lost, since.Add(after)
 	if d.in.Now.Before(r.due) {
 		d.again(r.due)
-		return
+		return ""
 	}
-	d.move(r, raftstate.NodeTerminating, lost)
+	return lost
 }
 
 // draining takes a node out of use without harm: no new replicas; a look that
@@ -166,7 +196,9 @@ func (d *decider) draining(r *record) {
 	case r.group != nil && r.group.dry && r.node != nil:
 		d.giveUp(r, "dry run: nothing is removed")
 	case r.node == nil || r.node.Said.Status == "down":
-		d.move(r, raftstate.NodeTerminating, r.Reason)
+		if lost := d.lost(r); lost != "" {
+			d.move(r, raftstate.NodeTerminating, r.Reason+"; "+lost)
+		}
 	case r.node.Said.Eligible && !r.node.Said.Draining:
 		d.act(Act{Cordon: r.node.ID, Reason: r.Reason})
 	case d.uncovered(r) != "":
@@ -293,6 +325,9 @@ func (d *decider) terminating(r *record) {
 	switch {
 	case r.group != nil && r.group.dry:
 		r.why = "dry run: its target would remove it: " + r.Reason
+	case d.in.Blind != "":
+		r.why = r.Reason + "; waiting, because " + d.in.Blind
+	case d.in.Seen.Before(r.PhaseAt): // what came to it meanwhile is not known
 	case d.occupied(r):
 	case call.Running:
 	case call.What != "remove":
@@ -300,7 +335,6 @@ func (d *decider) terminating(r *record) {
 	case call.Error != "":
 		r.why = fmt.Sprintf("%s; its target could not remove it: %s", r.Reason, call.Error)
 		d.callLater(r, call.At.Add(callAgain))
-	case d.in.Blind != "":
 	case r.node == nil:
 		d.move(r, "", r.Reason)
 	case d.gone(r, call):
@@ -317,7 +351,7 @@ func (d *decider) terminating(r *record) {
 // given up move elsewhere before its machine goes. It says whether the node
 // still holds something.
 func (d *decider) occupied(r *record) bool {
-	if r.node == nil || r.node.Said.Status != "ready" || d.in.Blind != "" {
+	if r.node == nil || r.node.Said.Status != "ready" {
 		return false
 	}
 	holds := len(left(r.node)) > 0

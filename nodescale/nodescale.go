@@ -15,9 +15,10 @@ import (
 // Input is all that a decision is made from.
 type Input struct {
 	Now    time.Time
-	Hold   string // why nothing may be taken away on it, "Consul is not known: ..."; "": it may
-	DryRun bool   // decide and tell, but order and remove nothing
-	Blind  string // why nothing may be ordered on it either, "Nomad is not known: ..."; "": it may
+	Seen   time.Time // when the look at Nomad began that Nodes and Jobs are of
+	Hold   string    // why nothing may be taken away on it, "Consul is not known: ..."; "": it may
+	DryRun bool      // decide and tell, but order and remove nothing
+	Blind  string    // why nothing may be ordered on it either, "Nomad is not known: ..."; "": it may
 
 	Groups  map[string]*raftstate.WorkerGroup
 	Records map[string]*raftstate.Node
@@ -44,6 +45,7 @@ type Job struct {
 type Call struct {
 	What     string // launch | remove
 	Running  bool
+	Waits    bool      // while it runs: for its turn, and the target was not called yet
 	At       time.Time // when it began
 	Error    string    // "": it went well, if it is not running
 	Instance string
@@ -156,6 +158,7 @@ type PendingReport struct {
 // new leader begins with none, and then takes nothing away for as long as it
 // has not itself seen it to be unneeded.
 type Memory struct {
+	Known     time.Time                  // since when Nomad has been known without a break
 	Empty     map[string]time.Time       // record id -> since when nothing runs on it or is to
 	Fits      map[string]time.Time       // record id -> since when all that is on it would fit elsewhere
 	Missing   map[string]time.Time       // record id -> since when its Nomad node is gone or down

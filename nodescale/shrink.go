@@ -18,9 +18,8 @@ func (d *decider) shrink() {
 		s := shrinker{decider: d, group: g, floor: g.least}
 		g.surplus(d)
 		s.total = g.staying() - g.givenUp()
-		s.going = g.phase(raftstate.NodeDraining, raftstate.NodeTerminating)
+		s.going = g.going()
 		s.budget, s.budgetWhy = g.Spec.EffectiveScaleDown().BudgetAt(d.in.Now, s.total+s.going)
-		s.group.surplus(d)
 		s.empty()
 		s.consolidate()
 		if g.Deleting && len(g.records) == 0 {
@@ -31,6 +30,9 @@ func (d *decider) shrink() {
 
 // surplus lets nodes go that have not joined yet and are above the bound.
 func (g *group) surplus(d *decider) {
+	if d.in.Hold != "" {
+		return
+	}
 	over := g.staying() - g.givenUp() - g.most
 	for _, r := range slices.Backward(g.records) {
 		if over <= 0 {
@@ -49,6 +51,18 @@ func (g *group) givenUp() int {
 	n := 0
 	for _, r := range g.records {
 		if r.to == raftstate.NodeTerminating && r.Phase != raftstate.NodeDraining {
+			n++
+		}
+	}
+	return n
+}
+
+// going is how many nodes that were in use are on their way out. One that never
+// joined is missed by nobody, however long its target takes to remove it.
+func (g *group) going() int {
+	n := 0
+	for _, r := range g.records {
+		if r.Phase == raftstate.NodeDraining || r.Phase == raftstate.NodeTerminating && !r.JoinedAt.IsZero() {
 			n++
 		}
 	}
@@ -95,13 +109,21 @@ func (s *shrinker) candidates() []*record {
 		if r.Phase != raftstate.NodeReady || r.verdict != "keep" || r.node == nil {
 			continue
 		}
-		if r.node.Closed != "" {
-			r.why = "left alone: somebody has closed it"
+		if r.node.Closed != "" && (!s.group.Deleting || r.node.Said.Status != "ready") {
+			r.why = "left alone: " + whyClosed(r.node)
 			continue
 		}
 		list = append(list, r)
 	}
 	return list
+}
+
+// whyClosed says why Nomad places nothing on a node.
+func whyClosed(n *placement.Node) string {
+	if n.Said.Status == "ready" && (n.Said.Draining || !n.Said.Eligible) {
+		return "somebody has closed it (" + n.Closed + ")"
+	}
+	return "Nomad places nothing on it (" + n.Closed + ")"
 }
 
 // empty lets nodes go that have been empty for idle_timeout.

@@ -55,7 +55,7 @@ func (s *simulation) decide(term int) {
 // input is what a decision is made from.
 func (s *simulation) input() Input {
 	in := Input{
-		Now: s.clock(), Groups: s.state.WorkerGroups, Records: s.state.Nodes,
+		Now: s.clock(), Seen: s.clock(), Groups: s.state.WorkerGroups, Records: s.state.Nodes,
 		CoreMHz: map[string]int{}, Jobs: make(map[string]Job, len(s.jobs)), Lists: maps.Clone(s.listed()), Calls: map[string]Call{},
 	}
 	for _, g := range s.groups {
