@@ -440,3 +440,21 @@ func TestNodesAreAskedOfTheLeader(t *testing.T) {
 		t.Errorf("got %+v, %v", list, err)
 	}
 }
+
+// A group that is there already is asked as one of the same file is; what its
+// nodes really have may be more, so that is a warning.
+func TestPlanWarnsOfReplicasThatNoNodeHolds(t *testing.T) {
+	i, _ := nodesOf(t)
+	app := spec("shop")
+	app.Deployments[0].WorkerGroup, app.Deployments[0].Resources.CPU = "gpu", 8
+	answer, err := i.client.Plan(t.Context(), serve.PlanRequest{Applications: []*appspec.Application{app}})
+	if err != nil || !slices.ContainsFunc(answer.Warnings, func(w string) bool {
+		return strings.Contains(w, `deployment "web" of application "shop": No node of worker group "gpu" can ever hold a replica`)
+	}) {
+		t.Errorf("got %v, %v", answer.Warnings, err)
+	}
+	app.Deployments[0].Resources.CPU = 2
+	if answer, err = i.client.Plan(t.Context(), serve.PlanRequest{Applications: []*appspec.Application{app}}); err != nil || strings.Contains(strings.Join(answer.Warnings, ""), "can ever hold") {
+		t.Errorf("got %v, %v", answer.Warnings, err)
+	}
+}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
@@ -57,6 +58,7 @@ func (s *Server) plan(ctx context.Context, view *View, command *raftstate.Deploy
 	for _, in := range whole.Deploy.Applications {
 		p := applicationPlan(view.State, next, in.Spec.Name)
 		if p.Action != ActionNone {
+			answer.Warnings = append(answer.Warnings, misfits(next, in.Spec)...)
 			one := &raftstate.Deploy{Applications: []raftstate.DeployApplication{in}, WorkerGroups: whole.Deploy.WorkerGroups}
 			if p.Steps, err = s.steps(ctx, whole, one, told, &answer); err != nil {
 				return PlanResponse{}, err
@@ -67,6 +69,20 @@ func (s *Server) plan(ctx context.Context, view *View, command *raftstate.Deploy
 	slices.Sort(answer.Warnings)
 	answer.Warnings = slices.Compact(answer.Warnings)
 	return answer, nil
+}
+
+// misfits says which replicas no node of the worker group that is there already
+// could hold, by what its block says. Its nodes may be larger than that.
+func misfits(state *raftstate.State, app *appspec.Application) []string {
+	var warnings []string
+	for _, d := range app.Deployments {
+		if g := state.WorkerGroups[d.WorkerGroup]; g != nil {
+			for _, fault := range g.Spec.CannotHold(d) {
+				warnings = append(warnings, fmt.Sprintf("deployment %q of application %q: %s", d.Name, app.Name, fault.Message))
+			}
+		}
+	}
+	return warnings
 }
 
 // steps are what the controller would do for one part of the command, but for

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -120,11 +121,25 @@ func (n *noder) step(ctx context.Context, begun *sync.WaitGroup) time.Duration {
 	return min(decideAnyway, max(decideLeast, decision.Again.Sub(now)))
 }
 
-// tell publishes a report.
+// tell publishes a report. Who waits for a change of an application's status
+// hears when something else is to be said of its replicas.
 func (n *noder) tell(report *nodescale.Report) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	before := n.report
 	n.report = report
+	n.mu.Unlock()
+	if !slices.EqualFunc(pendingOf(before), pendingOf(report), func(a, b nodescale.PendingReport) bool {
+		return a.Job == b.Job && a.Reason == b.Reason
+	}) {
+		n.c.view.publish(func(*View) {})
+	}
+}
+
+func pendingOf(report *nodescale.Report) []nodescale.PendingReport {
+	if report == nil {
+		return nil
+	}
+	return report.Pending
 }
 
 // NodeReport returns the node autoscaler's last report; false: this server does

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
@@ -14,7 +15,7 @@ import (
 var ErrWorldUnknown = errors.New("nomad and consul have not been seen yet")
 
 // Preview returns the steps that a deploy would lead to, and what Nomad has no
-// room for at the moment.
+// room for at the moment and no worker group makes nodes for.
 func (c *Controller) Preview(ctx context.Context, deploy raftstate.Command) (steps []reconcile.Step, warnings []string, err error) {
 	view := c.view.current()
 	if view.World == nil {
@@ -39,9 +40,28 @@ func (c *Controller) Preview(ctx context.Context, deploy raftstate.Command) (ste
 		if err != nil {
 			return nil, nil, fmt.Errorf("plan job %s: %w", *s.Register.Job.ID, err)
 		}
-		if problem != "" {
+		if problem != "" && !c.grows(view.State, s.Register.Job.NodePool) {
 			warnings = append(warnings, fmt.Sprintf("no room now for all of job %s: %s", *s.Register.Job.ID, problem))
 		}
 	}
 	return steps, warnings, nil
+}
+
+// grows says whether a worker group may order more nodes of a node pool.
+func (c *Controller) grows(state *raftstate.State, pool *string) bool {
+	for _, g := range state.WorkerGroups {
+		if pool == nil || g.Spec.NodePool != *pool || g.Deleting || c.cfg.NodesDryRun || g.Spec.DryRun || g.Spec.Target.Kind == appspec.TargetNone {
+			continue
+		}
+		nodes := 0
+		for _, n := range state.Nodes {
+			if n.Group == g.Name {
+				nodes++
+			}
+		}
+		if _, most, _ := g.Spec.NodeBounds(c.cfg.Now()); nodes < most {
+			return true
+		}
+	}
+	return false
 }

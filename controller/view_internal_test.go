@@ -3,6 +3,9 @@ package controller
 import (
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
@@ -19,5 +22,30 @@ func TestNodesThatAreToGoDoSoInSilence(t *testing.T) {
 	})
 	if len(got) != 4 || got[0].Type != "node-up" {
 		t.Errorf("got %+v", got)
+	}
+}
+
+func TestNewsOfReplicasThatWaitWakeThoseWhoWatch(t *testing.T) {
+	c := &Controller{cfg: Config{Logger: hclog.NewNullLogger()}, view: newViewer(&raftstate.State{})}
+	n := newNoder(c)
+	report := func(reason string) *nodescale.Report {
+		return &nodescale.Report{Pending: []nodescale.PendingReport{{Job: "web", Reason: reason}}}
+	}
+	for _, step := range []struct {
+		report *nodescale.Report
+		news   bool
+	}{
+		{nil, false},
+		{report("a node is on its way"), true},
+		{report("a node is on its way"), false},
+		{report("no node"), true},
+		{nil, true},
+		{&nodescale.Report{}, false},
+	} {
+		before := c.View().Index
+		n.tell(step.report)
+		if got := c.View().Index != before; got != step.news {
+			t.Errorf("%+v: got %v", step.report, got)
+		}
 	}
 }

@@ -87,6 +87,9 @@ func planText(answer api.PlanResponse, words []string) string {
 	for _, w := range answer.Warnings {
 		out.WriteString("Warning: " + printable(w) + "\n")
 	}
+	if len(answer.Warnings) > 0 {
+		out.WriteString("\n")
+	}
 	if len(checks) == 0 {
 		out.WriteString("A deploy would change nothing.\n")
 		return out.String()
