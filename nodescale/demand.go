@@ -206,21 +206,22 @@ func (d *decider) pendingOf(a *placement.Ask, coming, placeable int, ordered map
 	if placeable > 0 {
 		since := d.since(d.mem.Placeable, d.next.Placeable, a.Key)
 		if d.in.Now.Sub(since) >= doubtAfter {
-			why = append(why, fmt.Sprintf("%d would fit on nodes that are there, but for %s Nomad has not placed them: %s",
-				placeable, d.in.Now.Sub(since).Round(time.Second), orUnknown(job.Blocked)))
+			why = append(why, fmt.Sprintf("%d would fit on nodes that are there, but for %s Nomad has not placed %s: %s",
+				placeable, d.in.Now.Sub(since).Round(time.Second), one(placeable, "it", "them"), orUnknown(job.Blocked)))
 		} else {
 			d.again(since.Add(doubtAfter))
-			why = append(why, fmt.Sprintf("%d fit on nodes that are there: Nomad is about to place them", placeable))
+			why = append(why, fmt.Sprintf("%d %s: Nomad is about to place %s",
+				placeable, one(placeable, "fits on a node that is there", "fit on nodes that are there"), one(placeable, "it", "them")))
 		}
 	}
 	if coming > 0 {
-		why = append(why, fmt.Sprintf("%d wait for nodes that are on their way%s", coming, d.goal(ordered)))
+		why = append(why, fmt.Sprintf("%d %s%s", coming, one(coming, "waits for a node that is on its way", "wait for nodes that are on their way"), d.goal(ordered)))
 	}
 	if short.Count > 0 {
 		if short.Never {
 			p.Never = short.Count
 		}
-		why = append(why, fmt.Sprintf("%d have no place: %s", short.Count, short.Headline))
+		why = append(why, fmt.Sprintf("%d %s no place: %s", short.Count, one(short.Count, "has", "have"), short.Headline))
 	}
 	p.Reason = strings.Join(why, "; ")
 	d.out.Report.Pending = append(d.out.Report.Pending, p)
@@ -240,6 +241,14 @@ func orUnknown(reason string) string {
 		return "it does not say why"
 	}
 	return reason
+}
+
+// one chooses between the words for one thing and for several.
+func one(n int, single, several string) string {
+	if n == 1 {
+		return single
+	}
+	return several
 }
 
 func replicas(n int) string {

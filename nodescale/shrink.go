@@ -88,7 +88,10 @@ func (s *shrinker) stays() string {
 	case s.total <= s.floor:
 		return fmt.Sprintf("the group is to have at least %s: %s", plural(s.floor, "node"), s.group.why)
 	case s.going >= s.budget:
-		return fmt.Sprintf("%s going already, and the %s", areGoing(s.going), s.budgetWhy)
+		if s.going == 0 {
+			return s.budgetWhy
+		}
+		return fmt.Sprintf("%s going already: %s", areGoing(s.going), s.budgetWhy)
 	default:
 		return ""
 	}
@@ -275,7 +278,7 @@ func (s *shrinker) consolidate() {
 		if forced {
 			after = 0
 		}
-		r.why += fmt.Sprintf(", which have fitted on other nodes for %s", s.in.Now.Sub(since).Round(time.Second))
+		r.why += fmt.Sprintf("; there has been room for that elsewhere for %s", s.in.Now.Sub(since).Round(time.Second))
 		r.due = since.Add(after)
 		switch {
 		case s.in.Hold != "":
