@@ -567,6 +567,10 @@ func TestConsolidationStays(t *testing.T) {
 		"a node is on its way": {func(s *scene) {
 			s.Records["cpu-x"] = &raftstate.Node{ID: "cpu-x", Group: "cpu", Phase: raftstate.NodeLaunching, At: s.Now, PhaseAt: s.Now}
 		}, "", "on their way"},
+		"an empty node, which they would move to": {func(s *scene) {
+			s.Groups["cpu"].Spec.IdleTimeout = appspec.Duration(10 * time.Minute)
+			s.node("cpu")
+		}, "", "stands empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -248,7 +248,7 @@ func (s *shrinker) consolidate() {
 	}
 	unrest := s.unrest()
 	list := s.candidates()
-	if unrest == "" && !forced && slices.ContainsFunc(list, func(r *record) bool { return len(left(r.node)) == 0 }) {
+	if unrest == "" && !forced && slices.ContainsFunc(g.records, (*record).standsEmpty) {
 		// There Nomad would put them, as it spreads replicas over nodes: one node
 		// in use would be exchanged for another.
 		unrest = "not while a node of the group stands empty"
@@ -308,6 +308,11 @@ func (s *shrinker) later(r *record) {
 	if _, known := s.mem.Fits[r.ID]; known {
 		s.since(s.mem.Fits, s.next.Fits, r.ID)
 	}
+}
+
+// standsEmpty says whether Nomad may place replicas on the node, and it has none.
+func (r *record) standsEmpty() bool {
+	return r.Phase == raftstate.NodeReady && r.verdict != "remove" && r.open() && len(left(r.node)) == 0
 }
 
 // unrest says why nothing is moved now.
