@@ -203,9 +203,8 @@ func (d *decider) draining(r *record) {
 		d.act(Act{Cordon: r.node.ID, Reason: r.Reason})
 	case d.uncovered(r) != "":
 		d.giveUp(r, d.uncovered(r))
-	case len(left(r.node)) == 0 && d.starting(r) && d.in.Now.Before(deadline.Add(d.drainTimeout(r))):
+	case len(left(r.node)) == 0 && d.starting(r):
 		r.why = r.Reason + "; its replicas have moved, and are still starting: " + d.lacking(r)
-		d.again(deadline.Add(d.drainTimeout(r)))
 	case len(left(r.node)) == 0:
 		d.move(r, raftstate.NodeTerminating, r.Reason)
 	case r.node.Said.Draining:
@@ -274,8 +273,13 @@ func (d *decider) lacking(r *record) string {
 
 // starting says whether replicas that left a node have a new place and do not
 // serve there yet. Until they do, the one that runs beside them must not end:
-// Nomad would stop one that serves.
+// Nomad would stop one that serves. They have drain_timeout for it.
 func (d *decider) starting(r *record) bool {
+	until := d.since(d.mem.Empty, d.next.Empty, r.ID).Add(d.drainTimeout(r))
+	if !d.in.Now.Before(until) {
+		return false
+	}
+	d.again(until)
 	for id := range r.Surge {
 		job, known := d.in.Jobs[id]
 		placed := !slices.ContainsFunc(d.in.Asks, func(a placement.Ask) bool { return a.Key == id && a.Count > 0 })

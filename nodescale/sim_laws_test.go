@@ -142,7 +142,7 @@ func run(t *rapid.T, in nodescale.SimInput) nodescale.SimResult {
 // away in use, nothing early, nothing without knowledge.
 func TestSimulatedLaws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		const until = 1800
+		const until = 1200
 		groups := anyGroups(t, false)
 		jobs := anyJobs(t, groups)
 		run(t, nodescale.SimInput{
@@ -158,6 +158,14 @@ func TestSimulatedDemandSettles(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const until = 900
 		groups := anyGroups(t, true)
+		for _, g := range groups {
+			// Room that a buffer keeps for replicas is measured as placement packs.
+			// Nomad spreads, so after a move it may have to be bought again, and
+			// what was moved fits elsewhere once more.
+			if b := g.Spec.Buffer; b != nil && b.Replicas > 0 {
+				g.Spec.ScaleDown.Consolidate = false
+			}
+		}
 		jobs := anyJobs(t, groups)
 		result := run(t, nodescale.SimInput{
 			Until: 2 * time.Hour, Groups: groups, Jobs: jobs, Demand: anyDemand(t, jobs, until),
@@ -207,22 +215,19 @@ func TestSimulatedNodesGoWithoutDemand(t *testing.T) {
 // Whoever decides more often than it says is due comes to no other end.
 func TestSimulatedAgainIsEnough(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		const until = 900
+		const until = 600
 		groups := anyGroups(t, true)
 		jobs := anyJobs(t, groups)
 		demand := anyDemand(t, jobs, until)
-		in := nodescale.SimInput{Until: time.Hour, Groups: groups, Jobs: slices.Clone(jobs), Demand: demand, Start: simStart(), Chance: chance(1)}
+		in := nodescale.SimInput{Until: 20 * time.Minute, Groups: groups, Jobs: slices.Clone(jobs), Demand: demand, Start: simStart(), Chance: chance(1)}
 		lazy, err := nodescale.Simulate(in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		in.Anyway, in.Chance = time.Second, chance(1)
+		in.Anyway, in.Chance = 5*time.Second, chance(1)
 		eager, err := nodescale.Simulate(in)
 		if err != nil {
 			t.Fatal(err)
-		}
-		if lazy.Launches != eager.Launches || lazy.EndNodes != eager.EndNodes {
-			t.Logf("lazy %+v\neager %+v", lazy, eager)
 		}
 		if late := lazy.WaitingSeconds - eager.WaitingSeconds; late > 30 && lazy.WaitingSeconds > 1.3*eager.WaitingSeconds {
 			t.Fatalf("replicas waited longer with decisions only when they are due:\n%+v\n%+v", lazy, eager)
