@@ -95,7 +95,7 @@ func (c tiny) grade(boxes []box, short map[int]int) grade {
 	if priced {
 		return append(g, idle, price, nodes)
 	}
-	return append(g, idle, special, gpus, nodes)
+	return append(g, special, idle, gpus, nodes)
 }
 
 func (c tiny) levels() (levels []int) {
@@ -158,9 +158,11 @@ func (c tiny) brute() grade {
 // hope is a grade that nothing that follows can be better than: GPU nodes may
 // still get work.
 func (c tiny) hope(boxes []box, short map[int]int) grade {
-	g := c.grade(boxes, short)
-	g[len(c.levels())] = 0
-	return g
+	boxes = slices.Clone(boxes)
+	for i := range boxes {
+		boxes[i].gpuWork = true
+	}
+	return c.grade(boxes, short)
 }
 
 func (b box) takes(t thing, ask int) bool {

@@ -81,29 +81,37 @@ func measureClasses(list []*class, largest amount) {
 // An order is which class is placed first.
 type order func(a, b *class) int
 
-// first is what each order begins with: by priority, and what needs devices
-// before what needs none.
-func first(then order) order {
-	return func(a, b *class) int {
-		if a.level != b.level || a.units != b.units {
-			return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(b.units, a.units))
-		}
-		return then(a, b)
-	}
-}
-
 // orders are the ones that are tried.
 func orders() []order {
-	bySize := func(a, b *class) int { return cmp.Compare(b.size, a.size) }
-	byUse := func(d int) order {
-		return func(a, b *class) int { return cmp.Or(cmp.Compare(b.uses[d], a.uses[d]), bySize(a, b)) }
-	}
 	return []order{
 		first(bySize),
 		first(func(a, b *class) int { return cmp.Or(cmp.Compare(b.narrow, a.narrow), bySize(a, b)) }),
 		first(byUse(memory)),
 		first(byUse(cpu)),
+		mixed(byUse(memory)),
+		mixed(byUse(cpu)),
 	}
+}
+
+// first begins with the priority, then what needs the most devices.
+func first(then order) order {
+	return func(a, b *class) int {
+		return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(b.units, a.units), then(a, b))
+	}
+}
+
+// mixed begins with the priority, then what needs devices, however many: what
+// takes few devices and much else would find no room beside what takes many.
+func mixed(then order) order {
+	return func(a, b *class) int {
+		return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(min(1, b.units), min(1, a.units)), then(a, b))
+	}
+}
+
+func bySize(a, b *class) int { return cmp.Compare(b.size, a.size) }
+
+func byUse(d int) order {
+	return func(a, b *class) int { return cmp.Or(cmp.Compare(b.uses[d], a.uses[d]), bySize(a, b)) }
 }
 
 // rulesKey is the same for needs with the same rules.

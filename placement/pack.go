@@ -10,11 +10,12 @@ import (
 // in which all of it fits; Nomad's own choice will be another.
 //
 // Of two ways it takes, in this order: the one that leaves fewer replicas
-// short, those of a higher priority first; that makes fewer nodes with devices
-// which only hold work that needs none; that costs less, if all shapes have a
-// price, else that makes fewer nodes with devices, with fewer devices on them,
-// and fewer nodes; that makes smaller ones. Spread and affinity never make
-// anything not fit.
+// short, those of a higher priority first; if all shapes have a price, that
+// makes fewer nodes with devices which only hold work that needs none, and
+// costs less, and makes fewer nodes; else that makes fewer nodes with devices,
+// fewer of them which only hold work that needs none, fewer devices, and fewer
+// nodes; that makes smaller ones. Spread and affinity never make anything not
+// fit.
 func Pack(in Input) Result {
 	p := newPacker(in)
 	p.solve()
@@ -105,6 +106,9 @@ func (p *packer) solve() {
 		for _, by := range orders() {
 			tries = append(tries, attempt{by: by})
 		}
+		if !p.priced {
+			tries = append(tries, attempt{by: mixed(byUse(memory)), fullest: true})
+		}
 	}
 	for _, a := range tries {
 		plan := p.try(a)
@@ -122,9 +126,10 @@ func (p *packer) solve() {
 
 // attempt is one way to go about it.
 type attempt struct {
-	by     order
-	manner manner
-	bulk   float64
+	by      order
+	manner  manner
+	bulk    float64
+	fullest bool
 }
 
 // try places all classes in one way.
@@ -165,7 +170,7 @@ func (p *packer) build(t *plan, at []int, a attempt) {
 		most[i] = h.most
 	}
 	for _, island := range islands(list, len(p.shapes)) {
-		s := &solver{shapes: p.shapes, most: most, list: island, largest: p.largest, priced: p.priced, tally: p.board.tally, manner: a.manner, bulk: a.bulk}
+		s := &solver{shapes: p.shapes, most: most, list: island, largest: p.largest, priced: p.priced, tally: p.board.tally, manner: a.manner, bulk: a.bulk, fullest: a.fullest}
 		for _, c := range island {
 			s.left = append(s.left, t.left[number[c]])
 		}
@@ -243,18 +248,15 @@ func (p *packer) levelAt(c *class) int {
 
 // compare is negative if a is the better one.
 func (a *cost) compare(b *cost) int {
-	if order := cmp.Or(slices.Compare(a.short, b.short), cmp.Compare(a.idle, b.idle)); order != 0 {
-		return order
-	}
 	if a.priced {
 		return cmp.Or(
-			roughly(a.price, b.price), cmp.Compare(a.nodes, b.nodes),
+			slices.Compare(a.short, b.short), cmp.Compare(a.idle, b.idle), roughly(a.price, b.price), cmp.Compare(a.nodes, b.nodes),
 			roughly(a.size, b.size), cmp.Compare(b.order, a.order),
 		)
 	}
 	return cmp.Or(
-		cmp.Compare(a.special, b.special), cmp.Compare(a.devices, b.devices), cmp.Compare(a.nodes, b.nodes),
-		roughly(a.size, b.size), cmp.Compare(b.order, a.order),
+		slices.Compare(a.short, b.short), cmp.Compare(a.special, b.special), cmp.Compare(a.idle, b.idle), cmp.Compare(a.devices, b.devices),
+		cmp.Compare(a.nodes, b.nodes), roughly(a.size, b.size), cmp.Compare(b.order, a.order),
 	)
 }
 

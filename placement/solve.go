@@ -18,6 +18,7 @@ type solver struct {
 	tally   func(a *Ask) *tally
 	bins    []*bin
 	manner  manner
+	fullest bool    // nodes are opened for all that is left at once, first those that take the most of it
 	bulk    float64 // how much byWorth prefers what is large: 0 is not at all
 	tiers   []tier
 	bucket  [][2]int // by class: its tier, and its bucket there
@@ -40,6 +41,7 @@ type score struct {
 	drives  bool    // it holds some of what nodes are opened for
 	value   float64 // of that, for its cost
 	devices int     // instances, where there are no prices
+	beside  float64 // what it holds that nodes are not opened for, by size
 	kinds   int     // of resources in use
 	least   float64 // by Ray's measure of fullness
 	mean    float64
@@ -58,6 +60,7 @@ func (a *score) compare(b *score) int {
 	}
 	return cmp.Or(
 		cmp.Compare(b.devices, a.devices),
+		cmp.Compare(a.beside, b.beside),
 		cmp.Compare(a.kinds, b.kinds),
 		cmp.Compare(a.least, b.least),
 		cmp.Compare(a.mean, b.mean),
@@ -85,6 +88,10 @@ func (s *solver) run() {
 		with := at
 		for at < len(s.list) && s.list[at].level == level {
 			at++
+		}
+		if s.fullest {
+			s.stage(from, at, true)
+			continue
 		}
 		s.stage(from, with, true)
 		s.stage(with, at, false)
@@ -199,19 +206,34 @@ func (s *solver) open(b *bin, most int) {
 
 // rate scores a filled node.
 func (s *solver) rate(g *stage, b *bin) score {
-	r := score{order: b.shape.order, index: b.shape.index, value: b.value(g)}
+	r := score{order: b.shape.order, index: b.shape.index}
+	used := b.shape.devices == 0
+	drawn := 0.0
 	for _, h := range b.holds {
 		c := s.list[h.class]
-		r.drives = r.drives || g.drives(h.class)
+		used = used || len(c.devices) > 0
+		size := c.size * float64(h.count)
+		if g.drives(h.class) {
+			r.drives = true
+			drawn += size
+		} else {
+			r.beside += size
+		}
 		for _, f := range c.likes {
 			if b.shape.book.judge.refuses(f.Constraint, b.shape.node) == "" {
 				r.likes += f.Weight * h.count
 			}
 		}
 	}
-	if s.priced {
-		r.value /= b.shape.price
-	} else {
+	switch {
+	case s.fullest && used:
+		r.value = drawn
+	case s.fullest:
+		r.value = drawn / 1000 // devices that nothing needs are the last choice
+	case s.priced:
+		r.value = b.value(g) / b.shape.price
+	default:
+		r.value = b.value(g)
 		r.devices = b.shape.devices
 	}
 	r.value = math.Round(r.value*1e6) / 1e6
