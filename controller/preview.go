@@ -28,12 +28,15 @@ func (c *Controller) Preview(ctx context.Context, deploy raftstate.Command) (ste
 	if err != nil {
 		return nil, nil, err
 	}
-	made := map[string]bool{} // node pools that Nomad does not know yet: it refuses to plan for these
+	made := map[string]bool{} // node pools that are about to be made: Nomad refuses to plan for these
 	for _, s := range steps {
 		if s.WritePool != nil {
 			made[s.WritePool.Name] = true
 		}
-		if s.Register == nil || s.Register.Job.NodePool != nil && made[*s.Register.Job.NodePool] {
+		if s.Register == nil {
+			continue
+		}
+		if pool := s.Register.Job.NodePool; !hasPool(view.World, pool) || pool != nil && made[*pool] {
 			continue
 		}
 		problem, err := c.cfg.Jobs.Plan(ctx, s.Register.Job)
@@ -45,6 +48,11 @@ func (c *Controller) Preview(ctx context.Context, deploy raftstate.Command) (ste
 		}
 	}
 	return steps, warnings, nil
+}
+
+// hasPool says whether Nomad has a node pool, as far as is known.
+func hasPool(world *reconcile.World, pool *string) bool {
+	return pool == nil || !world.NodesKnown || *pool == "all" || world.Pools[*pool]
 }
 
 // grows says whether a worker group may order more nodes of a node pool.

@@ -39,19 +39,46 @@ func (d *decider) demand() {
 		}
 	}
 	for _, g := range d.groups {
-		d.packed.Shapes = append(d.packed.Shapes, d.shape(g))
+		s := d.shape(g)
+		if g.dry && s.Refused == "" {
+			s.Most, s.Refused = 0, "it only tells what it would do"
+		}
+		d.packed.Shapes = append(d.packed.Shapes, s)
 	}
 	d.packed.Asks = d.asks()
 	if len(d.packed.Asks) == 0 {
 		return
 	}
 	d.result = placement.Pack(d.packed)
+	d.result.New = append(d.result.New, d.rehearse()...)
 	for _, p := range d.result.Placed {
 		if r := d.holders[p.Node]; r != nil {
 			r.used = true
 		}
 	}
 	d.pending()
+}
+
+// rehearse says which nodes the groups that only tell would get, for what the
+// others leave without a place: what is really done does not depend on them.
+func (d *decider) rehearse() []placement.NewNode {
+	if !slices.ContainsFunc(d.groups, func(g *group) bool { return g.dry }) {
+		return nil
+	}
+	var in placement.Input
+	for _, g := range d.groups {
+		s := d.shape(g)
+		if !g.dry {
+			s.Most = 0
+		}
+		in.Shapes = append(in.Shapes, s)
+	}
+	for _, s := range d.result.Short {
+		ask := d.packed.Asks[s.Ask]
+		ask.Count = s.Count
+		in.Asks = append(in.Asks, ask)
+	}
+	return placement.Pack(in).New
 }
 
 // shape is the group as placement sees it: its pattern, and how many more.
@@ -156,27 +183,31 @@ func (d *decider) doubted(a placement.Ask) placement.Ask {
 
 // pending reports on the replicas that wait: how many wait for what, and why.
 func (d *decider) pending() {
-	coming, placeable := make([]int, len(d.packed.Asks)), make([]int, len(d.packed.Asks))
+	// By ask: how many fit on nodes that are there, how many wait for nodes of
+	// which group, and how many would if that did more than tell.
+	placeable := make([]int, len(d.packed.Asks))
+	coming, rehearsed := make([]map[string]int, len(d.packed.Asks)), make([]map[string]int, len(d.packed.Asks))
+	for i := range coming {
+		coming[i], rehearsed[i] = map[string]int{}, map[string]int{}
+	}
 	index := map[string]int{}
 	for i := range d.packed.Asks {
 		index[d.packed.Asks[i].Key] = i
 	}
 	for _, p := range d.result.Placed {
 		if n := d.packed.Nodes[p.Node]; n.Imagined {
-			coming[p.Ask] += p.Count
+			coming[p.Ask][d.holders[p.Node].Group] += p.Count
 		} else {
 			placeable[p.Ask] += p.Count
 		}
 	}
-	ordered := make([]map[string]int, len(d.packed.Asks))
 	for _, n := range d.result.New {
+		g, to := d.groups[n.Shape], coming
+		if g.dry {
+			to = rehearsed
+		}
 		for key, count := range n.Holds {
-			i := index[key]
-			coming[i] += count
-			if ordered[i] == nil {
-				ordered[i] = map[string]int{}
-			}
-			ordered[i][d.groups[n.Shape].Name] += count
+			to[index[key]][g.Name] += count
 		}
 	}
 	short := map[int]placement.Short{}
@@ -188,19 +219,23 @@ func (d *decider) pending() {
 		if a.Priority < 0 {
 			continue
 		}
-		d.pendingOf(a, coming[i], placeable[i], ordered[i], short[i])
+		d.pendingOf(a, placeable[i], coming[i], rehearsed[i], short[i])
 	}
 }
 
-func (d *decider) pendingOf(a *placement.Ask, coming, placeable int, ordered map[string]int, short placement.Short) {
+func (d *decider) pendingOf(a *placement.Ask, placeable int, coming, rehearsed map[string]int, short placement.Short) {
 	job := d.in.Jobs[a.Key]
 	p := PendingReport{
 		Job: a.Key, Application: job.Application, Deployment: job.Deployment, Count: a.Count,
-		Since: d.since(d.mem.Pending, d.next.Pending, a.Key), Coming: coming, Placeable: placeable, Groups: map[string]string{},
+		Since: d.since(d.mem.Pending, d.next.Pending, a.Key), Placeable: placeable, Groups: map[string]string{},
 	}
 	maps.Copy(p.Groups, short.Shapes)
-	for name, n := range ordered {
-		p.Groups[name] = fmt.Sprintf("takes %s on new nodes", replicas(n))
+	for name, n := range rehearsed {
+		p.Groups[name] = fmt.Sprintf("would take %s on new nodes, but only tells", replicas(n))
+	}
+	for name, n := range coming {
+		p.Groups[name] = fmt.Sprintf("takes %s on nodes that are on their way", replicas(n))
+		p.Coming += n
 	}
 	var why []string
 	if placeable > 0 {
@@ -214,8 +249,9 @@ func (d *decider) pendingOf(a *placement.Ask, coming, placeable int, ordered map
 				placeable, one(placeable, "fits on a node that is there", "fit on nodes that are there"), one(placeable, "it", "them")))
 		}
 	}
-	if coming > 0 {
-		why = append(why, fmt.Sprintf("%d %s%s", coming, one(coming, "waits for a node that is on its way", "wait for nodes that are on their way"), d.goal(ordered)))
+	if p.Coming > 0 {
+		names := strings.Join(slices.Sorted(maps.Keys(coming)), ", ")
+		why = append(why, fmt.Sprintf("%d %s of worker group %s on %s way", p.Coming, one(p.Coming, "waits for a node", "wait for nodes"), names, one(p.Coming, "its", "their")))
 	}
 	if short.Count > 0 {
 		if short.Never {
@@ -225,15 +261,6 @@ func (d *decider) pendingOf(a *placement.Ask, coming, placeable int, ordered map
 	}
 	p.Reason = strings.Join(why, "; ")
 	d.out.Report.Pending = append(d.out.Report.Pending, p)
-}
-
-// goal names the groups whose nodes are waited for.
-func (d *decider) goal(ordered map[string]int) string {
-	names := slices.Sorted(maps.Keys(ordered))
-	if len(names) == 0 {
-		return ""
-	}
-	return " in worker group " + strings.Join(names, ", ")
 }
 
 func orUnknown(reason string) string {

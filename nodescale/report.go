@@ -123,6 +123,9 @@ func (d *decider) use(g *group) string {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 		}
 	}
+	if over := g.staying() - g.most; over > 0 {
+		parts = append(parts, fmt.Sprintf("%d above max_nodes", over))
+	}
 	return strings.Join(parts, ", ")
 }
 

@@ -25,6 +25,11 @@ func TestWhyAGroupHasAsManyNodes(t *testing.T) {
 			s.node("cpu", "a").Closed = "closed"
 			s.Records["cpu-new"] = &raftstate.Node{ID: "cpu-new", Group: "cpu", Phase: raftstate.NodeLaunching, At: noon, PhaseAt: noon}
 		}, 3, "1 in use, 1 on the way"},
+		"more than it may have": {func(s *scene) {
+			s.job("a", "cpu", 8, 0)
+			s.node("cpu", "a", "a", "a", "a")
+			s.node("cpu", "a", "a", "a", "a")
+		}, 1, "2 in use, 1 above max_nodes"},
 		"as many as it may have": {func(s *scene) {
 			s.job("a", "cpu", 7, 3)
 			s.node("cpu", "a", "a", "a", "a")
@@ -45,5 +50,32 @@ func TestWhyAGroupHasAsManyNodes(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+func TestAGroupThatOnlyTellsTakesNothingFromOthers(t *testing.T) {
+	dry := cpuGroup(func(g *appspec.WorkerGroup) { g.Name, g.Node.Class, g.DryRun, g.Priority = "dry", "dry", true, 9 })
+	made := cpuGroup(func(g *appspec.WorkerGroup) { g.Node.Class, g.MaxNodes = "real", 1 })
+	s := newScene(t, made, dry)
+	s.job("a", "cpu", 6, 6)
+	d := s.after(time.Second)
+	wantChanges(t, d, "cpu launching 1")
+	wantReason(t, d, "group dry: dry run: it would order 1 node: no place for 2 replicas of app/a")
+	p := d.Report.Pending[0]
+	if p.Coming != 4 || p.Never != 0 || p.Groups["dry"] != "would take 2 replicas on new nodes, but only tells" || p.Groups["cpu"] != "takes 4 replicas on nodes that are on their way" {
+		t.Errorf("got %+v", p)
+	}
+	wantReason(t, d, "4 wait for nodes of worker group cpu on their way; 2 have no place: cpu: it may have 1 node more, which others fill; dry: it only tells what it would do")
+}
+
+func TestADryRunTellsOfEveryGroup(t *testing.T) {
+	s := newScene(t, cpuGroup())
+	s.DryRun = true
+	s.job("a", "cpu", 6, 6)
+	d := s.after(time.Second)
+	wantChanges(t, d, "")
+	wantReason(t, d, "group cpu: dry run: it would order 2 nodes")
+	if p := d.Report.Pending[0]; p.Coming != 0 || p.Never != 0 {
+		t.Errorf("got %+v", p)
 	}
 }
