@@ -27,7 +27,7 @@ func (d *decider) patterns() {
 		key := fmt.Sprintf("%s@%d", g.Name, g.ModifyIndex)
 		switch known := d.mem.Patterns[key]; {
 		case newest[g] != nil:
-			g.pattern = imagine(newest[g])
+			g.pattern = placement.Pattern(newest[g])
 			d.compare(g, newest[g])
 		case known != nil:
 			g.pattern = known
@@ -43,15 +43,6 @@ func (d *decider) patterns() {
 	}
 }
 
-// imagine makes a pattern of a node: all but what only that one has.
-func imagine(n *placement.Node) *placement.Node {
-	return &placement.Node{
-		Group: n.Group, Pool: n.Pool, Datacenter: n.Datacenter, Class: n.Class, Imagined: true,
-		Attributes: notUnique(n.Attributes), Meta: without(n.Meta, "serve_node"), Drivers: n.Drivers, Volumes: n.Volumes,
-		Room: n.Room, DiskKnown: n.DiskKnown, Devices: n.Devices, Ports: n.Ports,
-	}
-}
-
 func notUnique(attributes map[string]string) map[string]string {
 	kept := make(map[string]string, len(attributes))
 	for name, value := range attributes {
@@ -59,12 +50,6 @@ func notUnique(attributes map[string]string) map[string]string {
 			kept[name] = value
 		}
 	}
-	return kept
-}
-
-func without(meta map[string]string, name string) map[string]string {
-	kept := maps.Clone(meta)
-	delete(kept, name)
 	return kept
 }
 
