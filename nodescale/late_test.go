@@ -59,3 +59,15 @@ func TestNodesOnTheirWayGoBeforeThoseThatJoined(t *testing.T) {
 	}
 	wantChanges(t, s.decide(), "cpu terminating 2")
 }
+
+// What is ordered by a decision is on its way for that decision, too.
+func TestNothingIsMovedBesideAnOrder(t *testing.T) {
+	s := newScene(t, cpuGroup(), cpuGroup(func(g *appspec.WorkerGroup) { g.Name, g.NodePool, g.MinNodes = "more", "more", 0 }))
+	s.node("cpu", "a")
+	s.node("cpu", "a")
+	s.job("a", "cpu", 2, 0)
+	s.decide()
+	s.Now = s.Now.Add(6 * time.Minute)
+	s.Groups["more"].Spec.MinNodes = 1
+	wantChanges(t, s.decide(), "more launching 1")
+}

@@ -320,7 +320,8 @@ func (s *shrinker) unrest() string {
 	switch {
 	case s.placing():
 		return "not while replicas wait for a place that they are about to have"
-	case slices.ContainsFunc(s.records, func(r *record) bool { return r.Phase == raftstate.NodeLaunching }):
+	case slices.ContainsFunc(s.groups, func(g *group) bool { return len(g.ordered) > 0 && !g.dry }),
+		slices.ContainsFunc(s.records, func(r *record) bool { return r.Phase == raftstate.NodeLaunching }):
 		return "not while nodes are on their way"
 	case slices.ContainsFunc(s.records, func(r *record) bool { return r.Phase == raftstate.NodeDraining }):
 		return "another node goes first"
