@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -129,7 +130,24 @@ func applicationPlan(before, after *raftstate.State, name string) ApplicationPla
 		}
 	}
 	p.Changes = append(p.Changes, appspec.Diff(was, next.Wanted.Spec)...)
+	if was != nil {
+		p.Changes = append(p.Changes, unscaled(old, next, p.Changes)...)
+	}
 	return p
+}
+
+// unscaled tells of replicas that were scaled since they were deployed, and that
+// the same spec takes back to its own number.
+func unscaled(old, next *raftstate.Application, told []appspec.Change) []appspec.Change {
+	var list []appspec.Change
+	for _, d := range next.Wanted.Spec.Deployments {
+		was, known := old.Wanted.Replicas[d.Name]
+		is, path := next.Wanted.Replicas[d.Name], "deployment."+d.Name+".num_replicas"
+		if known && was != is && d.Autoscaling == nil && !slices.ContainsFunc(told, func(c appspec.Change) bool { return c.Path == path }) {
+			list = append(list, appspec.Change{Path: path, Old: strconv.Itoa(was), New: strconv.Itoa(is), Effect: appspec.EffectLive})
+		}
+	}
+	return list
 }
 
 func groupPlan(before, after *raftstate.State, name string) GroupPlan {

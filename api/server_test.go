@@ -282,6 +282,13 @@ func TestPlanSaysWhatDeployWouldDo(t *testing.T) {
 	if len(i.proposed) != 1 {
 		t.Error("plan proposed something")
 	}
+	if _, err := i.client.Scale(ctx, "search", "web", serve.ScaleRequest{Replicas: 4}); err != nil {
+		t.Fatal(err)
+	}
+	want[0].Old, want[0].New = "4", "2"
+	if d := cmp.Diff(want, plan(spec("search")).Changes); d != "" {
+		t.Errorf("scaled since: %s", d)
+	}
 	clash := spec("other")
 	clash.RoutePrefix = "/search"
 	_, err := i.client.Plan(ctx, serve.PlanRequest{Applications: []*appspec.Application{clash}})

@@ -89,7 +89,7 @@ type record struct {
 	group   *group
 	node    *placement.Node     // nil: Nomad does not know it
 	to      raftstate.NodePhase // that this decision moves it to
-	used    bool                // something that waits is to be placed on it
+	claim   string              // what is to be placed on it, or what room on it is kept for; "": nothing
 	verdict string
 	why     string
 	due     time.Time

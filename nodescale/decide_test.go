@@ -402,11 +402,11 @@ func TestEmptyNodesStay(t *testing.T) {
 		"somebody has closed it":     {func(s *scene) { s.Nodes[0].Closed = "not eligible"; s.Nodes[0].Said.Eligible = false }, "", "left alone"},
 		"replicas wait for it":       {func(s *scene) { s.job("a", "cpu", 1, 1) }, "", "to be placed on it"},
 		"a dry run":                  {func(s *scene) { s.Groups["cpu"].Spec.DryRun = true }, "", "it would go"},
-		"a budget of none":           {func(s *scene) { s.Groups["cpu"].Spec.ScaleDown.Budget = "0" }, "", "budget"},
+		"a budget of none":           {func(s *scene) { s.Groups["cpu"].Spec.ScaleDown.Budget = "0" }, "", "wait: empty for 2m0s; budget 0"},
 		"a buffer of replicas": {func(s *scene) {
 			s.Groups["cpu"].Spec.Buffer = &appspec.Buffer{Replicas: 1, Resources: &appspec.Resources{CPU: 1, MemoryMB: 128}}
-		}, "", "to be placed on it"},
-		"replicas are about to come": {func(s *scene) { s.Ahead = []placement.Ask{ask("soon", "cpu", 1)} }, "", "to be placed on it"},
+		}, "", "keep: empty; room is kept on it: buffer of worker group cpu"},
+		"replicas are about to come": {func(s *scene) { s.Ahead = []placement.Ask{ask("soon", "cpu", 1)} }, "", "keep: empty; room is kept on it: soon"},
 		"it is nobody's here":        {func(s *scene) { clear(s.Records) }, "", "never removed"},
 	} {
 		t.Run(name, func(t *testing.T) {

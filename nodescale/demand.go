@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/placement"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
@@ -41,7 +42,7 @@ func (d *decider) demand() {
 	for _, g := range d.groups {
 		s := d.shape(g)
 		if g.dry && s.Refused == "" {
-			s.Most, s.Refused = 0, "it only tells what it would do"
+			s.Most, s.Refused = 0, g.whyDry()
 		}
 		d.packed.Shapes = append(d.packed.Shapes, s)
 	}
@@ -53,10 +54,31 @@ func (d *decider) demand() {
 	d.result.New = append(d.result.New, d.rehearse()...)
 	for _, p := range d.result.Placed {
 		if r := d.holders[p.Node]; r != nil {
-			r.used = true
+			r.claimedBy(&d.packed.Asks[p.Ask])
 		}
 	}
 	d.pending()
+}
+
+// waiting is the claim on a node of replicas that have no place yet.
+const waiting = "replicas that wait are to be placed on it"
+
+// claimedBy notes what room on a node is for.
+func (r *record) claimedBy(a *placement.Ask) {
+	switch {
+	case a.Priority >= 0:
+		r.claim = waiting
+	case r.claim == "":
+		r.claim = "room is kept on it: " + a.Key
+	}
+}
+
+// whyDry says why a group only tells what it would do.
+func (g *group) whyDry() string {
+	if g.Spec.Target.Kind == appspec.TargetNone {
+		return "its target, none, makes no nodes"
+	}
+	return "dry run: no node is made"
 }
 
 // rehearse says which nodes the groups that only tell would get, for what the
@@ -231,7 +253,7 @@ func (d *decider) pendingOf(a *placement.Ask, placeable int, coming, rehearsed m
 	}
 	maps.Copy(p.Groups, short.Shapes)
 	for name, n := range rehearsed {
-		p.Groups[name] = fmt.Sprintf("would take %s on new nodes, but only tells", replicas(n))
+		p.Groups[name] = fmt.Sprintf("would take %s on new nodes; %s", replicas(n), d.groupNamed(name).whyDry())
 	}
 	for name, n := range coming {
 		p.Groups[name] = fmt.Sprintf("takes %s on nodes that are on their way", replicas(n))

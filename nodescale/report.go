@@ -106,7 +106,7 @@ func (d *decider) use(g *group) string {
 	}
 	for _, r := range g.records {
 		if r.node != nil && (r.Phase == raftstate.NodeReady || r.Phase == raftstate.NodeReturning) {
-			count(r.node, r.used)
+			count(r.node, r.claim == waiting)
 		}
 	}
 	for _, n := range d.hand {

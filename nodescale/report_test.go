@@ -62,10 +62,10 @@ func TestAGroupThatOnlyTellsTakesNothingFromOthers(t *testing.T) {
 	wantChanges(t, d, "cpu launching 1")
 	wantReason(t, d, "group dry: dry run: it would order 1 node: no place for 2 replicas of app/a")
 	p := d.Report.Pending[0]
-	if p.Coming != 4 || p.Never != 0 || p.Groups["dry"] != "would take 2 replicas on new nodes, but only tells" || p.Groups["cpu"] != "takes 4 replicas on nodes that are on their way" {
+	if p.Coming != 4 || p.Never != 0 || p.Groups["dry"] != "would take 2 replicas on new nodes; dry run: no node is made" || p.Groups["cpu"] != "takes 4 replicas on nodes that are on their way" {
 		t.Errorf("got %+v", p)
 	}
-	wantReason(t, d, "4 wait for nodes of worker group cpu on their way; 2 have no place: cpu: it may have 1 node more, which others fill; dry: it only tells what it would do")
+	wantReason(t, d, "4 wait for nodes of worker group cpu on their way; 2 have no place: cpu: it may have 1 node more, which others fill; dry: dry run: no node is made")
 }
 
 func TestADryRunTellsOfEveryGroup(t *testing.T) {

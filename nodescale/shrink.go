@@ -97,6 +97,15 @@ func (s *shrinker) stays() string {
 	}
 }
 
+// patience is the verdict on a node that may not go now: a budget is free again
+// some time, the lower bound is for good.
+func (s *shrinker) patience() string {
+	if s.total <= s.floor {
+		return "keep"
+	}
+	return "wait"
+}
+
 func areGoing(n int) string {
 	if n == 1 {
 		return "1 node is"
@@ -140,8 +149,8 @@ func (s *shrinker) empty() {
 		switch rest := left(r.node); {
 		case len(rest) > 0:
 			r.why = holding(rest)
-		case r.used:
-			r.why = "empty, and replicas that wait are to be placed on it"
+		case r.claim != "":
+			r.why = "empty; " + r.claim
 		default:
 			list = append(list, idle{r, s.since(s.mem.Empty, s.next.Empty, r.ID)})
 		}
@@ -157,7 +166,7 @@ func (s *shrinker) empty() {
 		if over > 0 || s.group.Deleting {
 			timeout = 0
 		}
-		r.due = r.since.Add(timeout)
+		due := r.since.Add(timeout)
 		why := fmt.Sprintf("empty for %s", s.in.Now.Sub(r.since).Round(time.Second))
 		switch {
 		case s.in.Hold != "":
@@ -165,15 +174,13 @@ func (s *shrinker) empty() {
 			delete(s.next.Empty, r.ID) // what is not seen is not known to have stayed so
 		case i >= spare:
 			r.why = why + fmt.Sprintf("; kept as buffer of %s", plural(s.group.Spec.Buffer.Nodes, "node"))
-			r.due = time.Time{}
 		case s.keptLately(r.record) != "":
 			r.why = why + "; " + s.keptLately(r.record)
-		case s.in.Now.Before(r.due):
-			r.verdict, r.why = "wait", fmt.Sprintf("%s; it goes after idle_timeout, %s", why, timeout)
-			s.again(r.due)
+		case s.in.Now.Before(due):
+			r.verdict, r.due, r.why = "wait", due, fmt.Sprintf("%s; it goes after idle_timeout, %s", why, timeout)
+			s.again(due)
 		case s.stays() != "":
-			r.why = why + "; " + s.stays()
-			r.due = time.Time{}
+			r.verdict, r.why = s.patience(), why+"; "+s.stays()
 		default:
 			over--
 			s.remove(r.record, s.because(why), nil)
@@ -254,11 +261,14 @@ func (s *shrinker) consolidate() {
 		unrest = "not while a node of the group stands empty"
 	}
 	for _, r := range list {
-		if r.used {
+		if r.claim != "" {
+			if len(left(r.node)) > 0 {
+				r.why += "; " + r.claim
+			}
 			s.later(r)
 		}
 	}
-	list = slices.DeleteFunc(list, func(r *record) bool { return len(left(r.node)) == 0 || r.used })
+	list = slices.DeleteFunc(list, func(r *record) bool { return len(left(r.node)) == 0 || r.claim != "" })
 	slices.SortStableFunc(list, func(a, b *record) int {
 		return cmp.Or(cmp.Compare(len(left(a.node)), len(left(b.node))), cmp.Compare(a.ID, b.ID))
 	})
@@ -279,7 +289,7 @@ func (s *shrinker) consolidate() {
 			after = 0
 		}
 		r.why += fmt.Sprintf("; there has been room for that elsewhere for %s", s.in.Now.Sub(since).Round(time.Second))
-		r.due = since.Add(after)
+		due := since.Add(after)
 		switch {
 		case s.in.Hold != "":
 			r.why += "; nothing is taken away now: " + s.in.Hold
@@ -288,12 +298,11 @@ func (s *shrinker) consolidate() {
 			r.why += "; " + unrest
 		case s.keptLately(r) != "":
 			r.why += "; " + s.keptLately(r)
-		case s.in.Now.Before(r.due):
-			r.verdict, r.why = "wait", r.why+fmt.Sprintf("; it goes after consolidate_after, %s", after)
-			s.again(r.due)
+		case s.in.Now.Before(due):
+			r.verdict, r.due, r.why = "wait", due, r.why+fmt.Sprintf("; it goes after consolidate_after, %s", after)
+			s.again(due)
 		case s.stays() != "":
-			r.why += "; " + s.stays()
-			r.due = time.Time{}
+			r.verdict, r.why = s.patience(), r.why+"; "+s.stays()
 		default:
 			s.remove(r, s.because(fmt.Sprintf("its %s fit on other nodes", replicas(len(left(r.node))))), surge)
 			unrest = "another node goes first"
