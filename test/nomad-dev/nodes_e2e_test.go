@@ -294,7 +294,7 @@ func (s *shop) killMachine(t *testing.T, id string) {
 	if err != nil || len(out) == 0 {
 		t.Fatalf("no process of machine %s: %v", id, err)
 	}
-	for _, line := range strings.Fields(string(out)) {
+	for line := range strings.FieldsSeq(string(out)) {
 		pid, err := strconv.Atoi(line)
 		if err != nil {
 			t.Fatal(err)
