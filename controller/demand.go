@@ -103,6 +103,9 @@ func serving(world *reconcile.World) map[string]int {
 func (s *scaler) ahead(view *View, now time.Time) []placement.Ask {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fleet == nil { // it begins and ends beside the node autoscaler
+		return nil
+	}
 	var list []placement.Ask
 	for _, m := range s.fleet.order {
 		if !m.scales() || len(m.block.Schedules) == 0 {

@@ -78,7 +78,9 @@ func (n *noder) run(ctx context.Context) {
 		changed := n.c.view.changes()
 		began := time.Now()
 		wait := n.step(ctx, &begun)
-		if !sleep(ctx, max(decideLeast, time.Since(began))) {
+		// After a fault nothing hurries it: what it did in vain may itself be what
+		// has changed.
+		if !sleep(ctx, max(decideLeast, time.Since(began), n.backoff)) {
 			return
 		}
 		timer := time.NewTimer(wait)
@@ -98,6 +100,7 @@ func (n *noder) step(ctx context.Context, begun *sync.WaitGroup) time.Duration {
 	view := n.c.view.current()
 	if len(view.State.WorkerGroups) == 0 && len(view.State.Nodes) == 0 || view.World == nil {
 		n.tell(nil)
+		n.backoff = 0
 		return decideAnyway
 	}
 	now := n.c.cfg.Now()
@@ -111,7 +114,7 @@ func (n *noder) step(ctx context.Context, begun *sync.WaitGroup) time.Duration {
 		if ctx.Err() == nil {
 			n.log.Warn("what is to become of nodes was not recorded; it is tried again", "error", err)
 		}
-		return n.backoff
+		return 0 // once it has rested
 	}
 	n.backoff = 0
 	n.do(ctx, view, in, decision.Acts, begun)
