@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -30,12 +31,31 @@ func (f folder) configure(r *record, b nodescale.Blueprint, to joining) error {
 			return err
 		}
 	}
-	return nil
+	return f.introduce(to)
+}
+
+// introduce has a new Consul agent know the servers as if it had been among them
+// before, so that it joins them, mostly, before it first tells them what it has.
+// It fails at that otherwise, and tries again up to 3 s later.
+func (f folder) introduce(to joining) error {
+	path := f.path("consul/serf/local.snapshot")
+	if _, err := os.Lstat(path); err == nil {
+		return nil // it was among them
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("introduce the servers to Consul: %w", err)
+	}
+	var text strings.Builder
+	for i, address := range to.consul {
+		fmt.Fprintf(&text, "alive: server-%d %s\n", i, address)
+	}
+	return writeFile(path, []byte(text.String()))
 }
 
 func (f folder) consulConfig(r *record, to joining) object {
 	return object{
 		"node_name":            r.ID,
+		"node_meta":            object{"serve_node": r.ID},
 		"datacenter":           to.datacenter,
 		"data_dir":             f.path("consul"),
 		"bind_addr":            to.ip,

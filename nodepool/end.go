@@ -45,7 +45,7 @@ func (p *processTarget) drain(ctx context.Context, f folder, r *record) error {
 	ctx, cancel := context.WithTimeout(ctx, drainGrace)
 	defer cancel()
 	const force = `{"DrainSpec": {"Deadline": -1}}`
-	status, body, err := p.call(ctx, http.MethodPut, node+"/drain", p.nomadToken(), force)
+	status, body, err := p.call(ctx, http.MethodPut, node+"/drain", p.token("nomad"), force)
 	if err != nil {
 		return fmt.Errorf("drain its node: %w", err)
 	}
@@ -56,7 +56,7 @@ func (p *processTarget) drain(ctx context.Context, f folder, r *record) error {
 	defer tick.Stop()
 	for {
 		var allocations []struct{ ID, ClientStatus string }
-		if err = p.ask(ctx, node, "/allocations", p.nomadToken(), &allocations); err != nil {
+		if err = p.ask(ctx, node, "/allocations", p.token("nomad"), &allocations); err != nil {
 			return err
 		}
 		left := slices.ContainsFunc(allocations, func(a struct{ ID, ClientStatus string }) bool {

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -225,86 +224,6 @@ func (p *processTarget) instance(r *record) nodescale.Instance {
 	return i
 }
 
-// start starts what does not run of a machine.
-func (p *processTarget) start(ctx context.Context, f folder, r *record, b nodescale.Blueprint) error {
-	found := p.adopt(f, r)
-	if r.Nomad.alive() && r.Consul.alive() {
-		if found {
-			return f.save(r)
-		}
-		return nil
-	}
-	to, err := p.join(ctx)
-	if err != nil {
-		return err
-	}
-	if err = p.settle(ctx, f, r, to.ip); err != nil {
-		return err
-	}
-	if err = f.configure(r, b, to); err != nil {
-		return err
-	}
-	before := *r
-	began := time.Now()
-	err = p.startAgents(ctx, f, r, b)
-	p.log.Debug("started a machine", "id", r.ID, "took", time.Since(began), "error", err)
-	if err != nil {
-		p.undo(ctx, before, r)
-	}
-	r.Starting = time.Time{}
-	return errors.Join(err, f.save(r))
-}
-
-// startAgents starts Consul first: Nomad looks for it when it starts, and then
-// only every 15 s.
-func (p *processTarget) startAgents(ctx context.Context, f folder, r *record, b nodescale.Blueprint) error {
-	env := agentEnv(os.Environ(), b.Env, r.Token)
-	for _, a := range []struct {
-		name, program string
-		args          []string
-		process       *process
-		port          int
-	}{
-		{"consul", p.config.ConsulPath, consulArgs(f, b), &r.Consul, r.Ports.consul()},
-		{"nomad", p.config.NomadPath, nomadArgs(f, b), &r.Nomad, r.Ports.nomad()},
-	} {
-		if !a.process.alive() {
-			var err error
-			if *a.process, err = p.run(ctx, f, a.name, a.program, a.args, env); err != nil {
-				return err
-			}
-			if err = f.save(r); err != nil {
-				return err
-			}
-		}
-		// It may ask for a token, or for TLS: then it is there as well.
-		err := p.answers(ctx, f, a.name, *a.process, a.port, "/v1/agent/self", func(status int, body string) bool {
-			return status == http.StatusOK && strings.Contains(body, `"`+r.ID+`"`) || status >= 400 && status < 500
-		})
-		if err != nil {
-			return err
-		}
-	}
-	// What Consul is told of replicas reaches nobody until it has joined.
-	return p.answers(ctx, f, "consul", r.Consul, r.Ports.consul(), "/v1/status/leader", func(status int, body string) bool {
-		return status == http.StatusOK && body != `""` || status >= 400 && status < 500
-	})
-}
-
-// undo ends the agents that a failed start has started. The folder stays, with
-// their logs.
-func (p *processTarget) undo(ctx context.Context, before record, r *record) {
-	ctx = context.WithoutCancel(ctx)
-	for _, a := range []struct{ then, now process }{{before.Nomad, r.Nomad}, {before.Consul, r.Consul}} {
-		if a.now == a.then {
-			continue
-		}
-		if err := p.endProcess(ctx, a.now, 0); err != nil {
-			p.log.Warn("an agent of a machine that did not start does not end", "id", r.ID, "error", err)
-		}
-	}
-}
-
 // adopt finds agents that were started by a call that did not live to say so.
 func (p *processTarget) adopt(f folder, r *record) (found bool) {
 	if r.Nomad.alive() && r.Consul.alive() {
@@ -346,50 +265,4 @@ func (p *processTarget) settle(ctx context.Context, f folder, r *record, ip stri
 	}
 	r.Starting = time.Now()
 	return f.save(r)
-}
-
-// run starts an agent. It has a session of its own, so that neither a signal to
-// the server's process group nor the server's end reaches it.
-func (p *processTarget) run(ctx context.Context, f folder, name, path string, args, env []string) (process, error) {
-	if err := ctx.Err(); err != nil {
-		return process{}, fmt.Errorf("start %s: %w", name, context.Cause(ctx))
-	}
-	stderr, err := os.OpenFile(f.path(name+".err"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err != nil {
-		return process{}, fmt.Errorf("start %s: %w", name, err)
-	}
-	defer stderr.Close()               // the agent has its own descriptor
-	cmd := exec.Command(path, args...) //nolint:noctx // it outlives the call
-	cmd.Dir, cmd.Env, cmd.Stderr, cmd.SysProcAttr = string(f), env, stderr, ownSession()
-	if err = cmd.Start(); err != nil {
-		return process{}, fmt.Errorf("start %s: %w", name, err)
-	}
-	one := process{Pid: cmd.Process.Pid, Start: identity(cmd.Process.Pid)}
-	go cmd.Wait() //nolint:errcheck // whether it runs is looked at by its pid
-	return one, nil
-}
-
-// answers waits until an agent's HTTP API gives an answer that will do. It fails
-// as soon as the agent has ended.
-func (p *processTarget) answers(ctx context.Context, f folder, name string, one process, port int, path string, will func(status int, body string) bool) error {
-	url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		status, body, err := p.call(ctx, http.MethodGet, url, nil, "")
-		if err == nil && will(status, string(body)) {
-			return nil
-		}
-		if !one.alive() {
-			return fmt.Errorf("the machine's %s agent ended%s", name, f.complaint(name))
-		}
-		if err == nil {
-			err = fmt.Errorf("%s answers %d: %.200s", url, status, body)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the machine's %s agent is not ready: %w: %w%s", name, context.Cause(ctx), err, f.complaint(name))
-		case <-tick.C:
-		}
-	}
 }

@@ -74,6 +74,7 @@ func TestFakeAgent(t *testing.T) {
 	http.HandleFunc("/v1/agent/self", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "{%q: %q}", "Name", config.Name+config.NodeName)
 	})
+	http.HandleFunc("/v1/catalog/node/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"Meta": {"serve_node": "x"}}`) })
 	http.HandleFunc("/v1/status/leader", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `"127.0.0.1:8300"`) })
 	go func() {
 		<-stop

@@ -56,7 +56,7 @@ func (p *processTarget) askNomad(ctx context.Context, j *joining) error {
 			Tags         map[string]string
 		}
 	}
-	if err := p.ask(ctx, p.config.NomadAddr, "/v1/agent/members", p.nomadToken(), &answer); err != nil {
+	if err := p.ask(ctx, p.config.NomadAddr, "/v1/agent/members", p.token("nomad"), &answer); err != nil {
 		return err
 	}
 	if j.region == "" {
@@ -81,7 +81,11 @@ func (p *processTarget) askNomad(ctx context.Context, j *joining) error {
 	return nil
 }
 
-func (p *processTarget) nomadToken() http.Header {
+// token is what an agent of that name is shown.
+func (p *processTarget) token(name string) http.Header {
+	if name == "consul" {
+		return http.Header{"X-Consul-Token": {p.config.ConsulToken}}
+	}
 	return http.Header{"X-Nomad-Token": {p.config.NomadToken}}
 }
 
@@ -92,8 +96,7 @@ func (p *processTarget) askConsul(ctx context.Context, j *joining) error {
 		Status int
 		Tags   map[string]string
 	}
-	header := http.Header{"X-Consul-Token": {p.config.ConsulToken}}
-	if err := p.ask(ctx, p.config.ConsulAddr, "/v1/agent/members", header, &members); err != nil {
+	if err := p.ask(ctx, p.config.ConsulAddr, "/v1/agent/members", p.token("consul"), &members); err != nil {
 		return err
 	}
 	const alive = 1
