@@ -187,6 +187,7 @@ func (p *packer) build(t *plan, at []int, a attempt) {
 			t.bins = append(t.bins, made)
 		}
 	}
+	p.shrink(t, most)
 }
 
 // cost is what plans are compared by.
@@ -205,7 +206,7 @@ type cost struct {
 func (p *packer) cost(t *plan) cost {
 	c := cost{priced: p.priced, short: p.short(t.left)}
 	for _, b := range t.bins {
-		p.charge(&c, b.shape, b.times, slices.ContainsFunc(b.holds, func(h hold) bool { return len(p.classes[h.class].devices) > 0 }))
+		p.charge(&c, b.shape, b.times, p.used(b.holds))
 	}
 	return c
 }
