@@ -155,7 +155,11 @@ func (c *deployCommand) deploy(ctx context.Context, args []string) error {
 	if !c.json {
 		c.printf("%s", acceptedLines(answer))
 	}
-	return c.follow(ctx, client, answer, started)
+	err = c.follow(ctx, client, answer, started)
+	if ctx.Err() != nil {
+		c.errorf("Interrupted: the deploy goes on at the server. Follow it: serve-nomad status %s", onlyName(answer))
+	}
+	return err
 }
 
 // deployable refuses a file with nothing in it.
@@ -206,14 +210,14 @@ func (c *deployCommand) detached(answer api.DeployResponse) error {
 	return nil
 }
 
-// follow waits for the end of the rollouts and tells how they went.
+// follow waits for the end of the rollouts and tells how they went. It says
+// nothing when ctx ends.
 func (c *deployCommand) follow(ctx context.Context, client *api.Client, answer api.DeployResponse, started time.Time) error {
 	waiting, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	f := newRolloutFollower(c.command, client, answer, started)
 	outcomes := f.run(waiting)
 	if ctx.Err() != nil {
-		c.errorf("Interrupted: the deploy goes on at the server. Follow it: serve-nomad status %s", onlyName(answer))
 		return exitWith(exitStopped)
 	}
 	urls := c.urls(ctx, client, outcomes)

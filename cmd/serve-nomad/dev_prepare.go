@@ -19,9 +19,7 @@ import (
 func (c *devCommand) prepare(ctx context.Context, folder devFolder, plan *devPlan) error {
 	say := c.progress()
 	ended, err := folder.clean(ctx, true)
-	for _, p := range ended {
-		fmt.Fprintf(say, "ended what an earlier run left: %s\n", printable(p))
-	}
+	sayEnded(say, ended)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -40,9 +41,7 @@ func (c *devCommand) stop(ctx context.Context, folder devFolder) error {
 	}
 	defer unlock()
 	ended, err := folder.clean(ctx, false)
-	for _, p := range ended {
-		fmt.Fprintf(say, "ended what an earlier run left: %s\n", printable(p))
-	}
+	sayEnded(say, ended)
 	if err != nil {
 		return err
 	}
@@ -161,4 +160,16 @@ func applicationStatuses(ctx context.Context, address string) (map[string]string
 		statuses[a.Name] = string(a.Status)
 	}
 	return statuses, nil
+}
+
+// sayEnded tells which processes were ended, a few of them: each node of a worker
+// group is several.
+func sayEnded(say io.Writer, ended []string) {
+	const most = 5
+	for _, p := range ended[:min(len(ended), most)] {
+		fmt.Fprintf(say, "ended what an earlier run left: %s\n", printable(p))
+	}
+	if more := len(ended) - most; more > 0 {
+		fmt.Fprintf(say, "ended %d more of that\n", more)
+	}
 }

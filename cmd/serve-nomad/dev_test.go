@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -227,5 +228,15 @@ func TestFollowFileShowsTheEnd(t *testing.T) {
 	followFile(ctx, path, &out)
 	if out.String() != "one\ntwo\n" {
 		t.Errorf("got %q", out.String())
+	}
+}
+
+func TestManyEndedProcessesAreAFewLines(t *testing.T) {
+	for n, want := range map[int]string{0: "", 5: strings.Repeat("ended what an earlier run left: nomad\n", 5), 8: strings.Repeat("ended what an earlier run left: nomad\n", 5) + "ended 3 more of that\n"} {
+		var out strings.Builder
+		sayEnded(&out, slices.Repeat([]string{"nomad"}, n))
+		if out.String() != want {
+			t.Errorf("%d: got %q", n, out.String())
+		}
 	}
 }
