@@ -58,7 +58,7 @@ func TestSimulatedBurstOrdersTheFewestNodes(t *testing.T) {
 			j := simJob(fmt.Sprintf("j%d", i), "cpu")
 			j.Ask.Uses.CPU = rapid.IntRange(1, 8).Draw(t, "cpu") * 500
 			j.Ask.Uses.MemoryMB = rapid.IntRange(1, 8).Draw(t, "memory") * 1024
-			count := rapid.IntRange(1, 4).Draw(t, "replicas")
+			count := rapid.IntRange(1, 3).Draw(t, "replicas")
 			for range count {
 				sizes = append(sizes, [2]int{j.Ask.Uses.CPU, j.Ask.Uses.MemoryMB})
 			}

@@ -15,7 +15,7 @@ type simJob struct {
 	id      string
 	groups  []*simGroup // that could hold a replica
 	want    int         // replicas that are intended
-	wanted  int         // the same, when Nomad's job last got its count
+	changed time.Duration
 	count   int         // replicas that Nomad's job has
 	slots   []*simAlloc // live allocations by index; nil: none, or it is stopping
 	live    int
@@ -80,7 +80,7 @@ func (s *simulation) demand(d SimDemand) {
 		return
 	}
 	s.tell("job %s: %d -> %d replicas wanted", j.id, j.want, d.Replicas)
-	j.want = d.Replicas
+	j.want, j.changed = d.Replicas, s.now
 	s.needed(j, true)
 	s.touch()
 	s.after(simReconcile, s.recount)
@@ -107,11 +107,12 @@ func (s *simulation) recount() {
 				s.stop(a)
 			}
 		}
-		// Where machines are taken away, replicas are missing anyway.
-		if s.watch.lost == 0 && j.want == j.wanted && serving >= j.want && j.serving < j.want {
+		// Where machines are taken away, replicas are missing anyway; and of fewer
+		// that are wanted Nomad may stop those that serve.
+		if s.watch.lost == 0 && s.now-j.changed > 5*s.in.Look && serving >= j.want && j.serving < j.want {
 			s.violate("the end of a drain leaves %d of %d replicas of job %s", j.serving, j.want, j.id)
 		}
-		j.wanted, j.blocked = j.want, -1
+		j.blocked = -1
 		s.schedule()
 		s.touch()
 	}
