@@ -9,13 +9,13 @@ import (
 
 // Counts returns those steps of Diff that do nothing but set the count of a job
 // that lives, for the applications that differ between before, which may be nil,
-// and state, or of which jobs have another surge. They need no fresh look at the world: a count is set to what it is
-// to be, whatever it was.
+// and state, or of which jobs have another surge. They need no fresh look at the
+// world: a count is set to what it is to be, whatever it was.
 func Counts(before, state *raftstate.State, world *World, settings Settings) []Step {
 	if state.ClusterID == "" || !world.NomadKnown {
 		return nil
 	}
-	surges := surges(state)
+	surges := surges(state, world)
 	surged := surgedSince(before, surges, world)
 	var changed []*raftstate.Application
 	for name, app := range state.Applications {
@@ -40,7 +40,7 @@ func surgedSince(before *raftstate.State, now map[string]surge, world *World) ma
 	if before == nil {
 		return nil // every one of them is looked at
 	}
-	was, changed := surges(before), map[string]bool{}
+	was, changed := surges(before, world), map[string]bool{}
 	for _, list := range []map[string]surge{was, now} {
 		for id := range list {
 			if was[id].replicas != now[id].replicas {

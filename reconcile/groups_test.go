@@ -590,3 +590,30 @@ func TestObserveLeavesPrefetchesOut(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// TestStandInsWaitForTheNodeToBeClosed: Nomad might place them on it.
+func TestStandInsWaitForTheNodeToBeClosed(t *testing.T) {
+	shop := grouped("g", 3)
+	c := looked()
+	c.command(t, with(deploy(shop), group("g")))
+	ready := nodeChange("g-00000001", raftstate.NodeLaunching, raftstate.NodeReady)
+	ready.NomadID = "n1"
+	c.command(t, changeNodes(nodeChange("g-00000001", "", raftstate.NodeLaunching), ready))
+	node := &placement.Node{ID: "n1", Name: "g-00000001", Pool: "g", Room: placement.Resources{CPU: 4000}, Said: placement.Said{Status: "ready", Eligible: true}}
+	c.world.Nodes = append(c.world.Nodes, node)
+	c.bringUp(t)
+	drain := nodeChange("g-00000001", raftstate.NodeReady, raftstate.NodeDraining)
+	drain.Surge = map[string]int{jobOf(shop): 1}
+	before := c.state
+	c.command(t, changeNodes(drain))
+	if steps := reconcile.Counts(before, c.state, c.world, settings()); len(steps) != 0 {
+		t.Errorf("while the node is open: %v", steps)
+	}
+	if got := c.diff().String(); got != "" {
+		t.Errorf("while the node is open: %q", got)
+	}
+	node.Said.Eligible = false
+	if want := "scale job " + jobOf(shop) + ", count 3 -> 4: 1 more while node g-00000001 drains\n"; c.diff().String() != want {
+		t.Errorf("got %q, want %q", c.diff(), want)
+	}
+}

@@ -13,11 +13,20 @@ type surge struct {
 	nodes    []string // that drain, by id
 }
 
-// surges returns the surge of each job that has one.
-func surges(state *raftstate.State) map[string]surge {
+// surges returns the surge of each job that has one. A node that is to drain
+// counts once it is seen to be closed: before that Nomad might place the
+// replicas that are to stand in on the very node that goes.
+func surges(state *raftstate.State, world *World) map[string]surge {
 	all := map[string]surge{}
+	var open map[string]bool // by Nomad's id
 	for _, node := range state.Nodes {
 		if node.Phase != raftstate.NodeDraining {
+			continue
+		}
+		if open == nil {
+			open = world.open()
+		}
+		if open[node.NomadID] {
 			continue
 		}
 		for job, replicas := range node.Surge {
@@ -28,6 +37,17 @@ func surges(state *raftstate.State) map[string]surge {
 		slices.Sort(s.nodes)
 	}
 	return all
+}
+
+// open says on which nodes Nomad places replicas, by its id.
+func (w *World) open() map[string]bool {
+	open := map[string]bool{}
+	for _, n := range w.Nodes {
+		if n.Said.Status == "ready" && n.Said.Eligible && !n.Said.Draining {
+			open[n.ID] = true
+		}
+	}
+	return open
 }
 
 // count is how many replicas n's job is to have. One that is to have none gets

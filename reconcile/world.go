@@ -99,7 +99,7 @@ type sight struct {
 }
 
 func see(state *raftstate.State, w *World) sight {
-	s := sight{World: w, surges: surges(state), replicas: map[string][]Replica{}, endpoints: map[string]map[string]routes.Endpoint{}, holders: map[string][]routes.Route{}}
+	s := sight{World: w, surges: surges(state, w), replicas: map[string][]Replica{}, endpoints: map[string]map[string]routes.Endpoint{}, holders: map[string][]routes.Route{}}
 	for _, r := range w.Routes {
 		s.holders[r.RoutePrefix] = append(s.holders[r.RoutePrefix], r)
 	}
