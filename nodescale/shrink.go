@@ -260,6 +260,10 @@ func (s *shrinker) consolidate() {
 		// in use would be exchanged for another.
 		unrest = "not while a node of the group stands empty"
 	}
+	if b := g.Spec.Buffer; unrest == "" && !forced && b != nil && b.Replicas > 0 {
+		// The same: they would take that room, and it would be bought again.
+		unrest = "not in a group that keeps room free for replicas"
+	}
 	for _, r := range list {
 		if r.claim != "" {
 			if len(left(r.node)) > 0 {

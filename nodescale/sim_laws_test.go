@@ -158,14 +158,6 @@ func TestSimulatedDemandSettles(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const until = 900
 		groups := anyGroups(t, true)
-		for _, g := range groups {
-			// Room that a buffer keeps for replicas is measured as placement packs.
-			// Nomad spreads, so after a move it may have to be bought again, and
-			// what was moved fits elsewhere once more.
-			if b := g.Spec.Buffer; b != nil && b.Replicas > 0 {
-				g.Spec.ScaleDown.Consolidate = false
-			}
-		}
 		jobs := anyJobs(t, groups)
 		result := run(t, nodescale.SimInput{
 			Until: 2 * time.Hour, Groups: groups, Jobs: jobs, Demand: anyDemand(t, jobs, until),
