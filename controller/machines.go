@@ -121,7 +121,10 @@ func (n *noder) ended(ctx context.Context, group, id string, call *targetCall, i
 	n.mu.Lock()
 	call.Running = false
 	if call.What == "remove" && err == nil {
-		delete(n.lists, group) // whether it is gone is asked at once
+		if l, known := n.lists[group]; known {
+			l.At = time.Time{} // whether it is gone is asked at once
+			n.lists[group] = l
+		}
 	}
 	if instance != "" {
 		call.Instance = instance
@@ -143,7 +146,8 @@ func (n *noder) listAll(ctx context.Context, view *View, in nodescale.Input, beg
 	maps.DeleteFunc(n.lists, func(name string, _ nodescale.Listed) bool { return view.State.WorkerGroups[name] == nil })
 	for name, group := range view.State.WorkerGroups {
 		kind := group.Spec.Target.Kind
-		if n.asking[name] || kind == "none" || group.Spec.DryRun || in.Now.Sub(n.lists[name].At) < listEvery {
+		age := in.Now.Sub(n.lists[name].At)
+		if n.asking[name] || kind == "none" || group.Spec.DryRun || age >= 0 && age < listEvery {
 			continue
 		}
 		n.asking[name] = true

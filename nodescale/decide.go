@@ -112,7 +112,10 @@ type group struct {
 }
 
 // order is one node to be launched.
-type order struct{ reason string }
+type order struct {
+	reason  string
+	claimed bool // something that waits is to be placed on it
+}
 
 // phase counts the group's nodes in any of these phases.
 func (g *group) phase(phases ...raftstate.NodePhase) int {

@@ -220,3 +220,71 @@ func TestDeletedGroupHasNoClosedNodesLeft(t *testing.T) {
 	s.apply(d)
 	wantChanges(t, s.decide(), "cpu terminating 1")
 }
+
+// A target that says that it removed a machine, and names it still, is asked
+// again: what it forgets to remove costs.
+func TestTargetThatNamesWhatItRemoved(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, cpuGroup())
+	s.launching("cpu-1").Phase = raftstate.NodeTerminating
+	s.Calls["cpu-1"] = nodescale.Call{What: "remove", At: s.Now}
+	list := func(ids ...string) {
+		l := nodescale.Listed{At: s.Now}
+		for _, id := range ids {
+			l.Listing.Instances = append(l.Listing.Instances, nodescale.Instance{ID: id, State: "running"})
+		}
+		s.Lists["cpu"] = l
+	}
+	list("cpu-1")
+	wantReason(t, s.decide(), "is asked whether it names it still")
+	s.Now = s.Now.Add(time.Second)
+	list("cpu-1")
+	wantChanges(t, s.decide(), "")
+	s.Now = s.Now.Add(5 * time.Minute)
+	list("cpu-1")
+	if d := s.decide(); len(d.Acts) != 1 || d.Acts[0].Remove != "cpu-1" {
+		t.Errorf("acts are %+v", d.Acts)
+	}
+	list()
+	wantChanges(t, s.decide(), "cpu gone 1")
+	s.Lists["cpu"] = nodescale.Listed{At: s.Now, Error: "it cannot say"}
+	wantChanges(t, s.decide(), "cpu gone 1")
+}
+
+// A node that joined after it was given up is closed before its machine goes.
+func TestNodeThatWasGivenUpIsClosedFirst(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, cpuGroup())
+	n := s.node("cpu")
+	s.Records[n.Name].Phase = raftstate.NodeTerminating
+	if d := s.decide(); len(d.Acts) != 1 || d.Acts[0].Cordon != n.ID {
+		t.Errorf("acts are %+v", d.Acts)
+	}
+	n.Said.Eligible, n.Closed = false, "not eligible"
+	if d := s.decide(); len(d.Acts) != 1 || d.Acts[0].Remove != n.Name {
+		t.Errorf("acts are %+v", d.Acts)
+	}
+}
+
+// A clock that went back by an hour puts nothing off by as much.
+func TestRemovalByAClockThatWentBack(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, cpuGroup())
+	r := s.launching("cpu-1")
+	r.Phase, r.PhaseAt = raftstate.NodeTerminating, s.Now.Add(time.Hour)
+	s.Calls["cpu-1"] = nodescale.Call{What: "remove", At: s.Now.Add(time.Hour), Error: "the cloud is away"}
+	if d := s.decide(); len(d.Acts) != 1 || d.Acts[0].Remove != "cpu-1" {
+		t.Errorf("acts are %+v", d.Acts)
+	}
+}
+
+// A node that min_nodes brings is as empty as one that the buffer brings.
+func TestBufferBesideMinNodes(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, cpuGroup(func(g *appspec.WorkerGroup) { g.MinNodes, g.Buffer = 1, &appspec.Buffer{Nodes: 1} }))
+	wantChanges(t, s.decide(), "cpu launching 1")
+	s.job("a", "cpu", 1, 1)
+	s.decide()
+	s.Now = s.Now.Add(time.Second)
+	wantChanges(t, s.decide(), "cpu launching 2")
+}

@@ -59,7 +59,7 @@ func (d *decider) orderForDemand() {
 		return
 	}
 	for _, n := range d.result.New {
-		d.groups[n.Shape].ordered = append(d.groups[n.Shape].ordered, order{d.forWhom(n.Holds)})
+		d.groups[n.Shape].ordered = append(d.groups[n.Shape].ordered, order{d.forWhom(n.Holds), true})
 	}
 }
 
@@ -90,7 +90,7 @@ func (d *decider) add(g *group, reason string) bool {
 		}
 		return false
 	}
-	g.ordered = append(g.ordered, order{reason})
+	g.ordered = append(g.ordered, order{reason, false})
 	return true
 }
 
@@ -107,7 +107,7 @@ func (d *decider) free(g *group) int {
 		}
 	}
 	for _, o := range g.ordered {
-		if strings.HasPrefix(o.reason, "buffer: ") {
+		if !o.claimed {
 			n++
 		}
 	}
