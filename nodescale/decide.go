@@ -18,6 +18,7 @@ const (
 	lostAfter     = 5 * time.Minute        // a node that is down so long is given up
 	purgedAfter   = time.Minute            // and one that Nomad does not know any more
 	joinAgain     = time.Minute            // in which nodes find a Nomad that was away
+	backWithin    = 20 * time.Second       // in which nodes send a heartbeat to such a Nomad
 	clockSlack    = time.Minute            // by which Nomad's clock and ours may differ
 	keptFor       = 5 * time.Minute        // after a removal was given up, until it is tried again
 	callAgain     = 15 * time.Second       // after a call that failed

@@ -23,6 +23,11 @@ const (
 func (d *decider) demand() {
 	for _, n := range d.in.Nodes {
 		r := d.owner[n.ID]
+		if d.backSoon(n) {
+			back := *n
+			back.Closed, back.Imagined = "", true
+			n = &back
+		}
 		if n.Closed != "" || r != nil && r.Phase != raftstate.NodeReady && r.Phase != raftstate.NodeLaunching {
 			continue
 		}
@@ -58,6 +63,18 @@ func (d *decider) demand() {
 		}
 	}
 	d.pending()
+}
+
+// backSoon says whether a node is down because Nomad itself was away: when its
+// servers have hung, all heartbeats are late, and the first that come undo it.
+// No other is bought until then.
+func (d *decider) backSoon(n *placement.Node) bool {
+	until := d.next.Known.Add(backWithin)
+	if n.Said.Status != "down" || d.next.Known.IsZero() || !d.in.Now.Before(until) || n.Said.Since.Before(d.next.Known.Add(-clockSlack)) {
+		return false
+	}
+	d.again(until)
+	return true
 }
 
 // waiting is the claim on a node of replicas that have no place yet.

@@ -288,3 +288,32 @@ func TestBufferBesideMinNodes(t *testing.T) {
 	s.Now = s.Now.Add(time.Second)
 	wantChanges(t, s.decide(), "cpu launching 2")
 }
+
+// When Nomad's servers have hung, all nodes are down until their next heartbeat:
+// none is bought in their stead meanwhile, as it is for one that dies otherwise.
+func TestNodesThatAreDownSinceNomadIsBack(t *testing.T) {
+	t.Parallel()
+	dies := func(s *scene) nodescale.Decision {
+		n := s.Nodes[0]
+		n.Said.Status, n.Said.Since, n.Closed, n.Allocs = "down", s.Now, "down", nil
+		s.job("a", "cpu", 1, 1)
+		s.decide()
+		s.Now = s.Now.Add(time.Second)
+		return s.decide()
+	}
+	s := newScene(t, cpuGroup())
+	s.job("a", "cpu", 1, 0)
+	s.node("cpu", "a")
+	s.after(time.Hour)
+	wantChanges(t, dies(s), "cpu launching 1")
+
+	s.Blind, s.Hold = "Nomad is not known: timeout", "Nomad is not known: timeout"
+	s.after(time.Minute)
+	s.Blind, s.Hold = "", ""
+	d := dies(s)
+	wantChanges(t, d, "")
+	wantReason(t, d, "on their way")
+	wantChanges(t, s.after(20*time.Second), "")
+	s.Now = s.Now.Add(time.Second)
+	wantChanges(t, s.decide(), "cpu launching 1")
+}
