@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -93,8 +94,11 @@ func (c *Client) fault(what string, err error) error {
 		if call, ok := errors.AsType[*url.Error](err); ok {
 			err = call.Err // the call and its address are named already
 		}
-		return fmt.Errorf("%s: %w from %s (set NOMAD_ADDR, or the server's nomad address, to a Nomad agent): %w",
-			what, ErrUnreachable, c.address, err)
+		err = fmt.Errorf("%w from %s (set NOMAD_ADDR, or the server's nomad address, to a Nomad agent): %w", ErrUnreachable, c.address, err)
+		if call, ok := errors.AsType[*net.OpError](err); ok && call.Op == "dial" {
+			return err // whatever was asked: of many calls at once it would be another one each time
+		}
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	text := oneLine(answer.Body())
 	switch {
