@@ -165,7 +165,7 @@ func TestNodesByHand(t *testing.T) {
 // that would be due stay, requests are answered, and then it goes on.
 func TestNodesWhileNomadIsAway(t *testing.T) {
 	s := startShop(t, 1, 1)
-	s.deployText(t, 0, workerGroup("idle", "min_nodes = 1", "", byProcess)+workerGroup("busy", "", "", byProcess)+
+	s.deployText(t, 0, workerGroup("idle", "min_nodes = 1", "", byProcess)+workerGroup("busy", "max_nodes = 3", "", byProcess)+
 		s.workers("app", 2, `worker_group = "busy"`))
 	idle, busy := s.groupHas("idle", 1)[0], s.groupHas("busy", 1)[0]
 	s.serves("app")
