@@ -130,7 +130,7 @@ func (n *noder) ended(ctx context.Context, group, id string, call *targetCall, i
 		call.Instance = instance
 	}
 	if err != nil {
-		call.Error = err.Error()
+		call.Error, call.NoEffect = err.Error(), errors.Is(err, nodescale.ErrNotSupported)
 		if ctx.Err() == nil {
 			n.log.Warn("target failed", "what", call.What, "node", id, "error", err)
 		}
@@ -164,7 +164,7 @@ func (n *noder) listAll(ctx context.Context, view *View, in nodescale.Input, beg
 func (n *noder) listed(group string, at time.Time, listing nodescale.Listing, err error) {
 	l := nodescale.Listed{At: at, Listing: listing}
 	if err != nil {
-		l.Error = err.Error()
+		l.Error, l.Never = err.Error(), errors.Is(err, nodescale.ErrNotSupported)
 	}
 	n.mu.Lock()
 	n.lists[group] = l

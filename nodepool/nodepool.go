@@ -6,14 +6,13 @@ package nodepool
 
 import (
 	"context"
-	"errors"
 
 	"github.com/serve-nomad/serve-nomad/nodescale"
 )
 
 // ErrNotSupported says that a target cannot do what it was asked: the call had
 // no effect.
-var ErrNotSupported = errors.New("the target cannot do this")
+var ErrNotSupported = nodescale.ErrNotSupported
 
 // Target makes and removes the nodes of worker groups. Calls may take minutes
 // and end with ctx. They are made for several machines at once.

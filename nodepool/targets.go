@@ -74,7 +74,7 @@ func (t *Targets) Launch(ctx context.Context, b nodescale.Blueprint, m nodescale
 		return "", err
 	}
 	instance, err := target.Launch(ctx, b, m)
-	return instance, told("launch", b, m.ID, err)
+	return instance, told(b, err)
 }
 
 // Remove removes a machine by the target of its group.
@@ -83,7 +83,7 @@ func (t *Targets) Remove(ctx context.Context, b nodescale.Blueprint, m nodescale
 	if err != nil {
 		return err
 	}
-	return told("remove", b, m.ID, target.Remove(ctx, b, m))
+	return told(b, target.Remove(ctx, b, m))
 }
 
 // List says which machines of a group there are.
@@ -93,7 +93,7 @@ func (t *Targets) List(ctx context.Context, b nodescale.Blueprint) (nodescale.Li
 		return nodescale.Listing{}, err
 	}
 	listing, err := target.List(ctx, b)
-	return listing, told("list", b, b.Group, err)
+	return listing, told(b, err)
 }
 
 func (t *Targets) of(b nodescale.Blueprint) (Target, error) {
@@ -103,12 +103,13 @@ func (t *Targets) of(b nodescale.Blueprint) (Target, error) {
 	return nil, fmt.Errorf("worker group %s: there is no target %q: want process, plugin, exec or none", b.Group, b.Kind)
 }
 
-// told says what was asked of whom when it went wrong.
-func told(what string, b nodescale.Blueprint, whom string, err error) error {
+// told says which target it was that failed; what was asked of it, and for which
+// machine, the caller knows.
+func told(b nodescale.Blueprint, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s %s by the target %s: %w", what, whom, b.Kind, err)
+	return fmt.Errorf("target %s: %w", b.Kind, err)
 }
 
 // refusal is the target that does nothing, and says why.

@@ -329,6 +329,34 @@ func TestLaunchesThatFail(t *testing.T) {
 			t.Errorf("the change is %+v", d.Changes[0])
 		}
 	})
+	t.Run("the target cannot do it, so that there is nothing to remove", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t, cpuGroup())
+		s.job("a", "cpu", 1, 1)
+		d := s.after(time.Second)
+		s.apply(d)
+		s.Calls[d.Changes[0].ID] = nodescale.Call{What: "launch", At: s.Now, Error: "it is off", NoEffect: true}
+		d = s.after(time.Second)
+		wantChanges(t, d, "cpu terminating 1")
+		s.apply(d)
+		s.Asks = nil
+		if d = s.after(time.Second); len(d.Acts) > 0 {
+			t.Errorf("acts are %+v", d.Acts)
+		}
+		wantChanges(t, d, "cpu gone 1")
+	})
+	t.Run("and it cannot, but a leader before may have asked another target", func(t *testing.T) {
+		t.Parallel()
+		s := launching(t)
+		s.Calls["cpu-1"] = nodescale.Call{What: "launch", At: noon, Error: "it is off", NoEffect: true}
+		s.apply(s.decide())
+		s.Asks = nil
+		d := s.after(time.Second)
+		wantChanges(t, d, "")
+		if len(d.Acts) != 1 || d.Acts[0].Remove != "cpu-1" {
+			t.Errorf("acts are %+v", d.Acts)
+		}
+	})
 	t.Run("it never joins", func(t *testing.T) {
 		t.Parallel()
 		s := launching(t)

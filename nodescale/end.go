@@ -20,10 +20,12 @@ func (d *decider) terminating(r *record) {
 		// by so much; then a clock went back.
 	case d.occupied(r):
 	case call.Running:
+	case r.node == nil && call.What == "launch" && call.NoEffect && d.ordered(r):
+		d.move(r, "", r.Reason) // there is no machine, and nothing to be asked for
 	case call.What != "remove":
 		d.callRemove(r)
 	case call.Error != "":
-		r.why = fmt.Sprintf("%s; its target could not remove it: %s", r.Reason, call.Error)
+		r.why = fmt.Sprintf("%s; it could not be removed: %s", r.Reason, call.Error)
 		d.callLater(r, call, callAgain)
 	case r.node == nil && d.unasked(r, call):
 		r.why = r.Reason + "; its target has removed it, and is asked whether it names it still"
@@ -40,6 +42,12 @@ func (d *decider) terminating(r *record) {
 	default:
 		d.act(Act{Purge: r.node.ID, Reason: r.Reason})
 	}
+}
+
+// ordered says that this leader ordered the node, so that nobody else called the
+// target for it before.
+func (d *decider) ordered(r *record) bool {
+	return !d.mem.Known.IsZero() && r.At.After(d.mem.Known)
 }
 
 // occupied has what was placed on a node that joined, or came back, after it was

@@ -58,7 +58,7 @@ func (d *decider) launching(r *record) {
 	case r.group == nil || r.group.Deleting:
 		d.move(r, raftstate.NodeTerminating, "the group is being deleted")
 	case call.What == "launch" && !call.Running && call.Error != "":
-		d.fail(r, "its target could not make it: "+call.Error)
+		d.fail(r, "it could not be made: "+call.Error)
 	case d.ended(r) != "":
 		d.fail(r, "its machine ended before it joined Nomad: "+d.ended(r))
 	case call.Waits && call.Running && r.group.Failures.Count > 0:

@@ -1,10 +1,15 @@
 package nodescale
 
 import (
+	"errors"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
 )
+
+// ErrNotSupported is of a target that cannot do what it was asked: the call had
+// no effect.
+var ErrNotSupported = errors.New("the target cannot do this")
 
 // Blueprint is what a target needs to know of a worker group to make its nodes.
 type Blueprint struct {

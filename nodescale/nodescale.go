@@ -48,6 +48,7 @@ type Call struct {
 	Waits    bool      // while it runs: for its turn, and the target was not called yet
 	At       time.Time // when it began
 	Error    string    // "": it went well, if it is not running
+	NoEffect bool      // it failed, and certainly did nothing
 	Instance string
 }
 
@@ -175,5 +176,6 @@ type Memory struct {
 type Listed struct {
 	At      time.Time // when it was asked for
 	Error   string    // "": it is known
+	Never   bool      // with Error: the target cannot say it at all
 	Listing Listing
 }

@@ -135,6 +135,9 @@ func (d *decider) doubts(g *group) []string {
 	if !known {
 		return nil
 	}
+	if listed.Never {
+		return nil
+	}
 	if listed.Error != "" {
 		return []string{"its target does not say what there is: " + listed.Error}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
@@ -77,5 +78,17 @@ func TestADryRunTellsOfEveryGroup(t *testing.T) {
 	wantReason(t, d, "group cpu: dry run: it would order 2 nodes")
 	if p := d.Report.Pending[0]; p.Coming != 0 || p.Never != 0 {
 		t.Errorf("got %+v", p)
+	}
+}
+
+func TestATargetThatCannotListIsNoDoubt(t *testing.T) {
+	s := newScene(t, cpuGroup())
+	s.Lists["cpu"] = nodescale.Listed{At: noon, Error: "no answer"}
+	if notes := s.decide().Report.Groups[0].Notes; len(notes) != 1 {
+		t.Errorf("got %q", notes)
+	}
+	s.Lists["cpu"] = nodescale.Listed{At: noon, Error: "it cannot", Never: true}
+	if notes := s.decide().Report.Groups[0].Notes; len(notes) != 0 {
+		t.Errorf("got %q", notes)
 	}
 }
