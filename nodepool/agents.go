@@ -190,16 +190,27 @@ func agentEnv(own []string, group map[string]string, token string) []string {
 // runDirVar marks what belongs to a run folder of `serve-nomad dev` or a test.
 const runDirVar = "SERVE_NOMAD_RUN_DIR"
 
-// complaint is the end of an agent's stderr, or else of its log, for the end of
-// an error.
+// complaint is what an agent said before it could log, or else the last that went
+// wrong by its log, for the end of an error. Without either it names the log.
 func (f folder) complaint(name string) string {
-	for _, file := range []string{name + ".err", name + ".log"} {
-		if text := lastLines(readEnd(f.path(file), 4<<10), 6); text != "" {
-			return "; the end of " + f.path(file) + ": " + text
+	said := strings.ReplaceAll(readEnd(f.path(name+".err"), 4<<10), nomadBanner, "")
+	if text := lastLines(said, 6); text != "" {
+		return "; it said: " + text
+	}
+	var wrong strings.Builder
+	for line := range strings.Lines(readEnd(f.path(name+".log"), 16<<10)) {
+		if strings.Contains(line, " [ERROR] ") || strings.Contains(line, " [WARN] ") {
+			wrong.WriteString(line)
 		}
 	}
-	return ""
+	if text := lastLines(wrong.String(), 2); text != "" {
+		return "; the last that went wrong in " + f.path(name+".log") + ": " + text
+	}
+	return "; its log is " + f.path(name+".log")
 }
+
+// nomadBanner is what each Nomad agent without TLS begins with.
+const nomadBanner = "==> WARNING: mTLS is not configured - Nomad is not secure without mTLS!"
 
 // readEnd returns the last bytes of a file, or nothing where there is none.
 func readEnd(path string, most int64) string {
