@@ -421,9 +421,12 @@ func TestEmptyNodesStay(t *testing.T) {
 		want   string
 		reason string
 	}{
-		"nothing speaks against it":  {func(*scene) {}, "cpu draining 1", "empty for 2m0s"},
-		"a system job does not":      {func(s *scene) { s.Nodes[0].Allocs = []placement.Alloc{system} }, "cpu draining 1", ""},
-		"min_nodes":                  {func(s *scene) { s.Groups["cpu"].Spec.MinNodes = 1 }, "", "at least 1 node"},
+		"nothing speaks against it": {func(*scene) {}, "cpu draining 1", "empty for 2m0s"},
+		"a system job does not":     {func(s *scene) { s.Nodes[0].Allocs = []placement.Alloc{system} }, "cpu draining 1", ""},
+		"min_nodes":                 {func(s *scene) { s.Groups["cpu"].Spec.MinNodes = 1 }, "", "at least 1 node"},
+		"min_nodes, for as long as it is idle": {func(s *scene) {
+			s.Groups["cpu"].Spec.MinNodes, s.Groups["cpu"].Spec.IdleTimeout = 1, appspec.Duration(time.Hour)
+		}, "", "keep: empty for 2m0s; the group is to have at least 1 node"},
 		"a buffer of a node":         {func(s *scene) { s.Groups["cpu"].Spec.Buffer = &appspec.Buffer{Nodes: 1} }, "", "kept as buffer"},
 		"Nomad is not known":         {func(s *scene) { s.Hold = "Nomad is not known: timeout" }, "", "Nomad is not known"},
 		"others run something on it": {func(s *scene) { s.Nodes[0].Allocs = []placement.Alloc{{ID: "x", Job: "other"}} }, "", "other jobs"},

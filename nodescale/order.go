@@ -19,7 +19,7 @@ func (d *decider) order() {
 		if g.Deleting {
 			continue
 		}
-		for g.staying() < g.least && d.add(g, fmt.Sprintf("%s: %s", plural(g.least, "node"), g.why)) {
+		for g.staying() < g.least && d.add(g, fmt.Sprintf("at least %s: %s", plural(g.least, "node"), g.why)) {
 		}
 		if b := g.Spec.Buffer; b != nil {
 			for d.free(g) < b.Nodes && d.add(g, fmt.Sprintf("buffer: %s to be kept free", plural(b.Nodes, "node"))) {

@@ -85,7 +85,7 @@ func (s *shrinker) stays() string {
 	switch {
 	case s.group.Deleting:
 		return ""
-	case s.total <= s.floor:
+	case s.bottom():
 		return fmt.Sprintf("the group is to have at least %s: %s", plural(s.floor, "node"), s.group.why)
 	case s.going >= s.budget:
 		if s.going == 0 {
@@ -100,11 +100,14 @@ func (s *shrinker) stays() string {
 // patience is the verdict on a node that may not go now: a budget is free again
 // some time, the lower bound is for good.
 func (s *shrinker) patience() string {
-	if s.total <= s.floor {
+	if s.bottom() {
 		return "keep"
 	}
 	return "wait"
 }
+
+// bottom says that the group has no node more than it is to have at least.
+func (s *shrinker) bottom() bool { return !s.group.Deleting && s.total <= s.floor }
 
 func areGoing(n int) string {
 	if n == 1 {
@@ -176,7 +179,7 @@ func (s *shrinker) empty() {
 			r.why = why + fmt.Sprintf("; kept as buffer of %s", plural(s.group.Spec.Buffer.Nodes, "node"))
 		case s.keptLately(r.record) != "":
 			r.why = why + "; " + s.keptLately(r.record)
-		case s.in.Now.Before(due):
+		case s.in.Now.Before(due) && !s.bottom():
 			r.verdict, r.due, r.why = "wait", due, fmt.Sprintf("%s; it goes after idle_timeout, %s", why, timeout)
 			s.again(due)
 		case s.stays() != "":
@@ -302,7 +305,7 @@ func (s *shrinker) consolidate() {
 			r.why += "; " + unrest
 		case s.keptLately(r) != "":
 			r.why += "; " + s.keptLately(r)
-		case s.in.Now.Before(due):
+		case s.in.Now.Before(due) && !s.bottom():
 			r.verdict, r.due, r.why = "wait", due, r.why+fmt.Sprintf("; it goes after consolidate_after, %s", after)
 			s.again(due)
 		case s.stays() != "":
