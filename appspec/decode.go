@@ -134,6 +134,10 @@ func (d *decoder) whole(name string, to *int) bool {
 		return false
 	}
 	n, accuracy := x.Int64()
+	if accuracy != big.Exact && x.IsInt() {
+		d.wrong(name, "%s is far beyond what this can be.", x.Text('g', 10))
+		return false
+	}
 	if accuracy != big.Exact || int64(int(n)) != n {
 		d.wrong(name, "A whole number is needed; this is %s.", x.Text('g', 10))
 		return false

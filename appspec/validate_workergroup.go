@@ -32,8 +32,11 @@ func (v *validator) workerGroup(g *WorkerGroup) {
 		return
 	}
 	path := workerGroupPath(g.Name)
+	sound := len(v.faults)
 	v.name(path, "worker group", g.Name)
-	v.pool(path+".node_pool", g.NodePool)
+	if len(v.faults) == sound || g.NodePool != g.Name { // else it is the name's fault
+		v.pool(path+".node_pool", g.NodePool)
+	}
 	v.within(path+".min_nodes", g.MinNodes, 0, maxNodes)
 	v.within(path+".max_nodes", g.MaxNodes, 1, maxNodes)
 	if g.MaxNodes >= 1 && g.MinNodes > g.MaxNodes {

@@ -325,3 +325,15 @@ func TestEveryFieldOfAGroupIsDocumented(t *testing.T) {
 		}
 	}
 }
+
+func TestABadNameIsOneFault(t *testing.T) {
+	g := soundGroup()
+	g.Name, g.NodePool = "größe", "größe"
+	if faults := ValidateFile(&File{WorkerGroups: []*WorkerGroup{g}}); len(faults) != 1 || !strings.Contains(faults[0].Message, "worker group name") {
+		t.Errorf("got %v", faults)
+	}
+	g.Name, g.NodePool = "all", "all"
+	if faults := ValidateFile(&File{WorkerGroups: []*WorkerGroup{g}}); len(faults) != 1 || !strings.Contains(faults[0].Message, "Nomad's own") {
+		t.Errorf("got %v", faults)
+	}
+}
