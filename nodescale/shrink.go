@@ -393,7 +393,7 @@ func (s *shrinker) elsewhere(r *record) (surge map[string]int, why string) {
 	}
 	slices.SortFunc(asks, func(a, b placement.Ask) int { return cmp.Compare(a.Key, b.Key) })
 	if short, placed, ok := s.room.lacks(asks, r.node.ID); !ok {
-		return nil, fmt.Sprintf("they stay: moving them takes room for %s of %s elsewhere, and there is room for %d",
+		return nil, fmt.Sprintf("to move, %s of %s need room elsewhere, and there is room for %d",
 			replicas(short.Count), s.in.Jobs[short.Key].name(), placed)
 	}
 	return surge, ""
