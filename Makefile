@@ -19,7 +19,7 @@ unit: ## unit, golden and property tests; no agents needed
 
 e2e: ## tests on real agents; builds the pinned ones once when they are not on PATH
 	$(AGENTS)
-	$(GO) test -race -tags e2e -count=1 -timeout 30m -p 1 ./consulsd ./nomadjobs ./test/nomad-dev
+	$(GO) test -race -tags e2e -count=1 -timeout 40m -p 1 ./consulsd ./nomadjobs ./test/nomad-dev
 
 lint: ## formatting and static checks
 	$(LINT) fmt --diff

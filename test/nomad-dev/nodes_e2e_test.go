@@ -278,7 +278,7 @@ func minutes(t *testing.T) time.Duration {
 	t.Helper()
 	n, err := strconv.Atoi(os.Getenv("SERVE_NOMAD_MINUTES"))
 	if err != nil {
-		return time.Minute
+		return 30 * time.Second
 	}
 	return time.Duration(n) * time.Minute
 }
