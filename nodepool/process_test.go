@@ -350,7 +350,7 @@ func TestProcessThatDoesNotEnd(t *testing.T) {
 	over, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("too late"))
 	if err := p.Remove(over, b, nodescale.Machine{ID: "gpu-1"}); err == nil {
-		t.Error("a removal that was given no time says that the machine is gone")
+		wantRemoved(t, p, b, r) // given no time it kills, and may be done before it looks at the time
 	}
 	ctx, cancelLate := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancelLate()

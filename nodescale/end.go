@@ -29,6 +29,7 @@ func (d *decider) terminating(r *record) {
 		d.callLater(r, call, callAgain)
 	case r.node == nil && d.unasked(r, call):
 		r.why = r.Reason + "; its target has removed it, and is asked whether it names it still"
+		d.again(d.in.Now.Add(callAgain))
 	case r.node == nil && d.still(r, call):
 		r.why = r.Reason + "; its target says that it has removed it, and names it still"
 		d.callLater(r, call, removeAgain)
