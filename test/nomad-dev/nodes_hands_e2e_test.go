@@ -173,6 +173,7 @@ func TestNodesWhileNomadIsAway(t *testing.T) {
 	l.answered(t, 20)
 
 	s.Consul.Kill()
+	s.saysOf("idle", "nothing is taken away now: Consul is not known")
 	s.deployDetached(t, workerGroup("idle", "", "", byProcess)) // from now on its node is due
 	s.saysOf("idle", "nothing is taken away now: Consul is not known")
 	if err := syscall.Kill(s.Nomad.Pid(), syscall.SIGSTOP); err != nil {
