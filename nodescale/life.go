@@ -264,7 +264,7 @@ func (d *decider) lacking(r *record) string {
 		if !known || job.Target == 0 {
 			continue // stopped meanwhile, or to have none: nobody misses its replicas
 		}
-		if want := job.Target + d.surge(id); job.Passing < want {
+		if want := job.Target + raftstate.SurgeOf(d.in.Records, id); job.Passing < want {
 			return fmt.Sprintf("%d of %d replicas of %s serve", job.Passing, want, job.name())
 		}
 	}
@@ -283,22 +283,11 @@ func (d *decider) starting(r *record) bool {
 	for id := range r.Surge {
 		job, known := d.in.Jobs[id]
 		placed := !slices.ContainsFunc(d.in.Asks, func(a placement.Ask) bool { return a.Key == id && a.Count > 0 })
-		if known && placed && job.Passing < job.Target+d.surge(id) {
+		if known && placed && job.Passing < job.Target+raftstate.SurgeOf(d.in.Records, id) {
 			return true
 		}
 	}
 	return false
-}
-
-// surge is how many replicas of a job run beside its target.
-func (d *decider) surge(jobID string) int {
-	n := 0
-	for _, r := range d.records {
-		if r.Phase == raftstate.NodeDraining {
-			n += r.Surge[jobID]
-		}
-	}
-	return n
 }
 
 func (j Job) name() string {

@@ -1,7 +1,6 @@
 package raftstate
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -110,27 +109,18 @@ func (s *State) fixed(old, spec *appspec.WorkerGroup) *Refusal {
 // poolClash refuses two groups whose nodes nothing tells apart. A group that is
 // being deleted still has nodes.
 func (s *State) poolClash() *Refusal {
-	type kind struct{ pool, class string }
-	holder, pools := map[kind]string{}, map[string]string{}
+	pools := map[string][]string{} // names of the groups so far
 	for _, name := range slices.Sorted(maps.Keys(s.WorkerGroups)) {
 		spec := s.WorkerGroups[name].Spec
-		k := kind{spec.NodePool, spec.Node.Class}
-		other := holder[k]
-		if k.class == "" || s.classless(pools[k.pool]) {
-			other = cmp.Or(other, pools[k.pool])
+		for _, other := range slices.Backward(pools[spec.NodePool]) {
+			if spec.ClashesWith(s.WorkerGroups[other].Spec) != "" {
+				return refuse(CodeConflict, "worker groups %q%s and %q%s share node pool %q: give the nodes of each a class of its own, or each group a pool",
+					other, s.going(other), name, s.going(name), spec.NodePool)
+			}
 		}
-		if other != "" {
-			return refuse(CodeConflict, "worker groups %q%s and %q%s share node pool %q: give the nodes of each a class of its own, or each group a pool",
-				other, s.going(other), name, s.going(name), k.pool)
-		}
-		holder[k], pools[k.pool] = name, name
+		pools[spec.NodePool] = append(pools[spec.NodePool], name)
 	}
 	return nil
-}
-
-func (s *State) classless(name string) bool {
-	group := s.WorkerGroups[name]
-	return group != nil && group.Spec.Node.Class == ""
 }
 
 func (s *State) going(name string) string {

@@ -112,9 +112,12 @@ type NodeChange struct {
 // SurgeOf is how many replicas of a job run beside its target because nodes
 // that have replicas of it are draining. A job whose target is 0 has none all
 // the same.
-func (s *State) SurgeOf(jobID string) int {
+func (s *State) SurgeOf(jobID string) int { return SurgeOf(s.Nodes, jobID) }
+
+// SurgeOf is State.SurgeOf of these nodes.
+func SurgeOf(nodes map[string]*Node, jobID string) int {
 	n := 0
-	for _, node := range s.Nodes {
+	for _, node := range nodes {
 		if node.Phase == NodeDraining {
 			n += node.Surge[jobID]
 		}
