@@ -24,27 +24,12 @@ import (
 // that is scaled from outside.
 func (s *shop) deployElastic(vars ...string) {
 	s.t.Helper()
-	args := []string{"deploy", "-timeout", "90s", "-var", "program=" + s.program}
-	for _, v := range vars {
-		args = append(args, "-var", v)
-	}
-	if out, code := s.cli(0, append(args, "testdata/elastic.hcl")...); code != 0 {
-		s.t.Fatalf("deploy: exit code %d\n%s", code, out)
-	}
+	s.deployFile("elastic", 0, vars...)
 }
 
 // elastic returns the status of the deployment that scales, as one server has it.
 func (s *shop) elastic(server int) (reconcile.DeploymentStatus, error) {
-	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
-	defer cancel()
-	app, _, err := s.client(server).Application(ctx, "elastic", api.Query{})
-	if err == nil && len(app.Deployments) != 1 {
-		err = fmt.Errorf("%d deployments: %+v", len(app.Deployments), app.Deployments)
-	}
-	if err != nil {
-		return reconcile.DeploymentStatus{}, err
-	}
-	return app.Deployments[0], nil
+	return s.only(server, "elastic")
 }
 
 // comesTo waits until the deployment that scales has so many replicas wanted and

@@ -25,13 +25,7 @@ import (
 // deployNodes deploys the application whose replicas bring nodes.
 func (s *shop) deployNodes(vars ...string) {
 	s.t.Helper()
-	args := []string{"deploy", "-timeout", "90s", "-var", "program=" + s.program}
-	for _, v := range vars {
-		args = append(args, "-var", v)
-	}
-	if out, code := s.cli(0, append(args, "testdata/nodes.hcl")...); code != 0 {
-		s.t.Fatalf("deploy: exit code %d\n%s", code, out)
-	}
+	s.deployFile("nodes", 0, vars...)
 }
 
 // nodeList returns the nodes as the node autoscaler reports them, by phase.
@@ -51,16 +45,7 @@ func (s *shop) nodeList(server int) (map[raftstate.NodePhase][]nodescale.NodeRep
 
 // worker returns the status of the deployment whose replicas bring nodes.
 func (s *shop) worker(server int) (reconcile.DeploymentStatus, error) {
-	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
-	defer cancel()
-	app, _, err := s.client(server).Application(ctx, "nodes", api.Query{})
-	if err == nil && len(app.Deployments) != 1 {
-		err = fmt.Errorf("%d deployments: %+v", len(app.Deployments), app.Deployments)
-	}
-	if err != nil {
-		return reconcile.DeploymentStatus{}, err
-	}
-	return app.Deployments[0], nil
+	return s.only(server, "nodes")
 }
 
 // hasNodes waits until there are so many nodes, all ready, and so many replicas

@@ -75,15 +75,37 @@ func (s *shop) cli(server int, args ...string) (output string, code int) {
 // the command printed.
 func (s *shop) deploy(want int, vars ...string) string {
 	s.t.Helper()
+	return s.deployFile("shop", want, vars...)
+}
+
+// deployFile deploys a spec of testdata with these variables, and returns what
+// the command printed.
+func (s *shop) deployFile(name string, want int, vars ...string) string {
+	s.t.Helper()
 	args := []string{"deploy", "-timeout", "90s", "-var", "program=" + s.program}
 	for _, v := range vars {
 		args = append(args, "-var", v)
 	}
-	out, code := s.cli(0, append(args, "testdata/shop.hcl")...)
+	out, code := s.cli(0, append(args, "testdata/"+name+".hcl")...)
 	if code != want {
-		s.t.Fatalf("deploy %q: exit code %d, want %d\n%s", vars, code, want, out)
+		s.t.Fatalf("deploy %s %q: exit code %d, want %d\n%s", name, vars, code, want, out)
 	}
 	return out
+}
+
+// only returns the status of the one deployment of an application, as one server
+// has it.
+func (s *shop) only(server int, application string) (reconcile.DeploymentStatus, error) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+	defer cancel()
+	app, _, err := s.client(server).Application(ctx, application, api.Query{})
+	if err == nil && len(app.Deployments) != 1 {
+		err = fmt.Errorf("%d deployments: %+v", len(app.Deployments), app.Deployments)
+	}
+	if err != nil {
+		return reconcile.DeploymentStatus{}, err
+	}
+	return app.Deployments[0], nil
 }
 
 // client returns a client of the server of that number.
