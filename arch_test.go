@@ -33,7 +33,7 @@ var layers = map[string][]string{
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
 	"metrics":   {},
-	"nodepool":  {"nodescale"},
+	"nodepool":  {"nodescale", "placement"},
 	"nomadjobs": {"jobspec", "placement", "reconcile"},
 	"raftnode":  {"raftstate"},
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/placement"
 )
 
 // object is one of JSON. The agents' configuration is written as JSON, where no
@@ -55,7 +56,7 @@ func (f folder) introduce(to joining) error {
 func (f folder) consulConfig(r *record, to joining) object {
 	return object{
 		"node_name":            r.ID,
-		"node_meta":            object{"serve_node": r.ID},
+		"node_meta":            object{placement.NodeMeta: r.ID},
 		"datacenter":           to.datacenter,
 		"data_dir":             f.path("consul"),
 		"bind_addr":            to.ip,
@@ -133,7 +134,7 @@ const logBytes = 10 << 20
 func machineMeta(r *record, b nodescale.Blueprint) map[string]string {
 	meta := map[string]string{}
 	maps.Copy(meta, b.Labels)
-	meta["serve_node"], meta["serve_worker_group"] = r.ID, r.Group
+	meta[placement.NodeMeta], meta[placement.GroupMeta] = r.ID, r.Group
 	return meta
 }
 

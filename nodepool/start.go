@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/placement"
 )
 
 // start starts what does not run of a machine.
@@ -119,7 +120,7 @@ func (p *processTarget) told(ctx context.Context, f folder, r *record, within ti
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return nil == p.answers(ctx, f, "consul", r.Consul, r.Ports.consul(), "/v1/catalog/node/"+r.ID, func(status int, body string) bool {
-		return status == http.StatusOK && strings.Contains(body, `"serve_node"`) || status >= 400 && status < 500
+		return status == http.StatusOK && strings.Contains(body, `"`+placement.NodeMeta+`"`) || status >= 400 && status < 500
 	})
 }
 

@@ -67,7 +67,7 @@ func (d *decider) declared(g *group, common map[string]string) *placement.Node {
 	shape := g.Spec.Node
 	n := &placement.Node{
 		Group: g.Name, Pool: g.Spec.NodePool, Datacenter: shape.Datacenter, Class: shape.Class, Imagined: true,
-		Attributes: maps.Clone(common), Meta: map[string]string{"serve_worker_group": g.Name},
+		Attributes: maps.Clone(common), Meta: map[string]string{placement.GroupMeta: g.Name},
 		Room:      placement.Resources{CPU: int(shape.CPU * float64(d.coreMHz(g))), MemoryMB: shape.MemoryMB, DiskMB: shape.DiskMB},
 		DiskKnown: shape.DiskMB > 0,
 	}

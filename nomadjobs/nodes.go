@@ -14,10 +14,6 @@ import (
 	"github.com/serve-nomad/serve-nomad/placement"
 )
 
-// NodeMeta is the key of a node's meta under which it says the id that it was
-// ordered under. Targets give it to the Nomad clients that they start.
-const NodeMeta = "serve_node"
-
 // seenNode is a node as last read.
 type seenNode struct {
 	node       placement.Node // without allocations; its maps and slices are shared by every look
@@ -135,7 +131,7 @@ func observedNode(n *wholeNode) seenNode {
 		DiskKnown: true, Devices: devicesOf(has.Devices), Ports: ports,
 		Said: placement.Said{
 			Status: n.Status, Eligible: n.SchedulingEligibility == api.NodeSchedulingEligible,
-			Draining: n.DrainStrategy != nil, Launch: n.Meta[NodeMeta], Since: time.Unix(n.StatusUpdatedAt, 0).UTC(),
+			Draining: n.DrainStrategy != nil, Launch: n.Meta[placement.NodeMeta], Since: time.Unix(n.StatusUpdatedAt, 0).UTC(),
 		},
 	}
 	for _, core := range has.CPU.ReservableCpuCores {

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/nomad/api"
 
 	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/placement"
 )
 
 // Nomad sends a heartbeat every 10 s; a stream that is silent for longer than
@@ -165,7 +166,7 @@ type knownPools struct {
 // concern says whether what happened to a node may matter: it was ordered by
 // us, our jobs may run on it, or it may be the first of its pool.
 func (k *knownPools) concern(n *eventNode) bool {
-	if k == nil || n == nil || n.Meta[NodeMeta] != "" {
+	if k == nil || n == nil || n.Meta[placement.NodeMeta] != "" {
 		return true
 	}
 	_, ready := k.ready[n.NodePool]

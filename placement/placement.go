@@ -31,6 +31,12 @@ type Node struct {
 	Said       Said    // what Nomad says of it beside its room; zero for one that is not there
 }
 
+// Keys of the meta of nodes that were ordered, which their targets give them.
+const (
+	NodeMeta  = "serve_node"         // the id that it was ordered under
+	GroupMeta = "serve_worker_group" // the worker group that it is of
+)
+
 // Said is the state of a node in Nomad.
 type Said struct {
 	Status   string // ready | initializing | down | disconnected
