@@ -33,7 +33,8 @@ var layers = map[string][]string{
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
 	"metrics":   {},
-	"nodepool":  {"nodescale", "placement"},
+	"nodepool":  {"nodescale", "placement", "proctable"},
+	"proctable": {},
 	"nomadjobs": {"jobspec", "placement", "reconcile"},
 	"raftnode":  {"raftstate"},
 

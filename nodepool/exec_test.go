@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/proctable"
 )
 
 // script is a blueprint whose command is a shell script. It runs in the folder
@@ -216,7 +217,7 @@ func TestExecEndsItsGroup(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				waitUntil(t, func() bool { return identity(pid) == "" })
+				waitUntil(t, func() bool { return proctable.Start(pid) == "" })
 			}
 		})
 	}

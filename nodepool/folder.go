@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/proctable"
 )
 
 // machineVar marks the agents of a machine, and all that they start, with the
@@ -37,7 +38,7 @@ type process struct {
 	Start string `json:"start"` // as identity names it
 }
 
-func (p process) alive() bool { return p.Pid > 1 && p.Start != "" && identity(p.Pid) == p.Start }
+func (p process) alive() bool { return p.Pid > 1 && p.Start != "" && proctable.Start(p.Pid) == p.Start }
 
 // record is what a machine's folder says of it, in machine.json.
 type record struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/proctable"
 )
 
 // ProcessConfig says how nodes are made on the server's own machine.
@@ -265,4 +266,17 @@ func (p *processTarget) settle(ctx context.Context, f folder, r *record, ip stri
 	}
 	r.Starting = time.Now()
 	return f.save(r)
+}
+
+// unmountBelow unmounts what is mounted below a folder, the deepest first: what
+// Nomad mounts for a task stays when Nomad is killed.
+func unmountBelow(dir string) error {
+	points, err := proctable.MountsBelow(dir)
+	errs := []error{err}
+	for _, point := range points {
+		if err = proctable.Unmount(point); err != nil {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", point, err))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/proctable"
 )
 
 // TestFakeAgent is no test but the agents of the tests below: a program that
@@ -385,7 +386,7 @@ func TestProcessSparesStrangers(t *testing.T) {
 	if err := p.Remove(t.Context(), b, nodescale.Machine{ID: "gpu-1"}); err != nil {
 		t.Fatal(err)
 	}
-	if identity(stranger.Process.Pid) == "" {
+	if proctable.Start(stranger.Process.Pid) == "" {
 		t.Error("a process that only has the pid was ended")
 	}
 }

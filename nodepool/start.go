@@ -12,6 +12,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/placement"
+	"github.com/serve-nomad/serve-nomad/proctable"
 )
 
 // start starts what does not run of a machine.
@@ -154,7 +155,7 @@ func (p *processTarget) run(ctx context.Context, f folder, name, path string, ar
 	if err = cmd.Start(); err != nil {
 		return process{}, fmt.Errorf("start %s: %w", name, err)
 	}
-	one := process{Pid: cmd.Process.Pid, Start: identity(cmd.Process.Pid)}
+	one := process{Pid: cmd.Process.Pid, Start: proctable.Start(cmd.Process.Pid)}
 	go cmd.Wait() //nolint:errcheck // whether it runs is looked at by its pid
 	return one, nil
 }

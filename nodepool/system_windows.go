@@ -24,10 +24,6 @@ func killGroup(p *os.Process) {
 
 func tryLock(string) (unlock func(), err error) { return nil, errors.ErrUnsupported }
 
-func identity(int) string { return "" }
-
 func marked(string, []string) []process { return nil }
 
 func configOf(int) string { return "" }
-
-func unmountBelow(string) error { return nil }

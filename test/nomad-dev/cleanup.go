@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/proctable"
 )
 
 // How long Cleanup waits for a process to end after it was asked to.
@@ -57,8 +59,12 @@ func Cleanup(ctx context.Context, runDir string) (Cleaned, error) {
 			break
 		}
 	}
-	for _, point := range mountsBelow(dir) {
-		if err = unmount(point); err != nil {
+	points, err := proctable.MountsBelow(dir)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for _, point := range points {
+		if err = proctable.Unmount(point); err != nil {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", point, err))
 			continue
 		}
@@ -120,7 +126,11 @@ func RemoveData(dir string) error {
 	if err != nil {
 		return err
 	}
-	if points := mountsBelow(dir); len(points) > 0 {
+	points, err := proctable.MountsBelow(dir)
+	if err != nil {
+		return err
+	}
+	if len(points) > 0 {
 		return fmt.Errorf("remove %s: %s is still mounted", dir, points[0])
 	}
 	return os.RemoveAll(dir)

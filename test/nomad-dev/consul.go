@@ -79,7 +79,9 @@ func (c *Consul) ready(ctx context.Context) error {
 	if err := leaderElected(ctx, c.URL()); err != nil {
 		return err
 	}
-	body, err := fetch(ctx, c.URL()+"/v1/catalog/nodes")
+	// A leader that has just started answers other reads from a log that it is
+	// still applying.
+	body, err := fetch(ctx, c.URL()+"/v1/catalog/nodes?consistent")
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+
+	"github.com/serve-nomad/serve-nomad/proctable"
 )
 
 // PortOwner says which process listens on a TCP port, for people. It is "" when
@@ -46,8 +48,8 @@ func listener(port int) (inode, uid string, found bool) {
 
 func socketHolder(inode string) int {
 	want := "socket:[" + inode + "]"
-	for _, pid := range allPids() {
-		dir := procPath(pid, "fd")
+	for _, pid := range proctable.All() {
+		dir := proctable.File(pid, "fd")
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			continue // another user's, or gone

@@ -4,24 +4,27 @@ package nomaddev
 
 import (
 	"context"
-	"errors"
 	"os/exec"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/proctable"
 )
 
 // identity returns when a process started and the program that it runs, as ps
 // tells them.
 func identity(pid int) (start, exe string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "ps", "-o", "stat=,lstart=,comm=", "-p", strconv.Itoa(pid)).Output()
-	fields := strings.Fields(string(out))
-	if err != nil || len(fields) < 7 || strings.HasPrefix(fields[0], "Z") {
+	if start = proctable.Start(pid); start == "" {
 		return "", ""
 	}
-	return strings.Join(fields[1:6], " "), strings.Join(fields[6:], " ")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "ps", "-o", "comm=", "-p", strconv.Itoa(pid)).Output()
+	if err != nil {
+		return "", ""
+	}
+	return start, strings.Join(strings.Fields(string(out)), " ")
 }
 
 // leftovers returns nothing where the system does not show the environment of
@@ -34,7 +37,3 @@ func describe(pid int) string {
 	}
 	return "process " + strconv.Itoa(pid)
 }
-
-func mountsBelow(string) []string { return nil }
-
-func unmount(string) error { return errors.ErrUnsupported }
