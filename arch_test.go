@@ -29,6 +29,7 @@ var layers = map[string][]string{
 	"placement": {},
 	"raftstate": {"appspec"},
 	"reconcile": {"appspec", "jobspec", "placement", "raftstate", "routes"},
+	"slots":     {},
 
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
@@ -41,6 +42,7 @@ var layers = map[string][]string{
 	// Loops: read, decide, act. They reach doors through their own interfaces.
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
 	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
+	"gatekeeper": {"slots"},
 	"proxy":      {"loads", "routes"},
 
 	// Wiring.
@@ -54,7 +56,7 @@ var layers = map[string][]string{
 
 // pure packages hold no effects, so they import nothing that can have one.
 var (
-	pure    = []string{"appspec", "autoscale", "loads", "routes", "jobspec", "nodescale", "placement", "raftstate", "reconcile"}
+	pure    = []string{"appspec", "autoscale", "loads", "routes", "jobspec", "nodescale", "placement", "raftstate", "reconcile", "slots"}
 	effects = []string{"context", "log", "log/slog", "net", "net/http", "os", "os/exec", "sync"}
 )
 
