@@ -14,6 +14,9 @@ func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = false
+	if g.observer != nil && d.Version != g.version {
+		g.series = g.observer.Serves(g.application, g.deployment, d.Version)
+	}
 	g.limit, g.maxQueue, g.version = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests, d.Version
 	g.scales = d.MetricsInterval > 0
 	g.probes.follow(d)
@@ -74,7 +77,7 @@ func (g *gate) relist() {
 func (g *gate) admit(id string, e routes.Endpoint) {
 	r := g.replicas[id]
 	if r == nil {
-		r = &replica{id: id}
+		r = &replica{id: id, version: e.Version, node: e.Node, series: g.series}
 		g.replicas[id] = r
 	}
 	r.meetProbe(e, g.probes.path != "")

@@ -41,6 +41,7 @@ func (x *exchange) run() outcome {
 	if err != nil {
 		return x.lost(err)
 	}
+	x.answered()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.switchProtocols(res)
 	}
@@ -66,7 +67,7 @@ func (x *exchange) send() error {
 		stopped: make(chan struct{}), done: make(chan struct{}),
 		limit: bodyLimit{control: x.control, stall: x.proxy.config.ClientStall},
 	}
-	x.touched = true
+	x.touched, x.upload = true, x.pump
 	if expectsContinue(x.r) {
 		x.pump.proceed = make(chan struct{})
 	}

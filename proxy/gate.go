@@ -39,6 +39,7 @@ func (e *queueFullError) Error() string {
 // that comes back is as busy as it is.
 type gate struct {
 	application, deployment string
+	observer                Observer // nil: there is none
 
 	seq atomic.Uint64
 
@@ -47,6 +48,7 @@ type gate struct {
 	limit    int
 	maxQueue int // -1: none
 	version  string
+	series   Series // the observer's, of that version
 	replicas map[string]*replica
 	live     []*replica // those that requests may be sent to, see relist
 	queue    queue

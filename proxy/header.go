@@ -104,6 +104,9 @@ type head struct {
 	id      string // the request's id
 	upgrade string
 	body    bool
+
+	traceparent string   // in place of the client's; "": the client's stays
+	tracestate  []string // with it
 }
 
 // write puts the request's head on w. The headers have been checked for stray
@@ -113,7 +116,7 @@ func (h *head) write(w *bufio.Writer) {
 	names := connectionNames(r.Header)
 	lines(w, r.Method, " ", h.target, " HTTP/1.1\r\nHost: ", r.Host, "\r\n")
 	for key, values := range r.Header {
-		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) {
+		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) || h.retraced(key) {
 			continue
 		}
 		for _, v := range values {
@@ -123,6 +126,12 @@ func (h *head) write(w *bufio.Writer) {
 	h.writeOwn(w)
 	h.writeFraming(w)
 	lines(w, "\r\n")
+}
+
+// retraced says whether a header is replaced because the proxy takes part in
+// the request's trace.
+func (h *head) retraced(key string) bool {
+	return h.traceparent != "" && (key == "Traceparent" || key == "Tracestate")
 }
 
 func (h *head) writeOwn(w *bufio.Writer) {
@@ -139,6 +148,12 @@ func (h *head) writeOwn(w *bufio.Writer) {
 		"\r\nX-Forwarded-Proto: ", scheme, "\r\nX-Request-Id: ", h.id, "\r\n")
 	if h.prefix != "" {
 		lines(w, "X-Forwarded-Prefix: ", h.prefix, "\r\n")
+	}
+	if h.traceparent != "" {
+		lines(w, "Traceparent: ", h.traceparent, "\r\n")
+		for _, v := range h.tracestate {
+			lines(w, "Tracestate: ", v, "\r\n")
+		}
 	}
 	if hasToken(r.Header["Te"], "trailers") {
 		lines(w, "Te: trailers\r\n")

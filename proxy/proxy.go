@@ -43,6 +43,7 @@ type Config struct {
 	Discovery Discovery
 	Loads     LoadSink // is told how many requests each deployment has; nil: nobody is
 	Name      string   // this proxy's name in what Loads is told: its own, and the same after a restart
+	Observer  Observer // is told of each request; nil: nobody is
 
 	DialTimeout       time.Duration // to connect to a replica; default 3s
 	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s

@@ -39,9 +39,10 @@ type pump struct {
 	patient time.Duration // how long to wait for proceed
 	limit   bodyLimit
 
-	whole  atomic.Bool // the client's body has been read to its end
-	broken error       // the client's body could not be read
-	failed error       // the replica could not be written to
+	whole    atomic.Bool // the client's body has been read to its end
+	received int64       // bytes of it
+	broken   error       // the client's body could not be read
+	failed   error       // the replica could not be written to
 }
 
 func (p *pump) run() {
@@ -54,6 +55,7 @@ func (p *pump) run() {
 	for {
 		p.limit.renew()
 		n, err := p.request.Body.Read(*buf)
+		p.received += int64(n)
 		ended := errors.Is(err, io.EOF)
 		if ended {
 			p.whole.Store(true)

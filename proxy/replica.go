@@ -17,7 +17,10 @@ const (
 type replica struct {
 	id           string
 	address      string
-	ongoing      int // slots taken; outlives the endpoint
+	version      string // of the deployment; with node and series never changed
+	node         string // in Consul; "": not said
+	series       Series // the observer's
+	ongoing      int    // slots taken; outlives the endpoint
 	passing      bool
 	passed       bool   // it has passed since Consul listed it
 	probe        *probe // nil: it is not asked whether it could serve

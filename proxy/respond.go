@@ -33,17 +33,22 @@ func (x *exchange) respond(res *http.Response) {
 	if names := trailerNames(res.Trailer); len(names) > 0 {
 		h.Set("Trailer", strings.Join(names, ", "))
 	}
-	x.begun = true
+	x.begun, x.record.Status = true, res.StatusCode
 	x.w.WriteHeader(res.StatusCode)
 
 	p := &passer{exchange: x, live: res.ContentLength < 0}
 	readErr, writeErr := p.pass(res.Body)
 	switch {
 	case writeErr != nil:
+		x.record.Code = codeClientGone
 		x.stopPump()
 		x.linger(res.Body)
 		panic(http.ErrAbortHandler)
 	case readErr != nil:
+		x.record.Code = codeBrokeOff
+		if x.ctx.Err() != nil {
+			x.record.Code = codeClientGone
+		}
 		x.brokeOff(readErr)
 		panic(http.ErrAbortHandler)
 	}
@@ -124,7 +129,9 @@ func (p *passer) write(b []byte, more bool) error {
 	if len(b) > connBufferSize/2 || !p.until.IsZero() {
 		p.hurry()
 	}
-	if _, err := p.w.Write(b); err != nil {
+	n, err := p.w.Write(b)
+	p.record.Sent += int64(n)
+	if err != nil {
 		return err
 	}
 	if p.live && more {

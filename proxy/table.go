@@ -112,7 +112,7 @@ func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoi
 // newGate returns a gate that asks and reports by this proxy.
 func (p *Proxy) newGate(application, deployment string) *gate {
 	g := newGate(application, deployment)
-	g.probes.prober = p.prober
+	g.probes.prober, g.observer = p.prober, p.config.Observer
 	if p.reporter != nil {
 		g.alarm = p.reporter.alarms
 	}

@@ -22,13 +22,13 @@ type finder func(t *table, p path) (target, *errorBody)
 // Handler serves the public port: a request goes to the ingress deployment of
 // the application with the longest route prefix, which is taken off the path.
 func (p *Proxy) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, byRoute) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, byRoute, false) })
 }
 
 // HandleHandler serves the port of the handles: a request for
 // /<application>/<deployment>/rest goes to that deployment as /rest.
 func (p *Proxy) HandleHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, byName) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, byName, true) })
 }
 
 func byRoute(t *table, p path) (target, *errorBody) {
@@ -64,47 +64,50 @@ func noRoute(message string) *errorBody {
 	return &errorBody{Status: http.StatusNotFound, Code: codeNoRoute, Message: message}
 }
 
-// serve finds the request's target and sends it there.
-func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder) {
+// serve answers what is asked of the proxy itself, and forwards the rest.
+// handle says that it came on the port of the handles.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder, handle bool) {
 	arrived := time.Now()
-	id := requestID(r.Header)
 	p.lastOnConnection(w.Header())
-	refuse := func(e errorBody) {
-		e.RequestID = id
-		writeError(w, e)
-	}
-	if !isToken(r.Method) {
-		refuse(errorBody{Status: http.StatusBadRequest, Code: codeMethod, Message: "the method is not a word"})
-		return
-	}
-	if r.Method == http.MethodConnect {
-		refuse(errorBody{Status: http.StatusMethodNotAllowed, Code: codeMethod, Message: "CONNECT is not served here"})
-		return
-	}
 	at, err := parsePath(r.URL)
-	if err != nil {
-		refuse(errorBody{Status: http.StatusBadRequest, Code: codeBadPath, Message: err.Error()})
-		return
-	}
-	if isControl(at.decoded) {
+	if err == nil && isControl(at.decoded) && r.Method != http.MethodConnect {
 		p.serveControl(w, r)
 		return
 	}
-	table := p.routing.Load()
-	if table == nil {
-		w.Header().Set("Retry-After", "1")
-		refuse(errorBody{Status: http.StatusServiceUnavailable, Code: codeNotReady, Message: p.notReady()})
-		return
-	}
-	to, fault := find(table, at)
-	if fault != nil {
-		refuse(*fault)
-		return
-	}
-	t := p.transit(w, r, id, arrived)
+	t := p.transit(w, r, requestID(r.Header), arrived)
 	t.find, t.at = find, at
-	t.aim(to)
+	if t.observed() {
+		t.record.Handle = handle
+		t.observe()
+		defer t.ended()
+	}
+	if fault := t.route(err); fault != nil {
+		t.fail(fault.Status, fault.Code, fault.Message)
+		return
+	}
 	t.run()
+}
+
+// route finds the request's target. badPath is what is wrong with its path.
+func (t *transit) route(badPath error) *errorBody {
+	switch {
+	case !isToken(t.r.Method):
+		return &errorBody{Status: http.StatusBadRequest, Code: codeMethod, Message: "the method is not a word"}
+	case t.r.Method == http.MethodConnect:
+		return &errorBody{Status: http.StatusMethodNotAllowed, Code: codeMethod, Message: "CONNECT is not served here"}
+	case badPath != nil:
+		return &errorBody{Status: http.StatusBadRequest, Code: codeBadPath, Message: badPath.Error()}
+	}
+	table := t.proxy.routing.Load()
+	if table == nil {
+		t.w.Header().Set("Retry-After", "1")
+		return &errorBody{Status: http.StatusServiceUnavailable, Code: codeNotReady, Message: t.proxy.notReady()}
+	}
+	to, fault := t.find(table, t.at)
+	if fault == nil {
+		t.aim(to)
+	}
+	return fault
 }
 
 // transit prepares a request's way, but for where it leads.

@@ -43,6 +43,10 @@ type transit struct {
 	moves    int
 	touched  bool // the body has been read from
 	begun    bool // a final response has been started
+
+	record Record // for the observer
+	last   *slot  // the replica that it was given to last; nil: none
+	upload *pump  // of its body; nil: it has not been sent
 }
 
 // outcome is how an attempt to have the request served ended.
@@ -72,6 +76,7 @@ func (t *transit) run() {
 			t.settle()
 			return
 		}
+		t.granted(s)
 		switch t.attempt(s) {
 		case settled:
 			t.settle()
@@ -96,6 +101,7 @@ func (t *transit) run() {
 // aborted: the server would make a 200 of it.
 func (t *transit) settle() {
 	if !t.begun {
+		t.record.Status, t.record.Code = StatusClientGone, codeClientGone
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -196,6 +202,7 @@ func (t *transit) connect(s *slot, fresh bool) (*conn, error) {
 		return nil, err
 	}
 	s.reached()
+	t.record.Dialled++
 	return newConn(nc), nil
 }
 
@@ -243,6 +250,7 @@ func (t *transit) fail(status int, code, message string) {
 		return
 	}
 	t.begun = true
+	t.record.Status, t.record.Code = status, code
 	if t.touched && t.r.ProtoMajor == 1 {
 		t.w.Header().Set("Connection", "close") // what is left of the body is not a request
 	}

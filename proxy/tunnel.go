@@ -32,7 +32,7 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 		x.badResponse(fmt.Errorf("take over the client's connection: %w", err))
 		return settled
 	}
-	x.begun = true
+	x.begun, x.record.Status = true, http.StatusSwitchingProtocols
 	t := &tunnel{
 		client: client, clientReader: rw.Reader, conn: x.conn,
 		patience: x.patience, stall: x.proxy.config.ClientStall, buffers: &x.proxy.buffers,
@@ -44,6 +44,7 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 	if _, err := client.Write(switchHead(res.Header, protocol, x.head.id)); err == nil {
 		t.run()
 	}
+	x.record.Received, x.record.Sent = t.received, t.sent
 	return settled
 }
 
@@ -70,6 +71,9 @@ type tunnel struct {
 	stall        time.Duration // for which the client may read nothing
 	buffers      *buffers
 	halfDone     atomic.Bool // the client has ended its side
+
+	// Bytes passed on. For who reads them when run has returned.
+	received, sent int64
 }
 
 func (t *tunnel) close() {
@@ -100,7 +104,7 @@ func (t *tunnel) up() {
 	buf := t.buffers.get()
 	defer t.buffers.put(buf)
 	// The error is an end like any other.
-	_, _ = io.CopyBuffer(onlyWriter{t.conn.nc}, onlyReader{t.clientReader}, *buf)
+	t.received, _ = io.CopyBuffer(onlyWriter{t.conn.nc}, onlyReader{t.clientReader}, *buf)
 	t.halfDone.Store(true)
 	closeWrite(t.conn.nc)
 	_ = t.conn.nc.SetReadDeadline(time.Now().Add(t.patience)) // an error ends down's read too
@@ -116,7 +120,9 @@ func (t *tunnel) down() bool {
 		n, err := t.conn.br.Read(*buf)
 		if n > 0 && reached {
 			_ = t.client.SetWriteDeadline(time.Now().Add(t.stall)) // an error ends the write too
-			if _, werr := t.client.Write((*buf)[:n]); werr != nil {
+			written, werr := t.client.Write((*buf)[:n])
+			t.sent += int64(written)
+			if werr != nil {
 				reached = false
 				_ = t.client.Close() // ends up, which tells the replica
 			}
