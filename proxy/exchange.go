@@ -41,7 +41,6 @@ func (x *exchange) run() outcome {
 	if err != nil {
 		return x.lost(err)
 	}
-	x.answered()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.switchProtocols(res)
 	}

@@ -200,10 +200,15 @@ func (t *transit) granted(s *slot) {
 	r.Tries++
 }
 
-// answered notes that the head of the response has come.
-func (t *transit) answered() {
-	if t.observed() {
-		t.record.FirstByte = time.Since(t.arrived)
+// answered notes that the head of the response has come, before it is sent.
+func (t *transit) answered(status int) {
+	if !t.observed() {
+		return
+	}
+	r := &t.record
+	r.Status, r.FirstByte = status, time.Since(r.Arrived)
+	if t.ctx.Err() != nil {
+		r.Status, r.Code = StatusClientGone, codeClientGone
 	}
 }
 

@@ -33,7 +33,8 @@ func (x *exchange) respond(res *http.Response) {
 	if names := trailerNames(res.Trailer); len(names) > 0 {
 		h.Set("Trailer", strings.Join(names, ", "))
 	}
-	x.begun, x.record.Status = true, res.StatusCode
+	x.begun = true
+	x.answered(res.StatusCode)
 	x.w.WriteHeader(res.StatusCode)
 
 	p := &passer{exchange: x, live: res.ContentLength < 0}

@@ -32,7 +32,8 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 		x.badResponse(fmt.Errorf("take over the client's connection: %w", err))
 		return settled
 	}
-	x.begun, x.record.Status = true, http.StatusSwitchingProtocols
+	x.begun = true
+	x.answered(http.StatusSwitchingProtocols)
 	t := &tunnel{
 		client: client, clientReader: rw.Reader, conn: x.conn,
 		patience: x.patience, stall: x.proxy.config.ClientStall, buffers: &x.proxy.buffers,
