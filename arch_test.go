@@ -46,9 +46,10 @@ var layers = map[string][]string{
 	"proxy":      {"loads", "routes"},
 
 	// Wiring.
-	"cmd/serve-nomad": {"*"},
-	"test/nomad-dev":  {"*"},
-	"examples/hcl":    {"*"},
+	"cmd/serve-nomad":  {"*"},
+	"test/conformance": {"*"},
+	"test/nomad-dev":   {"*"},
+	"examples/hcl":     {"*"},
 
 	// A replica of an example: a program of its own.
 	"examples/hcl/echo": {},
