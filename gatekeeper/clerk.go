@@ -1,0 +1,334 @@
+package gatekeeper
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/slots"
+)
+
+// maxLines bounds the lines that one proxy may open here.
+const maxLines = 100_000
+
+// busyEvery is how often other proxies hear how busy the replicas are that they
+// have lines of.
+const busyEvery = 100 * time.Millisecond
+
+// clerk answers one other proxy. The Gatekeeper's mutex guards it.
+type clerk struct {
+	g       *Gatekeeper
+	nc      net.Conn
+	holder  *slots.Holder
+	who     identity
+	lines   map[uint64]*entry
+	numbers map[*slots.Replica]uint64
+	queued  map[slots.Group]int // as it was told last
+	out     sender
+	over    bool
+}
+
+// identity is what makes two connections the same proxy's.
+type identity struct {
+	name        string
+	incarnation uint64
+}
+
+// entry is one line of another proxy.
+type entry struct {
+	page   *slots.Replica
+	closed bool
+	told   int // slots that others have, as it was told last
+}
+
+// serve answers one connection until it ends.
+func (g *Gatekeeper) serve(nc net.Conn) {
+	c := &clerk{
+		g: g, nc: nc, lines: map[uint64]*entry{}, numbers: map[*slots.Replica]uint64{},
+		queued: map[slots.Group]int{}, out: newSender(),
+	}
+	defer func() { _ = nc.Close() }() // an error means that it is closed
+	br := bufio.NewReader(nc)
+	if err := c.greet(br); err != nil {
+		g.log.Debug("connection of another proxy refused", "from", nc.RemoteAddr(), "error", err)
+		return
+	}
+	out := newWriter(&c.out, &g.mu, nc, g.config.Silence)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		_ = out.run() // the reader learns of it
+	}()
+	bye, err := c.read(br)
+	g.mu.Lock()
+	out.stop()
+	g.mu.Unlock()
+	_ = nc.Close()
+	<-written
+	g.leaves(c, bye, err)
+}
+
+// greet exchanges hellos, and takes the proxy in.
+func (c *clerk) greet(br *bufio.Reader) error {
+	g := c.g
+	if err := c.nc.SetDeadline(time.Now().Add(g.config.Silence)); err != nil {
+		return err
+	}
+	m, err := readMessage(br)
+	if err != nil {
+		return err
+	}
+	if m.kind != kindHello || m.numbers[0] != protocolVersion {
+		return fmt.Errorf("%w: version %d, want %d", errProtocol, m.numbers[0], protocolVersion)
+	}
+	hello := message{kind: kindHello, texts: [4]string{g.config.Name}, numbers: [3]uint64{protocolVersion, uint64(g.config.Incarnation)}}
+	if _, err = c.nc.Write(appendMessage(nil, hello)); err != nil {
+		return err
+	}
+	if err = c.nc.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || g.own == "" {
+		return net.ErrClosed
+	}
+	c.who = identity{m.texts[0], m.numbers[1]}
+	for other := range g.clerks {
+		if other.who == c.who {
+			other.end() // its connection is lost, and only this end does not know yet
+		}
+	}
+	c.holder = g.book.Join(c.who.name)
+	g.clerks[c], g.holders[c.holder] = true, c
+	return nil
+}
+
+// end closes the connection; serve does the rest.
+func (c *clerk) end() {
+	c.over = true
+	_ = c.nc.Close()
+}
+
+// read hears what the proxy says. It returns true when the proxy has said that
+// it ends.
+func (c *clerk) read(br *bufio.Reader) (bye bool, err error) {
+	for {
+		if br.Buffered() == 0 {
+			if err = c.nc.SetReadDeadline(time.Now().Add(c.g.config.Silence)); err != nil {
+				return false, err
+			}
+		}
+		m, rerr := readMessage(br)
+		if rerr != nil {
+			return false, rerr
+		}
+		switch m.kind {
+		case kindPing:
+		case kindBye:
+			return true, nil
+		default:
+			c.g.mu.Lock()
+			var granted []*Line
+			if !c.over {
+				granted, err = c.hear(m)
+			}
+			c.g.mu.Unlock()
+			tell(granted)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// hear acts on one message. Lines of this gatekeeper's own proxy that were given
+// a slot by it come back.
+func (c *clerk) hear(m message) ([]*Line, error) {
+	g := c.g
+	switch m.kind {
+	case kindOpen:
+		return c.open(m)
+	case kindDeclared:
+		return g.deliver(g.declared(c)), nil
+	case kindWant:
+		group := slots.Group{Application: m.texts[0], Deployment: m.texts[1]}
+		since := time.Now().Add(-time.Duration(min(m.numbers[1], uint64(time.Hour.Milliseconds()))) * time.Millisecond)
+		granted := g.deliver(g.book.Want(c.holder, group, int(min(m.numbers[0], 1<<20)), since))
+		g.tellQueued(group)
+		return granted, nil
+	case kindClose, kindMute, kindAsk, kindRelease:
+	default:
+		return nil, fmt.Errorf("%w: a proxy does not say %d", errProtocol, m.kind)
+	}
+	e := c.lines[m.numbers[0]]
+	if e == nil {
+		return nil, fmt.Errorf("%w: line %d is not open", errProtocol, m.numbers[0])
+	}
+	defer g.changed(e.page)
+	switch m.kind {
+	case kindAsk:
+		c.ask(m.numbers[0], e)
+		return nil, nil
+	case kindMute:
+		return g.deliver(g.book.Mute(c.holder, e.page, m.numbers[1] != 0)), nil
+	case kindClose:
+		g.book.Close(c.holder, e.page)
+		e.closed = true
+		c.drop(m.numbers[0], e)
+		return nil, nil
+	}
+	granted := g.deliver(g.book.Release(c.holder, e.page))
+	c.drop(m.numbers[0], e)
+	return granted, nil
+}
+
+func (c *clerk) open(m message) ([]*Line, error) {
+	g := c.g
+	if len(c.lines) >= maxLines || c.lines[m.numbers[0]] != nil || m.texts[0] == "" {
+		return nil, fmt.Errorf("%w: line %d cannot be opened", errProtocol, m.numbers[0])
+	}
+	page, grants := g.openPage(c.holder, Replica{
+		ID: m.texts[0], Application: m.texts[1], Deployment: m.texts[2], Address: m.texts[3],
+		Limit: int(min(m.numbers[1], 1<<20)),
+	})
+	if old, open := c.numbers[page]; open { // opened anew before the old line had nothing left
+		e := c.lines[old]
+		e.closed = true
+	}
+	e := &entry{page: page, told: -1}
+	c.lines[m.numbers[0]] = e
+	c.numbers[page] = m.numbers[0]
+	if held := int(min(m.numbers[2], 1<<20)); held > 0 {
+		grants = append(grants, g.book.Declare(c.holder, page, page.Held(c.holder)+held)...)
+		g.recovered(page, held)
+	}
+	g.changed(page)
+	c.tellBusy(m.numbers[0], e)
+	return g.deliver(grants), nil
+}
+
+func (c *clerk) ask(number uint64, e *entry) {
+	answer := kindRefused
+	if c.g.book.Take(c.holder, e.page) {
+		answer = kindGranted
+	}
+	e.told = e.page.Busy() - e.page.Held(c.holder)
+	c.out.put(message{kind: answer, numbers: [3]uint64{number, uint64(max(e.told, 0))}})
+}
+
+// grant tells the proxy of a slot that it wanted.
+func (c *clerk) grant(page *slots.Replica) {
+	number := c.numbers[page]
+	e := c.lines[number]
+	if e == nil {
+		return
+	}
+	e.told = page.Busy() - page.Held(c.holder)
+	c.out.put(message{kind: kindOffered, numbers: [3]uint64{number, uint64(max(e.told, 0))}})
+}
+
+func (c *clerk) drop(number uint64, e *entry) {
+	if !e.closed || e.page.Held(c.holder) > 0 {
+		return
+	}
+	delete(c.lines, number)
+	if c.numbers[e.page] == number {
+		delete(c.numbers, e.page)
+	}
+}
+
+func (c *clerk) tellBusy(number uint64, e *entry) {
+	others := max(e.page.Busy()-e.page.Held(c.holder), 0)
+	if others == e.told || e.closed {
+		return
+	}
+	e.told = others
+	c.out.put(message{kind: kindBusy, numbers: [3]uint64{number, uint64(others)}})
+}
+
+// tellQueued lets proxies with lines of the deployment know at once when
+// somebody else begins to wait, or no longer does: from then on a free slot must
+// go through the book.
+func (g *Gatekeeper) tellQueued(group slots.Group) {
+	for c := range g.clerks {
+		n := g.book.Wanted(group, c.holder)
+		if (n == 0) != (c.queued[group] == 0) && c.has(group) {
+			c.tellQueued(group, n)
+		}
+	}
+}
+
+func (c *clerk) tellQueued(group slots.Group, n int) {
+	if c.queued[group] == n {
+		return
+	}
+	c.queued[group] = n
+	if n == 0 {
+		delete(c.queued, group)
+	}
+	c.out.put(message{kind: kindQueued, texts: [4]string{group.Application, group.Deployment}, numbers: [3]uint64{uint64(n)}})
+}
+
+func (c *clerk) has(group slots.Group) bool {
+	for page := range c.numbers {
+		if page.Group() == group {
+			return true
+		}
+	}
+	return false
+}
+
+// report tells the other proxies what has changed since they were told.
+func (g *Gatekeeper) report() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.clerks {
+		groups := map[slots.Group]bool{}
+		for number, e := range c.lines {
+			c.tellBusy(number, e)
+			groups[e.page.Group()] = true
+		}
+		for group := range groups {
+			c.tellQueued(group, g.book.Wanted(group, c.holder))
+		}
+		if len(c.out.pending) > maxBacklog {
+			c.end()
+		}
+	}
+	for page := range g.addresses {
+		if g.book.Replica(page.ID) != page {
+			delete(g.addresses, page)
+		}
+	}
+}
+
+// leaves ends a proxy's connection: what it holds is taken back when it has said
+// goodbye, and else when its requests have surely ended.
+func (g *Gatekeeper) leaves(c *clerk, bye bool, err error) {
+	g.mu.Lock()
+	delete(g.clerks, c)
+	delete(g.holders, c.holder)
+	if g.own == "" || g.closed {
+		g.mu.Unlock()
+		return
+	}
+	var granted []*Line
+	if bye {
+		granted = g.deliver(g.book.Leave(c.holder))
+	} else {
+		g.book.Silence(c.holder)
+		ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		g.miss(c, ended)
+		g.log.Warn("the connection of another proxy is lost: its slots stay taken until its requests have ended",
+			"proxy", c.who.name, "from", c.nc.RemoteAddr(), "error", err)
+	}
+	for page := range g.lines {
+		g.changed(page)
+	}
+	g.mu.Unlock()
+	tell(granted)
+}

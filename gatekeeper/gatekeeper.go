@@ -1,0 +1,226 @@
+// Package gatekeeper keeps the limit of each replica over all proxies together.
+//
+// One proxy on each host is the gatekeeper of the replicas there: it alone hands
+// out their slots, by the book of package slots. The proxy that it is part of
+// takes slots in memory. A proxy elsewhere asks for them over a connection that
+// it keeps, and then sends its request to the replica directly. Which proxy of a
+// host is its gatekeeper is decided by who listens on the gatekeeper's address.
+//
+// A Gatekeeper is both sides in one: clerk.go is what it answers to others,
+// link.go how it asks others, line.go what its own proxy sees of either, and
+// lost.go how slots are kept whose holders have vanished.
+package gatekeeper
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/slots"
+)
+
+// Config is what a Gatekeeper can be told. Zero durations stand for the
+// defaults.
+type Config struct {
+	Name        string // of its proxy, the same after a restart
+	Incarnation int64  // when its process began, ns since 1970
+	// Sockets looks at the connections of this host; nil: nobody can.
+	Sockets Sockets
+
+	// Patience is how long a slot stays taken whose holder has vanished, where
+	// nothing shows that its request has ended; default 60s.
+	Patience time.Duration
+	// Recovery is how long a gatekeeper that begins gives others to say what
+	// they hold; default 2s.
+	Recovery time.Duration
+	// Silence is how long a connection between proxies may bring nothing
+	// before it counts as lost; default 5s.
+	Silence time.Duration
+	// Retry is how long it takes until a lost connection is tried again, and
+	// longer each time up to five times as much; default 50ms.
+	Retry time.Duration
+}
+
+// Sockets tells of the connections that this host has to an address of its own.
+type Sockets interface {
+	// Connections returns those of each address that something listens on.
+	// An address that nothing visible listens on is absent.
+	Connections(addresses []string) (map[string][]Connection, error)
+}
+
+// Connection is one connection to a listener, as the listener's end sees it.
+type Connection struct {
+	Peer net.IP // who connected
+	Left bool   // the peer has closed its side, and the listener's has not
+}
+
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		field    *time.Duration
+		standard time.Duration
+	}{
+		{&c.Patience, time.Minute},
+		{&c.Recovery, 2 * time.Second},
+		{&c.Silence, 5 * time.Second},
+		{&c.Retry, 50 * time.Millisecond},
+	} {
+		if *d.field <= 0 {
+			*d.field = d.standard
+		}
+	}
+	return c
+}
+
+// Gatekeeper is one proxy's part in keeping the limits.
+type Gatekeeper struct {
+	config Config
+	log    hclog.Logger
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu        sync.Mutex
+	closed    bool
+	own       string // the address whose replicas it keeps itself; "": none
+	book      *slots.Book
+	self      *slots.Holder
+	began     time.Time                 // when it began to keep the book
+	addresses map[*slots.Replica]string // of the replicas in its book
+	lines     map[*slots.Replica]*Line  // of its own proxy, in its own book
+	parties   map[slots.Group]*party
+	links     map[string]*link // to other gatekeepers, by address
+	clerks    map[*clerk]bool  // of other proxies, connected here
+	holders   map[*slots.Holder]*clerk
+	lost      map[*absentee]bool
+}
+
+// New returns a Gatekeeper that keeps no book yet, and has asked nobody.
+func New(config Config, log hclog.Logger) *Gatekeeper {
+	ctx, cancel := context.WithCancel(context.Background())
+	g := &Gatekeeper{
+		config: config.withDefaults(), log: log, ctx: ctx, cancel: cancel,
+		parties: map[slots.Group]*party{}, links: map[string]*link{}, clerks: map[*clerk]bool{}, holders: map[*slots.Holder]*clerk{},
+	}
+	g.empty()
+	return g
+}
+
+// empty begins a new book.
+func (g *Gatekeeper) empty() {
+	g.book = slots.NewBook()
+	g.self = g.book.Join(g.config.Name)
+	g.lines = map[*slots.Replica]*Line{}
+	g.addresses = map[*slots.Replica]string{}
+	g.lost = map[*absentee]bool{}
+}
+
+// Keep makes this proxy the gatekeeper of the replicas whose gatekeeper's
+// address is own, and answers others on l until l or the Gatekeeper is closed.
+func (g *Gatekeeper) Keep(l net.Listener, own string) error {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return l.Close()
+	}
+	g.own, g.began = own, time.Now()
+	g.mu.Unlock()
+	stop := context.AfterFunc(g.ctx, func() { _ = l.Close() }) // which Accept tells of
+	defer stop()
+	g.moveLines(own)
+	g.work.Go(g.watchLost)
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if g.ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		g.mu.Lock()
+		if !g.closed {
+			g.work.Go(func() { g.serve(nc) })
+		}
+		g.mu.Unlock()
+	}
+}
+
+// Yield ends Keep's part for this process, because another takes over the same
+// address: it says what it keeps, and asks the other from now on.
+func (g *Gatekeeper) Yield() []byte {
+	g.mu.Lock()
+	own := g.own
+	if own == "" {
+		g.mu.Unlock()
+		return nil
+	}
+	state := g.encodeBook()
+	g.own = ""
+	for c := range g.clerks {
+		c.end()
+	}
+	g.mu.Unlock()
+	g.moveLines(own)
+	return state
+}
+
+// Own returns the address whose replicas this proxy keeps itself, "" if none.
+func (g *Gatekeeper) Own() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.own
+}
+
+// Close says goodbye to other gatekeepers, and ends. Slots that are still held
+// are taken back by them: the proxy's requests have ended.
+func (g *Gatekeeper) Close() {
+	g.mu.Lock()
+	g.closed = true
+	for _, l := range g.links {
+		l.send(message{kind: kindBye})
+		l.finish()
+	}
+	for c := range g.clerks {
+		c.end()
+	}
+	g.mu.Unlock()
+	g.cancel()
+	g.work.Wait()
+}
+
+// deliver passes on what the book has granted, to others at once, and returns
+// the lines of this proxy that were given a slot.
+func (g *Gatekeeper) deliver(grants []slots.Grant) []*Line {
+	var mine []*Line
+	for _, grant := range grants {
+		if grant.Holder == g.self {
+			if l := g.lines[grant.Replica]; l != nil {
+				l.held++
+				mine = append(mine, l)
+			}
+			continue
+		}
+		if c := g.holders[grant.Holder]; c != nil {
+			c.grant(grant.Replica)
+		}
+		g.changed(grant.Replica)
+	}
+	return mine
+}
+
+// tell has the lines' proxy hear of slots that it did not ask for just now. No
+// lock is held.
+func tell(granted []*Line) {
+	for _, l := range granted {
+		l.hearer.Offered(l)
+	}
+}
+
+// changed notes on this proxy's line how many slots of a replica others have.
+func (g *Gatekeeper) changed(r *slots.Replica) {
+	if l := g.lines[r]; l != nil {
+		l.others.Store(int64(r.Busy() - r.Held(g.self)))
+	}
+}

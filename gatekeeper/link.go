@@ -1,0 +1,309 @@
+package gatekeeper
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/slots"
+)
+
+// maxBacklog bounds what waits to be sent to a peer that does not read.
+const maxBacklog = 4 << 20
+
+// link is the connection to another gatekeeper, made again when it is lost. The
+// Gatekeeper's mutex guards it.
+type link struct {
+	g       *Gatekeeper
+	address string
+	lines   map[uint64]*Line
+	next    uint64
+	ready   bool // it is connected, and the lines are open
+	over    bool // nobody needs it any more
+	out     sender
+}
+
+// linkTo returns the link to a gatekeeper. The caller holds the mutex.
+func (g *Gatekeeper) linkTo(address string) *link {
+	l := g.links[address]
+	if l == nil {
+		l = &link{g: g, address: address, lines: map[uint64]*Line{}, out: newSender()}
+		g.links[address] = l
+		if !g.closed {
+			g.work.Go(l.run)
+		}
+	}
+	return l
+}
+
+// open gives the line a number, and tells the gatekeeper of it.
+func (l *link) open(line *Line) {
+	l.next++
+	line.number = l.next
+	l.lines[line.number] = line
+	if !l.ready {
+		return
+	}
+	l.present(line)
+	if line.party.want > 0 {
+		l.want(line.party)
+	}
+}
+
+// present says all of one line that the gatekeeper must know.
+func (l *link) present(line *Line) {
+	l.send(line.opening())
+	switch {
+	case line.closed:
+		l.send(message{kind: kindClose, numbers: [3]uint64{line.number}})
+	case line.muted:
+		l.send(message{kind: kindMute, numbers: [3]uint64{line.number, 1}})
+	}
+}
+
+func (l *Line) opening() message {
+	r := l.replica
+	return message{
+		kind:    kindOpen,
+		texts:   [4]string{r.ID, r.Application, r.Deployment, r.Address},
+		numbers: [3]uint64{l.number, uint64(max(r.Limit, 1)), uint64(l.held)},
+	}
+}
+
+// forget drops a line that is closed and holds nothing. Without lines the link
+// ends.
+func (l *link) forget(line *Line) {
+	if !line.closed || line.held > 0 || line.asked > 0 {
+		return
+	}
+	delete(l.lines, line.number)
+	delete(line.party.queued, l)
+	l.g.leaveParty(line)
+	if len(l.lines) == 0 {
+		l.send(message{kind: kindBye})
+		l.finish()
+		if l.g.links[l.address] == l {
+			delete(l.g.links, l.address)
+		}
+	}
+}
+
+// want tells the gatekeeper how many slots of the deployment are waited for.
+func (l *link) want(p *party) {
+	ago := uint64(0)
+	if p.want > 0 {
+		ago = uint64(max(time.Since(p.since).Milliseconds(), 0))
+	}
+	l.send(message{kind: kindWant, texts: [4]string{p.group.Application, p.group.Deployment}, numbers: [3]uint64{uint64(p.want), ago}})
+}
+
+// send has a message written soon. Before the link is ready nothing is sent: it
+// begins with all that there is to say.
+func (l *link) send(m message) {
+	if l.ready {
+		l.out.put(m)
+	}
+}
+
+// finish ends the link once what was sent before is written.
+func (l *link) finish() {
+	l.over = true
+	l.out.finish()
+}
+
+// run keeps the connection.
+func (l *link) run() {
+	g := l.g
+	for tries := 0; ; tries++ {
+		began := time.Now()
+		err := l.connect()
+		g.mu.Lock()
+		over := l.over
+		lines := l.down()
+		g.mu.Unlock()
+		for _, line := range lines {
+			line.hearer.Lost(line)
+		}
+		if over || g.ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > time.Second {
+			tries = 0
+		}
+		if tries == 0 || tries == 20 {
+			g.log.Warn("gatekeeper cannot be reached: its replicas get no new requests until it can",
+				"address", l.address, "error", err)
+		}
+		timer := time.NewTimer(g.config.Retry * time.Duration(min(tries+1, 5)))
+		select {
+		case <-timer.C:
+		case <-g.ctx.Done():
+			timer.Stop()
+		case <-l.out.done:
+			timer.Stop()
+		}
+	}
+}
+
+// down notes that the connection is lost, and returns the lines that had one.
+func (l *link) down() []*Line {
+	if !l.ready {
+		return nil
+	}
+	l.ready = false
+	lines := make([]*Line, 0, len(l.lines))
+	for _, line := range l.lines {
+		line.asked = 0
+		delete(line.party.queued, l)
+		lines = append(lines, line)
+	}
+	for _, line := range lines {
+		l.forget(line)
+	}
+	return lines
+}
+
+// connect connects once, and returns when the connection has ended.
+func (l *link) connect() error {
+	g := l.g
+	d := net.Dialer{Timeout: g.config.Silence}
+	nc, err := d.DialContext(g.ctx, "tcp", l.address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = nc.Close() }() // an error means that it is closed
+	br := bufio.NewReader(nc)
+	if err = l.greet(nc, br); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	if l.over || g.closed {
+		g.mu.Unlock()
+		return net.ErrClosed
+	}
+	lines := l.begin()
+	out := newWriter(&l.out, &g.mu, nc, g.config.Silence)
+	g.mu.Unlock()
+	written := make(chan error, 1)
+	go func() { written <- out.run() }()
+	for _, line := range lines {
+		line.hearer.Found(line)
+	}
+	err = l.read(nc, br)
+	_ = nc.Close() // ends the writer
+	g.mu.Lock()
+	out.stop()
+	g.mu.Unlock()
+	return errors.Join(err, <-written)
+}
+
+// greet exchanges hellos.
+func (l *link) greet(nc net.Conn, br *bufio.Reader) error {
+	c := l.g.config
+	if err := nc.SetDeadline(time.Now().Add(c.Silence)); err != nil {
+		return err
+	}
+	hello := message{kind: kindHello, texts: [4]string{c.Name}, numbers: [3]uint64{protocolVersion, uint64(c.Incarnation)}}
+	if _, err := nc.Write(appendMessage(nil, hello)); err != nil {
+		return err
+	}
+	m, err := readMessage(br)
+	if err != nil {
+		return err
+	}
+	if m.kind != kindHello || m.numbers[0] != protocolVersion {
+		return fmt.Errorf("%w: version %d, want %d", errProtocol, m.numbers[0], protocolVersion)
+	}
+	return nc.SetDeadline(time.Time{})
+}
+
+// begin says all that the gatekeeper must know, and returns the lines.
+func (l *link) begin() []*Line {
+	l.ready = true
+	l.out.clear()
+	lines := make([]*Line, 0, len(l.lines))
+	parties := map[*party]bool{}
+	for _, line := range l.lines {
+		l.present(line)
+		parties[line.party] = line.party.want > 0
+		lines = append(lines, line)
+	}
+	l.send(message{kind: kindDeclared})
+	for p, waits := range parties {
+		if waits {
+			l.want(p)
+		}
+	}
+	return lines
+}
+
+// read hears what the gatekeeper says.
+func (l *link) read(nc net.Conn, br *bufio.Reader) error {
+	for {
+		if br.Buffered() == 0 {
+			if err := nc.SetReadDeadline(time.Now().Add(l.g.config.Silence)); err != nil {
+				return err
+			}
+		}
+		m, err := readMessage(br)
+		if err != nil {
+			return err
+		}
+		if err = l.hear(m); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *link) hear(m message) error {
+	switch m.kind {
+	case kindPing:
+	case kindQueued:
+		l.g.mu.Lock()
+		group := slots.Group{Application: m.texts[0], Deployment: m.texts[1]}
+		if p := l.g.parties[group]; p != nil {
+			p.queued[l] = int(min(m.numbers[0], 1<<30))
+		}
+		l.g.mu.Unlock()
+	case kindGranted, kindRefused, kindOffered, kindBusy:
+		l.answered(m)
+	default:
+		return fmt.Errorf("%w: a gatekeeper does not say %d", errProtocol, m.kind)
+	}
+	return nil
+}
+
+// answered takes what the gatekeeper says of one line.
+func (l *link) answered(m message) {
+	slot := m.kind == kindGranted || m.kind == kindOffered
+	g := l.g
+	g.mu.Lock()
+	line := l.lines[m.numbers[0]]
+	if line == nil || line.link != l {
+		// It was closed, or has moved, before the gatekeeper knew.
+		if slot {
+			l.send(message{kind: kindRelease, numbers: [3]uint64{m.numbers[0]}})
+		}
+		g.mu.Unlock()
+		return
+	}
+	line.others.Store(int64(min(m.numbers[1], 1<<30)))
+	if slot {
+		line.held++
+	}
+	if m.kind == kindGranted || m.kind == kindRefused {
+		line.asked = max(line.asked-1, 0)
+		l.forget(line)
+	}
+	g.mu.Unlock()
+	switch m.kind {
+	case kindGranted:
+		line.hearer.Granted(line)
+	case kindOffered:
+		line.hearer.Offered(line)
+	case kindRefused:
+		line.hearer.Refused(line)
+	}
+}

@@ -1,0 +1,248 @@
+package gatekeeper
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/slots"
+)
+
+// lookEvery is how often it is looked whether the requests of those who have
+// vanished have ended.
+const lookEvery = 100 * time.Millisecond
+
+// absentee is a holder that has vanished, and whose requests may go on at the
+// replicas: many servers finish what they began when nobody waits any more. Its
+// slots stay taken until it comes back and says what it holds, or the replicas'
+// sockets show that its requests have ended, or patience does.
+type absentee struct {
+	holder *slots.Holder
+	who    identity
+	peer   net.IP // from where its requests came; nil: from anywhere
+	ended  bool   // its end was seen, so that all of its connections are closed on its side
+	until  time.Time
+}
+
+// miss keeps what a proxy holds whose connection is lost.
+func (g *Gatekeeper) miss(c *clerk, ended bool) {
+	var peer net.IP
+	if a, ok := c.nc.RemoteAddr().(*net.TCPAddr); ok {
+		peer = a.IP
+	}
+	g.lost[&absentee{
+		holder: c.holder, who: c.who, peer: peer, ended: ended, until: time.Now().Add(g.config.Patience),
+	}] = true
+}
+
+// declared is what a proxy says once it has opened all lines that it had: what
+// it held before is what it says now.
+func (g *Gatekeeper) declared(c *clerk) []slots.Grant {
+	var grants []slots.Grant
+	for a := range g.lost {
+		if a.who == c.who {
+			delete(g.lost, a)
+			grants = append(grants, g.book.Leave(a.holder)...)
+		}
+	}
+	return grants
+}
+
+// openPage opens a replica's page for a holder. While this gatekeeper is new it
+// does not know what others hold of the replica, and counts its connections.
+func (g *Gatekeeper) openPage(h *slots.Holder, r Replica) (*slots.Replica, []slots.Grant) {
+	fresh := g.book.Replica(r.ID) == nil
+	page, grants := g.book.Open(h, r.ID, slots.Group{Application: r.Application, Deployment: r.Deployment}, r.Limit)
+	g.addresses[page] = r.Address
+	if fresh && time.Since(g.began) < g.config.Recovery {
+		if n := g.inUse(r.Address, r.Limit); n > 0 {
+			g.book.Declare(g.unknown(), page, n)
+		}
+	}
+	return page, grants
+}
+
+// unknown is the holder of what cannot be told to be anybody's.
+func (g *Gatekeeper) unknown() *slots.Holder {
+	for a := range g.lost {
+		if a.who.name == "" {
+			return a.holder
+		}
+	}
+	a := &absentee{holder: g.book.Join(""), until: g.began.Add(g.config.Patience)}
+	g.lost[a] = true
+	return a.holder
+}
+
+// inUse is how many requests a replica may have of which nobody has said yet
+// that they are theirs.
+func (g *Gatekeeper) inUse(address string, limit int) int {
+	if g.config.Sockets == nil {
+		return 0
+	}
+	seen, err := g.config.Sockets.Connections([]string{address})
+	if err != nil {
+		g.log.Warn("the connections of this host cannot be looked at", "error", err)
+		return 0
+	}
+	return min(len(seen[address]), limit)
+}
+
+// recovered says that a proxy has come back with slots of the page that were
+// counted as unknown.
+func (g *Gatekeeper) recovered(page *slots.Replica, held int) {
+	for a := range g.lost {
+		if before := page.Held(a.holder); a.who.name == "" && before > 0 {
+			g.book.Declare(a.holder, page, max(before-held, 0))
+		}
+	}
+}
+
+// watchLost takes back the slots of those who have vanished, as their requests
+// end, and tells others how busy the replicas are.
+func (g *Gatekeeper) watchLost() {
+	ticker := time.NewTicker(min(lookEvery, busyEvery))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case now := <-ticker.C:
+			if g.Own() == "" {
+				return
+			}
+			g.look(now)
+			g.report()
+		}
+	}
+}
+
+// look lowers what vanished holders have to what the sockets show.
+func (g *Gatekeeper) look(now time.Time) {
+	g.mu.Lock()
+	addresses := map[string]bool{}
+	for a := range g.lost {
+		a.holder.Holds(func(r *slots.Replica, _ int) { addresses[g.addresses[r]] = true })
+	}
+	g.mu.Unlock()
+	var seen map[string][]Connection
+	if len(addresses) > 0 && g.config.Sockets != nil {
+		list := make([]string, 0, len(addresses))
+		for address := range addresses {
+			list = append(list, address)
+		}
+		var err error
+		if seen, err = g.config.Sockets.Connections(list); err != nil {
+			g.log.Debug("the connections of this host cannot be looked at", "error", err)
+		}
+	}
+	g.mu.Lock()
+	var granted []*Line
+	for a := range g.lost {
+		granted = append(granted, g.settle(a, seen, now)...)
+	}
+	g.mu.Unlock()
+	tell(granted)
+}
+
+// settle takes back what an absentee surely has no more.
+func (g *Gatekeeper) settle(a *absentee, seen map[string][]Connection, now time.Time) []*Line {
+	var grants []slots.Grant
+	if !now.Before(a.until) {
+		grants = g.book.Leave(a.holder)
+	}
+	// Until then those who are alive have not all said what they hold.
+	ended := a.ended || (a.peer == nil && now.Sub(g.began) > g.config.Recovery)
+	type page struct {
+		replica *slots.Replica
+		held    int
+	}
+	var pages []page
+	a.holder.Holds(func(r *slots.Replica, held int) { pages = append(pages, page{r, held}) })
+	for _, p := range pages {
+		connections, visible := seen[g.addresses[p.replica]]
+		switch {
+		case visible:
+			if n := open(connections, a.peer, ended); n < p.held {
+				grants = append(grants, g.book.Declare(a.holder, p.replica, n)...)
+			}
+		case seen != nil && a.peer == nil && ended:
+			// Nobody can see its connections: those who are alive have had
+			// the time to say what they hold.
+			grants = append(grants, g.book.Declare(a.holder, p.replica, 0)...)
+		}
+		g.changed(p.replica)
+	}
+	left := 0
+	a.holder.Holds(func(_ *slots.Replica, held int) { left += held })
+	if left == 0 && (a.ended || a.peer == nil || !now.Before(a.until)) && now.Sub(g.began) > g.config.Recovery {
+		delete(g.lost, a)
+	}
+	return g.deliver(grants)
+}
+
+// open counts the connections of a peer that may have a request: of one whose
+// end was seen those that the replica has not closed yet.
+func open(connections []Connection, peer net.IP, ended bool) int {
+	n := 0
+	for _, c := range connections {
+		if (peer == nil || c.Peer.Equal(peer)) && (!ended || c.Left) {
+			n++
+		}
+	}
+	return n
+}
+
+// handover is what a gatekeeper says to the process that takes its place.
+type handover struct {
+	Replicas []handedReplica `json:"replicas"`
+}
+
+type handedReplica struct {
+	Replica
+	Held int `json:"held"` // by all
+}
+
+// encodeBook writes the book down. The caller holds the mutex.
+func (g *Gatekeeper) encodeBook() []byte {
+	var h handover
+	g.book.Replicas(func(r *slots.Replica) bool {
+		if r.Busy() > 0 {
+			h.Replicas = append(h.Replicas, handedReplica{Replica: Replica{
+				ID: r.ID, Application: r.Group().Application, Deployment: r.Group().Deployment,
+				Address: g.addresses[r], Limit: r.Limit(),
+			}, Held: r.Busy()})
+		}
+		return true
+	})
+	b, err := json.Marshal(h)
+	if err != nil {
+		return nil // a struct of strings and numbers can be marshalled
+	}
+	return b
+}
+
+// Inherit takes over, before Keep, what the process before said by Yield. Those
+// who hold the slots will say so again; what nobody claims is kept as after any
+// other end of a gatekeeper.
+func (g *Gatekeeper) Inherit(state []byte) error {
+	if len(state) == 0 {
+		return nil
+	}
+	var h handover
+	if err := json.Unmarshal(state, &h); err != nil {
+		return fmt.Errorf("read the slots that the process before has handed over: %w", err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.began = time.Now()
+	unknown := g.unknown()
+	for _, r := range h.Replicas {
+		page, _ := g.book.Open(unknown, r.ID, slots.Group{Application: r.Application, Deployment: r.Deployment}, r.Limit)
+		g.addresses[page] = r.Address
+		g.book.Declare(unknown, page, r.Held)
+		g.book.Close(unknown, page) // it takes nothing
+	}
+	return nil
+}

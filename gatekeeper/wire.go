@@ -1,0 +1,113 @@
+package gatekeeper
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// protocolVersion is what a hello begins with. A peer of another version is
+// refused: what it says may mean something else.
+const protocolVersion = 1
+
+// maxText bounds a string on the wire.
+const maxText = 256
+
+// kind is the first byte of a message. The fields follow as unsigned varints,
+// strings with their length ahead.
+type kind byte
+
+const (
+	kindHello    kind = 1  // both ways: version, name, incarnation
+	kindOpen     kind = 2  // number, replica, application, deployment, address, limit, held: a line, see Line
+	kindDeclared kind = 3  // every line has been opened that the proxy held when it lost its last connection
+	kindClose    kind = 4  // number
+	kindMute     kind = 5  // number, 1 or 0
+	kindAsk      kind = 6  // number
+	kindRelease  kind = 7  // number
+	kindWant     kind = 8  // application, deployment, slots, milliseconds since the first waits
+	kindPing     kind = 9  // both ways
+	kindBye      kind = 10 // the proxy ends, and its requests have
+	kindGranted  kind = 11 // answers ask: number, slots that others have
+	kindRefused  kind = 12 // answers ask: number, slots that others have
+	kindBusy     kind = 13 // number, slots that others have
+	kindQueued   kind = 14 // application, deployment, requests that wait at other proxies
+	kindOffered  kind = 15 // what was wanted: number, slots that others have
+)
+
+// fields says how many numbers and strings a message has, in the order of
+// message's fields.
+var fields = map[kind]struct{ texts, numbers int }{
+	kindHello: {1, 2}, kindOpen: {4, 3}, kindDeclared: {}, kindClose: {0, 1}, kindMute: {0, 2}, kindAsk: {0, 1},
+	kindRelease: {0, 1}, kindWant: {2, 2}, kindPing: {}, kindBye: {}, kindGranted: {0, 2}, kindRefused: {0, 2},
+	kindBusy: {0, 2}, kindOffered: {0, 2}, kindQueued: {2, 1},
+}
+
+// message is one message, either way.
+type message struct {
+	kind    kind
+	texts   [4]string
+	numbers [3]uint64
+}
+
+var errProtocol = errors.New("not a message of the gatekeepers' protocol")
+
+// appendMessage writes m behind b.
+func appendMessage(b []byte, m message) []byte {
+	f := fields[m.kind]
+	b = append(b, byte(m.kind))
+	for _, s := range m.texts[:f.texts] {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	for _, n := range m.numbers[:f.numbers] {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+// readMessage reads one message.
+func readMessage(r *bufio.Reader) (message, error) {
+	first, err := r.ReadByte()
+	if err != nil {
+		return message{}, err
+	}
+	m := message{kind: kind(first)}
+	f, known := fields[m.kind]
+	if !known {
+		return m, fmt.Errorf("%w: kind %d", errProtocol, first)
+	}
+	for i := range f.texts {
+		if m.texts[i], err = readText(r); err != nil {
+			return m, err
+		}
+	}
+	for i := range f.numbers {
+		if m.numbers[i], err = binary.ReadUvarint(r); err != nil {
+			return m, noEOF(err)
+		}
+	}
+	return m, nil
+}
+
+func readText(r *bufio.Reader) (string, error) {
+	n, err := binary.ReadUvarint(r)
+	if err != nil {
+		return "", noEOF(err)
+	}
+	if n > maxText {
+		return "", fmt.Errorf("%w: a string of %d bytes", errProtocol, n)
+	}
+	b := make([]byte, n)
+	_, err = io.ReadFull(r, b)
+	return string(b), noEOF(err)
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
