@@ -76,17 +76,24 @@ func (p *parser) deployment(sc *scope, path string, block *hcl.Block) *Deploymen
 		MaxOngoingRequests:      defaultOngoing,
 		MaxQueuedRequests:       defaultQueued,
 		Resources:               Resources{CPU: defaultCPU, MemoryMB: defaultMemoryMB},
-		HealthCheck:             HealthCheck{Path: defaultCheckPath, Period: defaultCheckPeriod, Timeout: defaultCheckTimeout},
+		HealthCheck:             HealthCheck{Period: defaultCheckPeriod, Timeout: defaultCheckTimeout},
 		GracefulShutdownTimeout: defaultShutdownTimeout,
 	}
 	d := p.decode(sc, path, block, fieldNames{
 		attributes: []string{
 			"handles", "num_replicas", "max_ongoing_requests", "max_queued_requests",
-			"worker_group", "node_pool", "graceful_shutdown_timeout", "user_config",
+			"worker_group", "node_pool", "graceful_shutdown_timeout", "user_config", "protocol",
 		},
 		blocks: []string{"resources", "task", "health_check", "autoscaling"},
 	})
 	p.put(d.path, block.LabelRanges[0])
+	d.text("protocol", &out.Protocol)
+	if out.Protocol == ProtocolHTTP {
+		out.Protocol = "" // one way to write it down, so that naming the default changes nothing
+	}
+	if out.Protocol == "" {
+		out.HealthCheck.Path = defaultCheckPath
+	}
 	d.whole("num_replicas", &out.NumReplicas)
 	d.whole("max_ongoing_requests", &out.MaxOngoingRequests)
 	d.whole("max_queued_requests", &out.MaxQueuedRequests)
@@ -170,8 +177,9 @@ func (p *parser) resources(sc *scope, path string, block *hcl.Block, to *Resourc
 }
 
 func (p *parser) healthCheck(sc *scope, path string, block *hcl.Block, to *HealthCheck) {
-	d := p.decode(sc, path, block, fieldNames{attributes: []string{"path", "period", "timeout"}})
+	d := p.decode(sc, path, block, fieldNames{attributes: []string{"path", "service", "period", "timeout"}})
 	d.text("path", &to.Path)
+	d.text("service", &to.Service)
 	d.duration("period", &to.Period)
 	d.duration("timeout", &to.Timeout)
 }

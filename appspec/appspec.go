@@ -41,8 +41,9 @@ func (a *Application) Deployment(name string) *Deployment {
 // Deployment is a set of like replicas and the limits on what they are sent.
 type Deployment struct {
 	Name                    string          `json:"name"`
-	Handles                 []string        `json:"handles,omitempty"` // names of the deployments that it calls; a DAG
-	NumReplicas             int             `json:"num_replicas"`      // with Autoscaling: the initial count, see FirstReplicas
+	Protocol                string          `json:"protocol,omitempty"` // what its replicas speak; "": http, see EffectiveProtocol
+	Handles                 []string        `json:"handles,omitempty"`  // names of the deployments that it calls; a DAG
+	NumReplicas             int             `json:"num_replicas"`       // with Autoscaling: the initial count, see FirstReplicas
 	Autoscaling             *Autoscaling    `json:"autoscaling,omitempty"`
 	MaxOngoingRequests      int             `json:"max_ongoing_requests"`   // per replica, at least 1
 	MaxQueuedRequests       int             `json:"max_queued_requests"`    // per deployment; -1: no limit
@@ -62,9 +63,11 @@ type Resources struct {
 	GPU      float64 `json:"gpu,omitempty"` // below 1: a share of one GPU; from 1: whole GPUs
 }
 
-// HealthCheck is the HTTP check that says whether a replica can serve.
+// HealthCheck says how a replica is asked whether it can serve: by an HTTP GET,
+// or one of gRPC's health service, or, without a Path, by connecting to it.
 type HealthCheck struct {
-	Path    string   `json:"path"`
+	Path    string   `json:"path"`              // of http and h2c; of h2c alone it may be ""
+	Service string   `json:"service,omitempty"` // of grpc: what the health service is asked for; "": the server as a whole
 	Period  Duration `json:"period"`
 	Timeout Duration `json:"timeout"`
 }

@@ -47,7 +47,11 @@ func replicaFields(d *Deployment) fields {
 	if d.Resources.GPU != 0 {
 		f["resources.gpu"] = numberText(d.Resources.GPU)
 	}
+	if d.EffectiveProtocol() != ProtocolHTTP { // else the versions from before there was a choice stay
+		f["protocol"] = d.Protocol
+	}
 	f.set("health_check.path", d.HealthCheck.Path)
+	f.set("health_check.service", d.HealthCheck.Service)
 	f["health_check.period"] = durationText(d.HealthCheck.Period.Std())
 	f["health_check.timeout"] = durationText(d.HealthCheck.Timeout.Std())
 	f["graceful_shutdown_timeout"] = durationText(d.GracefulShutdownTimeout.Std())

@@ -30,8 +30,9 @@ const (
 	maxPath        = 1024
 	maxUserConfig  = 256 << 10
 	maxFaults      = 1000
-	maxTimeout     = 24 * time.Hour
-	minCheck       = time.Second // Nomad's and Consul's own, for period and timeout
+
+	maxTimeout = 24 * time.Hour
+	minCheck   = time.Second // Nomad's and Consul's own, for period and timeout
 )
 
 // Validate says all that is wrong with an application, wherever it came from.
@@ -168,7 +169,8 @@ func (v *validator) deployment(app *Application, d *Deployment) {
 	}
 	v.handles(app, d)
 	v.resources(path+".resources", d.Resources)
-	v.healthCheck(path+".health_check", d.HealthCheck)
+	v.protocol(path, d)
+	v.healthCheck(path+".health_check", d)
 	v.duration(path+".graceful_shutdown_timeout", d.GracefulShutdownTimeout, 0)
 	v.userConfig(path+".user_config", d.UserConfig)
 	v.task(path+".task", replicaTask, d.Task, d.Name, d.Resources.GPU)
@@ -254,10 +256,10 @@ func (v *validator) resources(path string, r Resources) {
 	}
 }
 
-func (v *validator) healthCheck(path string, h HealthCheck) {
-	if problem := urlPathProblem(h.Path, requestRunes); problem != "" {
-		v.addf(path+".path", "%s", problem)
-	}
+func (v *validator) healthCheck(path string, d *Deployment) {
+	h := d.HealthCheck
+	v.checkPath(path+".path", d.EffectiveProtocol(), h.Path)
+	v.checkService(path+".service", d.EffectiveProtocol(), h.Service)
 	v.duration(path+".period", h.Period, minCheck)
 	v.duration(path+".timeout", h.Timeout, minCheck)
 }

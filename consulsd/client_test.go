@@ -210,6 +210,8 @@ func TestDecodeEntry(t *testing.T) {
 		"another application's":           strings.ReplaceAll(routeJSON, `"a"`, `"b"`),
 		"no deployments":                  strings.Replace(routeJSON, `"main":{`, `"other":{`, 1),
 		"a limit of nothing":              strings.Replace(routeJSON, `"max_ongoing_requests":5`, `"max_ongoing_requests":0`, 1),
+		"a protocol that is not known":    strings.Replace(routeJSON, `"max_queued_requests"`, `"protocol":"h3","max_queued_requests"`, 1),
+		"a health service of two lines":   strings.Replace(routeJSON, `"max_queued_requests"`, `"health_service":"a\nb","max_queued_requests"`, 1),
 		"a queue below none":              strings.Replace(routeJSON, `"max_queued_requests":-1`, `"max_queued_requests":-2`, 1),
 		"a number too large":              strings.Replace(routeJSON, `"max_ongoing_requests":5`, `"max_ongoing_requests":1e400`, 1),
 		"a service that is a path":        strings.Replace(routeJSON, `serve-a-main`, `../../kv/x`, 1),

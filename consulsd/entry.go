@@ -17,6 +17,7 @@ const (
 	maxName        = 63
 	maxPrefix      = 1024
 	maxDeployments = 1000
+	maxService     = 200
 )
 
 // decodeEntry reads the entry of an application, and refuses whatever a proxy
@@ -97,6 +98,10 @@ func checkDeployment(name string, d routes.Deployment) error {
 		return fmt.Errorf("max_ongoing_requests is %d, below 1", d.MaxOngoingRequests)
 	case d.MaxQueuedRequests < -1:
 		return fmt.Errorf("max_queued_requests is %d, below -1", d.MaxQueuedRequests)
+	case d.Protocol != "" && d.Protocol != routes.ProtocolHTTP && !d.SpeaksHTTP2():
+		return fmt.Errorf("protocol %q is none that is known here: http, h2c and grpc are", clip(d.Protocol))
+	case len(d.HealthService) > maxService || strings.ContainsFunc(d.HealthService, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return fmt.Errorf("health service %q is not a service's name", clip(d.HealthService))
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 // Package jobspec turns a deployment version into the Nomad job that runs it,
 // and reads back what such a job says of itself. The job is a service job of
 // one group and one task: count replicas, each registered in Consul with its
-// identity in the meta and one HTTP check.
+// identity in the meta and one health check.
 package jobspec
 
 import (
@@ -181,25 +181,36 @@ func (in Input) service() *api.Service {
 		AddressMode: "auto",
 		// The version's tag picks one version in Consul's DNS:
 		// version-1a2b3c4d.serve-search-ranker.service.consul.
-		Tags: []string{"serve", "application-" + app.Name, "version-" + in.Version},
-		Meta: meta,
-		// The first success makes a new replica pass. A passing one fails at
-		// the third miss in a row, Ray Serve's threshold: a model that is busy
-		// for a second is not taken out, and proxies see a refused connection
-		// by themselves. There is no check_restart: it cannot tell a model that
-		// is loading, or a replica at its limit, from one that hangs.
-		Checks: []api.ServiceCheck{{
-			Name:                   "health",
-			Type:                   "http",
-			Method:                 "GET",
-			Path:                   dep.HealthCheck.Path,
-			PortLabel:              PortLabel,
-			Interval:               dep.HealthCheck.Period.Std(),
-			Timeout:                dep.HealthCheck.Timeout.Std(),
-			SuccessBeforePassing:   0,
-			FailuresBeforeCritical: 3,
-		}},
+		Tags:   []string{"serve", "application-" + app.Name, "version-" + in.Version},
+		Meta:   meta,
+		Checks: []api.ServiceCheck{check(dep)},
 	}
+}
+
+// check is how Consul asks a replica whether it can serve. The first success
+// makes a new one pass. A passing one fails at the third miss in a row, Ray
+// Serve's threshold: a model that is busy for a second is not taken out, and
+// proxies see a refused connection by themselves. There is no check_restart: it
+// cannot tell a model that is loading, or a replica at its limit, from one that
+// hangs.
+func check(dep *appspec.Deployment) api.ServiceCheck {
+	c := api.ServiceCheck{
+		Name:                   "health",
+		PortLabel:              PortLabel,
+		Interval:               dep.HealthCheck.Period.Std(),
+		Timeout:                dep.HealthCheck.Timeout.Std(),
+		SuccessBeforePassing:   0,
+		FailuresBeforeCritical: 3,
+	}
+	switch {
+	case dep.EffectiveProtocol() == appspec.ProtocolGRPC:
+		c.Type, c.GRPCService = "grpc", dep.HealthCheck.Service
+	case dep.HealthCheck.Path == "":
+		c.Type = "tcp" // Consul's own HTTP check would speak HTTP/1.1
+	default:
+		c.Type, c.Method, c.Path = "http", "GET", dep.HealthCheck.Path
+	}
+	return c
 }
 
 func (in Input) coreMHz() int { return knownMHz(in.CoreMHz) }

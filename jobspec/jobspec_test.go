@@ -81,13 +81,43 @@ func samples() map[string]Input {
 	grouped := input(search, 1)
 	grouped.Placement.NodePool = "default"
 	grouped.WorkerGroup = &appspec.WorkerGroup{Name: "gpu", NodePool: "big", Node: appspec.NodeShape{CPU: 8, GPU: 1, Class: "t4"}}
-	return map[string]Input{"search-re-ranker-in-a-group": grouped, "search-pipeline": input(search, 0), "search-re-ranker": ranker, "hello": input(hello, 0), "chat-at-zero": zero}
+	speak := clone(hello)
+	speak.Name, speak.RoutePrefix = "speak", "/speak"
+	speak.Deployments[0].Protocol = appspec.ProtocolGRPC
+	speak.Deployments[0].HealthCheck.Path, speak.Deployments[0].HealthCheck.Service = "", "hello.v1.Greeter"
+	return map[string]Input{"speak": input(speak, 0), "search-re-ranker-in-a-group": grouped, "search-pipeline": input(search, 0), "search-re-ranker": ranker, "hello": input(hello, 0), "chat-at-zero": zero}
 }
 
 func TestRender(t *testing.T) {
 	for name, in := range samples() {
 		t.Run(name, func(t *testing.T) {
 			golden(t, name, Render(in))
+		})
+	}
+}
+
+func TestCheckByProtocol(t *testing.T) {
+	for name, c := range map[string]struct {
+		protocol, path, service string
+		want                    api.ServiceCheck
+	}{
+		"HTTP/1.1 is asked for a path":     {"", "/up", "", api.ServiceCheck{Type: "http", Method: "GET", Path: "/up"}},
+		"h2c with a path is asked for it":  {"h2c", "/up", "", api.ServiceCheck{Type: "http", Method: "GET", Path: "/up"}},
+		"h2c without is connected to":      {"h2c", "", "", api.ServiceCheck{Type: "tcp"}},
+		"gRPC is asked for the server":     {"grpc", "", "", api.ServiceCheck{Type: "grpc"}},
+		"gRPC is asked for one service":    {"grpc", "", "a.B", api.ServiceCheck{Type: "grpc", GRPCService: "a.B"}},
+		"HTTP/1.1 by name is what it does": {"http", "/up", "", api.ServiceCheck{Type: "http", Method: "GET", Path: "/up"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := samples()["hello"]
+			in.Deployment.Protocol = c.protocol
+			in.Deployment.HealthCheck.Path, in.Deployment.HealthCheck.Service = c.path, c.service
+			c.want.Name, c.want.PortLabel, c.want.FailuresBeforeCritical = "health", PortLabel, 3
+			c.want.Interval, c.want.Timeout = 2*time.Second, time.Second
+			got := Render(in).TaskGroups[0].Services[0].Checks
+			if diff := cmp.Diff([]api.ServiceCheck{c.want}, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
 		})
 	}
 }

@@ -138,9 +138,11 @@ func wantRoute(clusterID string, app *raftstate.Application) routes.Route {
 		entry := routes.Deployment{
 			Service:            jobspec.ServiceName(app.Name, d.Name),
 			Version:            cmp.Or(serving.Hashes[d.Name], n.version),
+			Protocol:           d.Protocol,
 			MaxOngoingRequests: d.MaxOngoingRequests,
 			MaxQueuedRequests:  d.MaxQueuedRequests,
 			HealthPath:         d.HealthCheck.Path,
+			HealthService:      d.HealthCheck.Service,
 			HealthPeriod:       d.HealthCheck.Period.Std(),
 			MetricsInterval:    metricsInterval(d),
 		}
@@ -148,7 +150,8 @@ func wantRoute(clusterID string, app *raftstate.Application) routes.Route {
 		// replicas of the old one that requests wait for.
 		if old, ok := r.Deployments[d.Name]; ok && !n.serving {
 			entry.MaxOngoingRequests, entry.MaxQueuedRequests = old.MaxOngoingRequests, old.MaxQueuedRequests
-			entry.HealthPath, entry.HealthPeriod = old.HealthPath, old.HealthPeriod
+			entry.HealthPath, entry.HealthService, entry.HealthPeriod = old.HealthPath, old.HealthService, old.HealthPeriod
+			entry.Protocol = old.Protocol
 		}
 		r.Deployments[d.Name] = entry
 	}

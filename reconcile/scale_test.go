@@ -187,6 +187,26 @@ func TestRoutesSayHowToScale(t *testing.T) {
 		}
 	})
 
+	t.Run("and what replicas speak, of the version that takes traffic, until the next one does", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		if e := entry(c); e.Protocol != "" || e.SpeaksHTTP2() {
+			t.Errorf("the route is %+v", e)
+		}
+		newer := scaling("v2", 1, 4)
+		newer.Deployments[0].Protocol = appspec.ProtocolGRPC
+		newer.Deployments[0].HealthCheck = appspec.HealthCheck{Service: "a.B", Period: appspec.Duration(time.Second), Timeout: appspec.Duration(time.Second)}
+		c.command(t, deploy(newer))
+		c.pass(t)
+		if e := entry(c); e.Protocol != "" || e.HealthService != "" {
+			t.Errorf("during the rollout: %+v", e)
+		}
+		c.pass(t)
+		c.pass(t)
+		if e := entry(c); e.Protocol != routes.ProtocolGRPC || e.HealthService != "a.B" || e.HealthPath != "" || !e.SpeaksHTTP2() {
+			t.Errorf("after it: %+v", e)
+		}
+	})
+
 	t.Run("of the version that takes traffic, until the next one does", func(t *testing.T) {
 		c := settled(t, deploy(shop))
 		newer := scaling("v2", 1, 4)

@@ -19,21 +19,37 @@ type Route struct {
 // Schema is the version of Route's JSON that this code writes.
 const Schema = 1
 
+// What replicas may speak, none of it over TLS.
+const (
+	ProtocolHTTP = "http" // HTTP/1.1
+	ProtocolH2C  = "h2c"  // HTTP/2 from the first byte
+	ProtocolGRPC = "grpc" // gRPC over h2c
+)
+
 // Deployment is what a proxy must know of one deployment.
 type Deployment struct {
-	Service            string `json:"service"`           // the Consul service of its replicas
-	Version            string `json:"version,omitempty"` // the deployment version that takes traffic; "": none yet
+	Service            string `json:"service"`            // the Consul service of its replicas
+	Version            string `json:"version,omitempty"`  // the deployment version that takes traffic; "": none yet
+	Protocol           string `json:"protocol,omitempty"` // what its replicas speak: ProtocolH2C, ProtocolGRPC; "" or ProtocolHTTP: HTTP/1.1
 	MaxOngoingRequests int    `json:"max_ongoing_requests"`
 	MaxQueuedRequests  int    `json:"max_queued_requests"` // -1: no limit
 
 	// Where a replica says that it can serve, for a proxy that has requests
-	// waiting and asks new replicas itself. "": it does not.
+	// waiting and asks new replicas itself. "": it does not, unless Protocol
+	// has a way of its own: gRPC its health service, h2c the connection.
 	HealthPath string `json:"health_path,omitempty"`
+	// What gRPC's health service is asked for; "": the server as a whole.
+	HealthService string `json:"health_service,omitempty"`
 	// How often Consul asks there, nanoseconds; 0: not said.
 	HealthPeriod time.Duration `json:"health_period,omitempty"`
 	// How often the leader wants to hear of this deployment's load,
 	// nanoseconds; 0: it does not scale by it.
 	MetricsInterval time.Duration `json:"metrics_interval,omitempty"`
+}
+
+// SpeaksHTTP2 says whether its replicas take HTTP/2 and nothing else.
+func (d Deployment) SpeaksHTTP2() bool {
+	return d.Protocol == ProtocolH2C || d.Protocol == ProtocolGRPC
 }
 
 // Table is every application's route, by application name.
