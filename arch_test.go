@@ -24,6 +24,8 @@ var layers = map[string][]string{
 
 	// Decisions and state: values in, values out.
 	"autoscale": {"appspec", "loads"},
+	"balance":   {},
+	"fairqueue": {},
 	"jobspec":   {"appspec"},
 	"nodescale": {"appspec", "placement", "raftstate"},
 	"placement": {},
@@ -43,7 +45,7 @@ var layers = map[string][]string{
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
 	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gatekeeper": {"slots"},
-	"proxy":      {"loads", "routes"},
+	"proxy":      {"balance", "fairqueue", "loads", "routes"},
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},
@@ -57,7 +59,7 @@ var layers = map[string][]string{
 
 // pure packages hold no effects, so they import nothing that can have one.
 var (
-	pure    = []string{"appspec", "autoscale", "loads", "routes", "jobspec", "nodescale", "placement", "raftstate", "reconcile", "slots"}
+	pure    = []string{"appspec", "autoscale", "balance", "fairqueue", "loads", "routes", "jobspec", "nodescale", "placement", "raftstate", "reconcile", "slots"}
 	effects = []string{"context", "log", "log/slog", "net", "net/http", "os", "os/exec", "sync"}
 )
 
