@@ -161,28 +161,34 @@ func (c *clerk) hear(m message) ([]*Line, error) {
 		g.tellQueued(group)
 		return granted, nil
 	case kindClose, kindMute, kindAsk, kindRelease:
+		return c.hearLine(m)
 	default:
 		return nil, fmt.Errorf("%w: a proxy does not say %d", errProtocol, m.kind)
 	}
-	e := c.lines[m.numbers[0]]
+}
+
+// hearLine acts on a message about one line.
+func (c *clerk) hearLine(m message) ([]*Line, error) {
+	g, number := c.g, m.numbers[0]
+	e := c.lines[number]
 	if e == nil {
-		return nil, fmt.Errorf("%w: line %d is not open", errProtocol, m.numbers[0])
+		return nil, fmt.Errorf("%w: line %d is not open", errProtocol, number)
 	}
 	defer g.changed(e.page)
-	switch m.kind {
-	case kindAsk:
-		c.ask(m.numbers[0], e)
+	switch {
+	case m.kind == kindAsk:
+		c.ask(number, e)
 		return nil, nil
-	case kindMute:
+	case m.kind == kindMute:
 		return g.deliver(g.book.Mute(c.holder, e.page, m.numbers[1] != 0)), nil
-	case kindClose:
+	case m.kind == kindClose:
 		g.book.Close(c.holder, e.page)
 		e.closed = true
-		c.drop(m.numbers[0], e)
+		c.drop(number, e)
 		return nil, nil
 	}
 	granted := g.deliver(g.book.Release(c.holder, e.page))
-	c.drop(m.numbers[0], e)
+	c.drop(number, e)
 	return granted, nil
 }
 

@@ -93,20 +93,6 @@ func (c *crowd) serve(rs *replicas, requests int) {
 	}
 }
 
-// drain gives back what was offered and is not needed.
-func (c *crowd) drain() {
-	for {
-		select {
-		case l := <-c.slots:
-			for _, l := range l.Release() {
-				c.slots <- l
-			}
-		default:
-			return
-		}
-	}
-}
-
 type keeping struct {
 	g       *Gatekeeper
 	address string
@@ -117,13 +103,13 @@ func testConfig(name string) Config {
 	return Config{Name: name, Incarnation: time.Now().UnixNano(), Retry: 5 * time.Millisecond, Recovery: 100 * time.Millisecond}
 }
 
-func keep(t *testing.T, name, address string) *keeping {
+func keep(t *testing.T, config Config, address string) *keeping {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &keeping{g: New(testConfig(name), hclog.NewNullLogger()), address: l.Addr().String(), done: make(chan error, 1)}
+	k := &keeping{g: New(config, hclog.NewNullLogger()), address: l.Addr().String(), done: make(chan error, 1)}
 	k.g.mu.Lock()
 	k.g.own = k.address // so that lines opened at once are its own
 	k.g.mu.Unlock()
@@ -144,7 +130,7 @@ func (k *keeping) close(t *testing.T) {
 func TestManyProxiesOneLimit(t *testing.T) {
 	for _, limit := range []int{1, 3} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
-			k := keep(t, "keeper", "127.0.0.1:0")
+			k := keep(t, testConfig("keeper"), "127.0.0.1:0")
 			defer k.close(t)
 			rs := newReplicas(3, limit)
 			crowds := []*crowd{newCrowd(k.g, rs, k.address)}
@@ -169,4 +155,191 @@ func TestManyProxiesOneLimit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sockets shows connections to the replica of that many requests.
+type sockets struct {
+	mu   sync.Mutex
+	list []Connection // nil: nothing is to be seen
+}
+
+func (s *sockets) set(list []Connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = list
+}
+
+func (s *sockets) Connections(addresses []string) (map[string][]Connection, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := map[string][]Connection{}
+	for _, address := range addresses {
+		if s.list != nil {
+			found[address] = s.list
+		}
+	}
+	return found, nil
+}
+
+// events is a hearer that passes on what it hears.
+type events chan string
+
+func (e events) Granted(*Line) { e <- "granted" }
+func (e events) Offered(*Line) { e <- "offered" }
+func (e events) Refused(*Line) { e <- "refused" }
+func (e events) Lost(*Line)    { e <- "lost" }
+func (e events) Found(*Line)   { e <- "found" }
+
+func (e events) expect(t *testing.T, want string) {
+	t.Helper()
+	select {
+	case got := <-e:
+		if got != want {
+			t.Fatalf("heard %q, want %q", got, want)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("heard nothing, want %q", want)
+	}
+}
+
+func one(limit int) Replica {
+	return Replica{ID: "r", Application: "app", Deployment: "main", Address: "127.0.0.1:1", Limit: limit}
+}
+
+// client is a proxy with one line at a gatekeeper, which it can ask.
+func client(t *testing.T, name, keeper string) (*Gatekeeper, *Line, events) {
+	t.Helper()
+	g, heard := New(testConfig(name), hclog.NewNullLogger()), make(events, 100)
+	l, _ := g.Open(one(1), keeper, heard)
+	heard.expect(t, "found")
+	return g, l, heard
+}
+
+// vanish ends a proxy as a kill does: without a goodbye.
+func vanish(g *Gatekeeper) {
+	g.cancel()
+	g.mu.Lock()
+	for _, l := range g.links {
+		l.ready = false // so that nothing more is said
+		l.finish()
+	}
+	g.mu.Unlock()
+	g.work.Wait()
+}
+
+func TestSlotsOfAProxyThatVanishedWaitForItsRequests(t *testing.T) {
+	seen := &sockets{}
+	config := testConfig("keeper")
+	config.Sockets = seen
+	k := keep(t, config, "127.0.0.1:0")
+	defer k.close(t)
+	dying, line, heard := client(t, "dying", k.address)
+	if !line.Ask() {
+		t.Fatal("cannot ask")
+	}
+	heard.expect(t, "granted")
+	loopback := net.IPv4(127, 0, 0, 1)
+	seen.set([]Connection{{Peer: loopback, Left: true}})
+	vanish(dying)
+
+	other, line, heard := client(t, "other", k.address)
+	defer other.Close()
+	for range 3 {
+		line.Ask()
+		heard.expect(t, "refused")
+	}
+	other.Want("app", "main", 1, time.Now())
+	k.g.look(time.Now())
+	select {
+	case got := <-heard:
+		t.Fatalf("heard %q while the replica has not finished", got)
+	default:
+	}
+	seen.set([]Connection{})
+	heard.expect(t, "offered")
+}
+
+func TestSlotsThatNobodyCanSeeWaitForPatience(t *testing.T) {
+	config := testConfig("keeper")
+	config.Patience = 300 * time.Millisecond
+	config.Sockets = &sockets{}
+	k := keep(t, config, "127.0.0.1:0")
+	defer k.close(t)
+	dying, line, heard := client(t, "dying", k.address)
+	line.Ask()
+	heard.expect(t, "granted")
+	began := time.Now()
+	vanish(dying)
+	other, _, heard := client(t, "other", k.address)
+	defer other.Close()
+	other.Want("app", "main", 1, time.Now())
+	heard.expect(t, "offered")
+	if d := time.Since(began); d < config.Patience {
+		t.Errorf("its slot was free after %s, want %s", d, config.Patience)
+	}
+}
+
+func TestANewGatekeeperHearsWhatIsHeld(t *testing.T) {
+	for _, way := range []string{"killed", "upgraded"} {
+		t.Run(way, func(t *testing.T) {
+			seen := &sockets{}
+			config := testConfig("keeper")
+			config.Sockets = seen
+			first := keep(t, config, "127.0.0.1:0")
+			holder, line, heard := client(t, "holder", first.address)
+			defer holder.Close()
+			line.Ask()
+			heard.expect(t, "granted")
+			seen.set([]Connection{{Peer: net.IPv4(127, 0, 0, 1)}})
+			var state []byte
+			if way == "upgraded" {
+				state = first.g.Yield()
+			}
+			first.close(t)
+			heard.expect(t, "lost")
+
+			config = testConfig("keeper")
+			config.Sockets = seen
+			second := &keeping{g: New(config, hclog.NewNullLogger()), address: first.address, done: make(chan error, 1)}
+			if err := second.g.Inherit(state); err != nil {
+				t.Fatal(err)
+			}
+			l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", first.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() { second.done <- second.g.Keep(l, second.address) }()
+			defer second.close(t)
+			heard.expect(t, "found")
+			other, line2, heard2 := client(t, "other", second.address)
+			defer other.Close()
+			line2.Ask()
+			heard2.expect(t, "refused")
+			seen.set([]Connection{})
+			line.Release()
+			other.Want("app", "main", 1, time.Now())
+			heard2.expect(t, "offered")
+		})
+	}
+}
+
+func TestAProxyThatComesBackHasNoMoreThanItHolds(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	holder, line, heard := client(t, "holder", k.address)
+	defer holder.Close()
+	line.Ask()
+	heard.expect(t, "granted")
+	k.g.mu.Lock()
+	for c := range k.g.clerks {
+		c.end()
+	}
+	k.g.mu.Unlock()
+	heard.expect(t, "lost")
+	heard.expect(t, "found")
+	other, _, heard2 := client(t, "other", k.address)
+	defer other.Close()
+	other.Want("app", "main", 1, time.Now())
+	line.Release()
+	heard2.expect(t, "offered")
 }

@@ -298,12 +298,12 @@ func (l *link) answered(m message) {
 		l.forget(line)
 	}
 	g.mu.Unlock()
-	switch m.kind {
-	case kindGranted:
+	switch {
+	case m.kind == kindGranted:
 		line.hearer.Granted(line)
-	case kindOffered:
+	case slot:
 		line.hearer.Offered(line)
-	case kindRefused:
+	case m.kind == kindRefused:
 		line.hearer.Refused(line)
 	}
 }

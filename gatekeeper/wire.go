@@ -37,12 +37,26 @@ const (
 	kindOffered  kind = 15 // what was wanted: number, slots that others have
 )
 
-// fields says how many numbers and strings a message has, in the order of
+// fields says how many strings and numbers a message has, in the order of
 // message's fields.
-var fields = map[kind]struct{ texts, numbers int }{
-	kindHello: {1, 2}, kindOpen: {4, 3}, kindDeclared: {}, kindClose: {0, 1}, kindMute: {0, 2}, kindAsk: {0, 1},
-	kindRelease: {0, 1}, kindWant: {2, 2}, kindPing: {}, kindBye: {}, kindGranted: {0, 2}, kindRefused: {0, 2},
-	kindBusy: {0, 2}, kindOffered: {0, 2}, kindQueued: {2, 1},
+func (k kind) fields() (texts, numbers int, known bool) {
+	switch k {
+	case kindHello:
+		return 1, 2, true
+	case kindOpen:
+		return 4, 3, true
+	case kindWant:
+		return 2, 2, true
+	case kindQueued:
+		return 2, 1, true
+	case kindMute, kindGranted, kindOffered, kindRefused, kindBusy:
+		return 0, 2, true
+	case kindClose, kindAsk, kindRelease:
+		return 0, 1, true
+	case kindDeclared, kindPing, kindBye:
+		return 0, 0, true
+	}
+	return 0, 0, false
 }
 
 // message is one message, either way.
@@ -56,13 +70,13 @@ var errProtocol = errors.New("not a message of the gatekeepers' protocol")
 
 // appendMessage writes m behind b.
 func appendMessage(b []byte, m message) []byte {
-	f := fields[m.kind]
+	texts, numbers, _ := m.kind.fields()
 	b = append(b, byte(m.kind))
-	for _, s := range m.texts[:f.texts] {
+	for _, s := range m.texts[:texts] {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
-	for _, n := range m.numbers[:f.numbers] {
+	for _, n := range m.numbers[:numbers] {
 		b = binary.AppendUvarint(b, n)
 	}
 	return b
@@ -75,16 +89,16 @@ func readMessage(r *bufio.Reader) (message, error) {
 		return message{}, err
 	}
 	m := message{kind: kind(first)}
-	f, known := fields[m.kind]
+	texts, numbers, known := m.kind.fields()
 	if !known {
 		return m, fmt.Errorf("%w: kind %d", errProtocol, first)
 	}
-	for i := range f.texts {
+	for i := range texts {
 		if m.texts[i], err = readText(r); err != nil {
 			return m, err
 		}
 	}
-	for i := range f.numbers {
+	for i := range numbers {
 		if m.numbers[i], err = binary.ReadUvarint(r); err != nil {
 			return m, noEOF(err)
 		}

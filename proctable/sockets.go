@@ -3,7 +3,6 @@ package proctable
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -32,12 +31,12 @@ const (
 
 // connectionsOf picks the connections to each of the addresses on which one of
 // the sockets listens. The other addresses are absent.
-func connectionsOf(addresses []string, sockets []socket) (map[string][]Connection, error) {
+func connectionsOf(addresses []string, sockets []socket) map[string][]Connection {
 	wanted := make(map[netip.AddrPort]string, len(addresses))
 	for _, address := range addresses {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return nil, fmt.Errorf("look for the connections to %q: want an IP and a port: %w", address, err)
+			continue // no address of this machine
 		}
 		wanted[netip.AddrPortFrom(at.Addr().Unmap(), at.Port())] = address
 	}
@@ -60,7 +59,7 @@ func connectionsOf(addresses []string, sockets []socket) (map[string][]Connectio
 			found[address] = append(found[address], Connection{Peer: s.remote.Addr().AsSlice(), Left: s.state == stateCloseWait})
 		}
 	}
-	return found, nil
+	return found
 }
 
 // parseSockets reads /proc/net/tcp or tcp6. Lines that it does not understand

@@ -17,5 +17,5 @@ func Connections(addresses []string) (map[string][]Connection, error) {
 		}
 		sockets = append(sockets, parseSockets(string(text))...)
 	}
-	return connectionsOf(addresses, sockets)
+	return connectionsOf(addresses, sockets), nil
 }
