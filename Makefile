@@ -2,7 +2,7 @@ GO      ?= go
 LINT    := $(GO) tool -modfile=go.tools.mod golangci-lint
 AGENTS   = $(GO) run ./cmd/serve-nomad dev prepare
 
-.PHONY: help build test unit e2e lint fmt update bench
+.PHONY: help build test unit e2e lint fmt update bench bench-proxy
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -33,3 +33,7 @@ update: ## rewrite golden files; look at the diff before you commit it
 
 bench: ## benchmarks, as BENCHMARKS.md reports them
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./autoscale ./controller ./nodescale ./nomadjobs ./placement ./proxy ./reconcile ./raftstate
+	@echo "the proxy beside its peers: make bench-proxy"
+
+bench-proxy: ## the proxy beside HAProxy, nginx, Traefik and Caddy, those that are installed; BENCH_FLAGS=-help says what can be chosen
+	$(GO) run ./test/bench $(BENCH_FLAGS)

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/loads"
+	"github.com/serve-nomad/serve-nomad/proxy"
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// instance is one proxy that is to be started.
+type instance struct {
+	Dir      string   `json:"dir"`      // for its configuration
+	Address  string   `json:"address"`  // HTTP/1.1
+	H2       string   `json:"h2"`       // HTTP/2 without TLS; may be Address
+	Prefix   string   `json:"prefix"`   // taken off the path; "": nothing
+	Backends []string `json:"backends"` // host:port
+	Profile  string   `json:"profile"`  // file for a CPU profile; "": none
+}
+
+// maxOngoing is how many requests a proxy sends to one backend at a time.
+const maxOngoing = 1000
+
+// runGo runs a server written in Go until SIGTERM. Its argument is the instance
+// as JSON.
+func runGo(args []string, serve func(context.Context, instance) error) error {
+	var i instance
+	if err := json.Unmarshal([]byte(args[0]), &i); err != nil {
+		return fmt.Errorf("read the instance: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if i.Profile == "" {
+		return serve(ctx, i)
+	}
+	f, err := os.Create(i.Profile)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return serve(ctx, i)
+}
+
+// fixed is a proxy.Discovery that never changes.
+type fixed struct{ view routes.View }
+
+func (f fixed) View() routes.View                           { return f.view }
+func (fixed) Updates() <-chan struct{}                      { return nil }
+func (fixed) SendLoads(context.Context, loads.Report) error { return nil }
+
+// serveOurs runs package proxy as `serve-nomad proxy` does: with a request
+// timeout, a limit, a bounded queue and reports of the load, from a table that
+// is fixed instead of read from Consul.
+func serveOurs(ctx context.Context, i instance) error {
+	prefix := i.Prefix
+	if prefix == "" {
+		prefix = "/"
+	}
+	f := fixed{routes.View{
+		Known: true,
+		Table: routes.Table{"app": {
+			Schema: routes.Schema, Application: "app", RoutePrefix: prefix, Ingress: "main", RequestTimeout: time.Minute,
+			Deployments: map[string]routes.Deployment{"main": {
+				Service: "serve-app-main", Version: "v1", HealthPath: "/healthz", HealthPeriod: 10 * time.Second,
+				MaxOngoingRequests: maxOngoing, MaxQueuedRequests: 10000, MetricsInterval: 100 * time.Millisecond,
+			}},
+		}},
+	}}
+	for n, address := range i.Backends {
+		f.view.Endpoints = append(f.view.Endpoints, routes.Endpoint{
+			Replica: fmt.Sprintf("replica-%04d", n), Application: "app", Deployment: "main",
+			Version: "v1", Address: address, Node: "node", Passing: true,
+		})
+	}
+	p := proxy.New(proxy.Config{Discovery: f, Loads: f, Name: "bench"}, hclog.NewNullLogger())
+	go p.Run(ctx)
+	l, err := net.Listen("tcp", i.Address) //nolint:noctx // it listens until ctx ends
+	if err != nil {
+		return err
+	}
+	s := p.Server(i.Address)
+	return serveUntil(ctx, s, l)
+}
+
+// serveReverseProxy runs the standard library's proxy, with as many kept
+// connections as it needs.
+func serveReverseProxy(ctx context.Context, i instance) error {
+	var next atomic.Uint64
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: maxOngoing}
+	rp := &httputil.ReverseProxy{
+		Transport: transport, FlushInterval: -1,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: i.Backends[next.Add(1)%uint64(len(i.Backends))]})
+			r.Out.Host = r.In.Host
+			r.Out.URL.Path = strings.TrimPrefix(r.In.URL.Path, i.Prefix)
+			r.Out.URL.RawPath = strings.TrimPrefix(r.In.URL.RawPath, i.Prefix)
+			r.SetXForwarded()
+			r.Out.Header.Set("X-Request-Id", "0123456789abcdef0123456789abcdef")
+		},
+	}
+	l, err := net.Listen("tcp", i.Address) //nolint:noctx // it listens until ctx ends
+	if err != nil {
+		return err
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return serveUntil(ctx, &http.Server{Handler: rp, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second}, l)
+}
+
+// serveUntil serves until ctx ends, and then closes at once.
+func serveUntil(ctx context.Context, s *http.Server, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // Serve says it
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
