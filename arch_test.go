@@ -35,11 +35,13 @@ var layers = map[string][]string{
 
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
+	"listeners": {},
 	"metrics":   {},
 	"nodepool":  {"nodescale", "placement", "proctable"},
 	"proctable": {},
 	"nomadjobs": {"jobspec", "placement", "reconcile"},
 	"raftnode":  {"raftstate"},
+	"telemetry": {"proxy"}, // it observes the proxy: records and status are the proxy's words
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
@@ -76,7 +78,8 @@ var doors = map[string][]string{
 	"github.com/hashicorp/nomad/api":      {"appspec", "jobspec", "reconcile", "controller", "nomadjobs"},
 	"github.com/hashicorp/nomad/jobspec2": {"appspec"},
 	"github.com/hashicorp/raft":           {"raftstate", "raftnode"},
-	"github.com/prometheus/client_golang": {"metrics"},
+	"github.com/pires/go-proxyproto":      {"listeners"},
+	"github.com/prometheus/client_golang": {"metrics", "telemetry"},
 }
 
 func TestArchitecture(t *testing.T) {
