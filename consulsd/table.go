@@ -181,7 +181,7 @@ func (t *table) fill(view *routes.View) {
 // same says whether a consumer of a View could tell a from b.
 func same(a, b *routes.View) bool {
 	return a.Known == b.Known && a.Error == b.Error &&
-		slices.Equal(a.Endpoints, b.Endpoints) &&
+		slices.Equal(a.Endpoints, b.Endpoints) && slices.Equal(a.Gatekeepers, b.Gatekeepers) &&
 		maps.Equal(a.Index, b.Index) && maps.Equal(a.Kept, b.Kept) &&
 		reflect.DeepEqual(a.Table, b.Table)
 }

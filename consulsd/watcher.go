@@ -28,8 +28,10 @@ type Watcher struct {
 	source     source
 	log        hclog.Logger
 	maxQueries int
-	view       atomic.Pointer[routes.View]
-	updates    chan struct{}
+	// How the gatekeepers are asked for; nil: they are not.
+	gatekeepers func(ctx context.Context, index uint64, wait time.Duration) ([]routes.Gatekeeper, uint64, error)
+	view        atomic.Pointer[routes.View]
+	updates     chan struct{}
 
 	mu          sync.Mutex
 	subscribers map[chan struct{}]bool // guarded by mu
@@ -121,6 +123,7 @@ type run struct {
 	tableErr  error
 	read      bool // the table has been read once
 	services  map[string]*service
+	keepers   *gatekeepers // nil: nobody wants to know
 	known     bool
 	failing   bool // as logged
 }
@@ -136,6 +139,7 @@ func (r *run) start(ctx context.Context) {
 		kicked: make(chan struct{}, 1),
 	}
 	r.polls.Go(func() { r.tablePoll.run(ctx) })
+	r.startGatekeepers(ctx)
 }
 
 func (r *run) send(ctx context.Context, change func(now time.Time)) {
@@ -198,6 +202,9 @@ func (r *run) tableOutcome(ctx context.Context, o outcome[[]storedEntry], now ti
 }
 
 func (r *run) kickServices() {
+	if r.keepers != nil {
+		r.keepers.poll.kick()
+	}
 	for _, s := range r.services {
 		s.poll.kick()
 	}
@@ -276,7 +283,7 @@ func (r *run) expire(ctx context.Context, now time.Time) bool {
 	for _, s := range r.services {
 		expired = s.expire(now) || expired
 	}
-	return expired
+	return r.keepers.expire(now) || expired
 }
 
 // refresh publishes a View of what is known now, if it differs from the last.
@@ -298,6 +305,9 @@ func (r *run) refresh() {
 	slices.SortFunc(next.Endpoints, func(a, b routes.Endpoint) int {
 		return cmp.Or(cmp.Compare(a.Application, b.Application), cmp.Compare(a.Deployment, b.Deployment), cmp.Compare(a.Replica, b.Replica))
 	})
+	if r.keepers != nil {
+		next.Gatekeepers = r.keepers.last
+	}
 	r.logFault(next)
 	if !same(before, next) {
 		r.publish(next)
@@ -325,13 +335,16 @@ func (r *run) allTried() bool {
 			return false
 		}
 	}
-	return true
+	return r.keepers == nil || r.keepers.tried
 }
 
 // fault says in one line why what is shown may be old.
 func (r *run) fault() string {
 	if r.tableErr != nil {
 		return r.tableErr.Error()
+	}
+	if r.keepers != nil && r.keepers.err != nil {
+		return r.keepers.err.Error()
 	}
 	failing, first := 0, ""
 	for _, name := range slices.Sorted(maps.Keys(r.services)) {

@@ -16,6 +16,8 @@ type View struct {
 	Index     map[string]uint64 // application -> ModifyIndex of its entry in Consul KV, good or bad; absent: there is none
 	Kept      map[string]string // application -> why its route in Table is not what its entry in Consul says now
 	Endpoints []Endpoint        // of every service that Table names; sorted by application, deployment and replica
+	// The proxies that hand out slots, by address; nil where nobody asked.
+	Gatekeepers []Gatekeeper
 }
 
 // Written returns the part of Table that stands in Consul as it is shown.
