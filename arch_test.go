@@ -51,6 +51,7 @@ var layers = map[string][]string{
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},
+	"test/bench":       {"*"},
 	"test/conformance": {"*"},
 	"test/nomad-dev":   {"*"},
 	"examples/hcl":     {"*"},
