@@ -18,6 +18,7 @@ const (
 	codeNotReady    = "not-ready"
 	codeGone        = "gone"
 	codeQueueFull   = "queue-full"
+	codeQueueBytes  = "queue-bytes"
 	codeTimeout     = "timeout"
 	codeUnreachable = "no-replica-reached"
 	codeReplicaDied = "replica-died"
@@ -82,6 +83,10 @@ type DeploymentStatus struct {
 	MaxQueuedRequests  int             `json:"max_queued_requests"`
 	Ongoing            int             `json:"ongoing"`
 	Queued             int             `json:"queued"`
+	QueuedBytes        int64           `json:"queued_bytes"`               // about what those hold
+	EjectionIgnored    bool            `json:"ejection_ignored,omitempty"` // too few replicas are left: those ejected are used as well
+	Ejections          uint64          `json:"ejections"`                  // since the proxy began
+	ResendsDenied      uint64          `json:"resends_denied"`             // requests not sent again because too many were; since the proxy began
 	Replicas           []ReplicaStatus `json:"replicas"`
 }
 
@@ -94,6 +99,11 @@ type ReplicaStatus struct {
 	Probed  bool   `json:"probed,omitempty"`  // Consul does not yet, but it has answered this proxy's own question
 	Suspect bool   `json:"suspect,omitempty"` // it could not be reached a moment ago
 	Leaving bool   `json:"leaving,omitempty"` // it gets no new requests, and has not finished its last
+
+	EjectedUntil time.Time `json:"ejected_until,omitzero"`    // it served badly: others are preferred; zero: it is not ejected
+	EjectedFor   string    `json:"ejection_reason,omitempty"` // why
+	Trial        bool      `json:"trial,omitempty"`           // it is back from that, with one request until it has served one
+	SlowStart    bool      `json:"slow_start,omitempty"`      // it is new: others are preferred, less and less
 }
 
 // Status returns a snapshot.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/balance"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -18,10 +19,11 @@ func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint) {
 		g.series = g.observer.Serves(g.application, g.deployment, d.Version)
 	}
 	g.limit, g.maxQueue, g.version = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests, d.Version
+	g.set.SetLimit(g.limit)
 	g.scales = d.MetricsInterval > 0
 	g.probes.follow(d)
 	g.observe(endpoints)
-	g.dispatch()
+	g.dispatch(time.Now())
 	g.keepProbing()
 }
 
@@ -43,7 +45,7 @@ func (g *gate) observe(endpoints []routes.Endpoint) {
 		}
 		r.known, r.passing, r.probe = false, false, nil
 		r.pool.setOpen(false)
-		if r.ongoing == 0 {
+		if r.member.InFlight() == 0 {
 			g.forget(r)
 		}
 	}
@@ -69,6 +71,13 @@ func (g *gate) relist() {
 		}
 	}
 	slices.SortFunc(g.live, func(a, b *replica) int { return strings.Compare(a.id, b.id) })
+	members := make([]*balance.Member, 0, len(g.live))
+	for _, r := range g.live {
+		members = append(members, r.member)
+	}
+	now := time.Now()
+	g.set.Replace(members, now)
+	g.wakeWhenDue(now)
 	if len(g.live) > 0 {
 		g.starvedTold = false
 	}
@@ -78,6 +87,7 @@ func (g *gate) admit(id string, e routes.Endpoint) {
 	r := g.replicas[id]
 	if r == nil {
 		r = &replica{id: id, version: e.Version, node: e.Node, series: g.series}
+		r.member = balance.NewMember(id, g.node != "" && e.Node == g.node)
 		g.replicas[id] = r
 	}
 	r.meetProbe(e, g.probes.path != "")
@@ -85,7 +95,7 @@ func (g *gate) admit(id string, e routes.Endpoint) {
 		r.pool.flush()
 	}
 	if (e.Passing && !r.passing) || r.address != e.Address {
-		r.trust()
+		g.set.Reach(r.member, time.Now())
 	}
 	if !r.known {
 		r.pool.setOpen(true)
@@ -103,10 +113,9 @@ func (g *gate) close() bool {
 	g.version = ""
 	g.observe(nil)
 	g.keepProbing()
-	g.load.add(-g.queue.length, time.Now())
-	for w := g.queue.first; w != nil; w = g.queue.first {
-		g.queue.remove(w)
-		w.ready <- grant{err: errGone}
+	g.load.add(-g.queue.Len(), time.Now())
+	for it := g.queue.Pop(); it != nil; it = g.queue.Pop() {
+		it.Value.ready <- grant{err: errGone}
 	}
 	return len(g.replicas) == 0
 }

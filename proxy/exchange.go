@@ -44,6 +44,7 @@ func (x *exchange) run() outcome {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.switchProtocols(res)
 	}
+	x.slot.answered(res.StatusCode)
 	x.respond(res)
 	return settled
 }
@@ -151,6 +152,9 @@ func (x *exchange) lost(err error) outcome {
 	case x.conn.sent == 0:
 		return unsent
 	case !x.conn.got:
+		if !x.conn.reused { // else it may have been about to close it anyway
+			x.slot.failed()
+		}
 		return died
 	}
 	x.badResponse(err)
@@ -159,6 +163,7 @@ func (x *exchange) lost(err error) outcome {
 
 // badResponse gives up on a replica whose answer cannot be understood.
 func (x *exchange) badResponse(err error) {
+	x.slot.failed()
 	x.conn.close()
 	x.release()
 	x.proxy.log.Warn("bad response", "application", x.gate.application, "deployment", x.gate.deployment,

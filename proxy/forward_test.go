@@ -318,6 +318,11 @@ func TestStatus(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
+	if d := &got.Deployments[0]; d.QueuedBytes < 2*waitingFixed || d.QueuedBytes > 3*waitingFixed {
+		t.Errorf("two that wait hold %d bytes", d.QueuedBytes)
+	} else {
+		d.QueuedBytes = 0
+	}
 	want := Status{Ready: true, Deployments: []DeploymentStatus{{
 		Application: "app", Deployment: "main", Version: "v1", MaxOngoingRequests: 1, MaxQueuedRequests: 7,
 		Ongoing: 1, Queued: 2, Replicas: []ReplicaStatus{{Replica: "r0", Address: address, Ongoing: 1, Passing: true}},

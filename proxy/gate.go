@@ -3,14 +3,17 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
-	"slices"
-	"strings"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/balance"
+	"github.com/serve-nomad/serve-nomad/fairqueue"
 )
 
 var (
@@ -19,16 +22,6 @@ var (
 	// errDeadline ends a wait at the request's deadline.
 	errDeadline = errors.New("request timeout")
 )
-
-// queueFullError refuses a request because enough of them wait already.
-type queueFullError struct {
-	queued     int
-	retryAfter time.Duration
-}
-
-func (e *queueFullError) Error() string {
-	return fmt.Sprintf("%d requests are queued already", e.queued)
-}
 
 // gate hands out the slots of one deployment's replicas. It keeps two promises:
 // no replica ever has more than limit requests, and no request waits while a
@@ -40,6 +33,8 @@ func (e *queueFullError) Error() string {
 type gate struct {
 	application, deployment string
 	observer                Observer // nil: there is none
+	node                    string   // this proxy's, whose replicas are preferred; "": nobody's
+	log                     hclog.Logger
 
 	seq atomic.Uint64
 
@@ -50,9 +45,14 @@ type gate struct {
 	version  string
 	series   Series // the observer's, of that version
 	replicas map[string]*replica
-	live     []*replica // those that requests may be sent to, see relist
-	queue    queue
+	live     []*replica  // those that requests may be sent to, see relist
+	set      balance.Set // of live, in that order: chooses among them
+	budget   balance.Budget
+	queue    fairqueue.Queue[*waiter]
+	maxBytes int64 // that those who wait may hold; 0: no limit
 	rate     drainRate
+	wakeAt   time.Time // when the next replica returns that is left alone
+	failing  failing
 	load     load
 	probes   probes
 
@@ -66,7 +66,7 @@ type gate struct {
 func newGate(application, deployment string) *gate {
 	return &gate{
 		application: application, deployment: deployment,
-		closed: true, replicas: map[string]*replica{},
+		log: hclog.NewNullLogger(), closed: true, replicas: map[string]*replica{},
 		load: newLoad(), alarmAt: 1, probes: probes{wake: make(chan struct{}, 1)},
 	}
 }
@@ -76,9 +76,12 @@ func newGate(application, deployment string) *gate {
 type ticket struct {
 	seq      uint64
 	deadline time.Time // zero: none
-	again    bool      // it has been let in before: the queue's limit no longer applies
+	again    bool      // it has been let in before: the queue's limits no longer apply
+	granted  bool      // it has had a slot here: its place is before those who have come since
 	avoid    string    // replica that failed it
-	client   net.Conn  // looked at now and then while it waits: the client may have left; nil: ctx says it all
+	key      uint64    // of its session or model, see affinity; 0: none
+	header   http.Header
+	client   net.Conn // looked at now and then while it waits: the client may have left; nil: ctx says it all
 }
 
 func (g *gate) ticket(deadline time.Time) *ticket {
@@ -91,11 +94,14 @@ type slot struct {
 	gate    *gate
 	replica *replica
 	address string
+	since   time.Time
+
+	verdict verdict
 }
 
-// acquire takes a slot on the replica with the fewest requests, and waits for
-// one in order of arrival if there is none. It ends with errGone, errDeadline,
-// a *queueFullError or the cause of ctx.
+// acquire takes a slot on the replica that suits best, and waits in the queue
+// if none has one. It ends with errGone, errDeadline, a *queueFullError or the
+// cause of ctx.
 func (g *gate) acquire(ctx context.Context, t *ticket) (*slot, error) {
 	now := time.Now()
 	g.mu.Lock()
@@ -103,33 +109,27 @@ func (g *gate) acquire(ctx context.Context, t *ticket) (*slot, error) {
 		g.mu.Unlock()
 		return nil, errGone
 	}
-	if r := g.pick(now, t.avoid); r != nil && g.mayPass(t) {
-		g.load.add(1, now)
-		s := g.take(r)
-		g.mu.Unlock()
-		t.again = true
-		return s, nil
+	if !t.again {
+		g.budget.Request(now)
+		g.dispatch(now) // those who wait come first
 	}
-	if !t.again && g.maxQueue >= 0 && g.queue.length >= g.maxQueue {
-		err := &queueFullError{queued: g.queue.length, retryAfter: g.rate.retryAfter(now, g.queue.length+1)}
-		g.mu.Unlock()
+	if g.queue.Len() == 0 {
+		if r := g.pick(now, t.key, t.avoid); r != nil {
+			g.load.add(1, now)
+			s := g.take(r, now)
+			g.mu.Unlock()
+			t.again, t.granted = true, true
+			return s, nil
+		}
+	}
+	w, err := g.enter(t, now)
+	g.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
-	t.again = true
-	w := &waiter{seq: t.seq, avoid: t.avoid, ready: make(chan grant, 1)}
-	g.load.add(1, now)
-	g.queue.insert(w)
-	g.raiseAlarm()
-	g.probeForWaiters()
-	g.mu.Unlock()
-	return g.wait(ctx, t, w)
-}
-
-// mayPass says whether t may take a slot that is free now. Free slots and
-// waiters do not exist together, except between a suspicion's end and its
-// timer; then the waiters come first.
-func (g *gate) mayPass(t *ticket) bool {
-	return g.queue.first == nil || t.seq < g.queue.first.seq
+	s, err := g.wait(ctx, t, w)
+	t.granted = t.granted || s != nil
+	return s, err
 }
 
 func (g *gate) wait(ctx context.Context, t *ticket, w *waiter) (*slot, error) {
@@ -168,21 +168,22 @@ func (g *gate) wait(ctx context.Context, t *ticket, w *waiter) (*slot, error) {
 func (g *gate) abandon(w *waiter) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if w.queued {
-		g.queue.remove(w)
-		g.load.add(-1, time.Now())
+	now := time.Now()
+	if w.item.Queued() {
+		g.queue.Remove(&w.item)
+		g.load.add(-1, now)
 		return
 	}
 	if got := <-w.ready; got.slot != nil {
-		g.free(got.slot.replica, time.Now())
-		g.dispatch()
+		g.free(got.slot.replica, now)
+		g.dispatch(now)
 	}
 }
 
 // take counts one request more at r.
-func (g *gate) take(r *replica) *slot {
-	r.ongoing++
-	return &slot{gate: g, replica: r, address: r.address}
+func (g *gate) take(r *replica, now time.Time) *slot {
+	g.set.Take(r.member)
+	return &slot{gate: g, replica: r, address: r.address, since: now, verdict: verdict{trial: r.member.Trial()}}
 }
 
 // release gives the slot back, because the replica has finished.
@@ -192,8 +193,9 @@ func (s *slot) release() {
 	defer g.mu.Unlock()
 	now := time.Now()
 	g.rate.add(now)
+	s.judge(now)
 	g.free(s.replica, now)
-	g.dispatch()
+	g.dispatch(now)
 }
 
 // unreachable gives the slot back after a dial that failed, and keeps others
@@ -203,11 +205,11 @@ func (s *slot) unreachable() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
-	d := s.replica.suspect(now)
-	time.AfterFunc(d, g.wake)
+	d := g.set.Miss(s.replica.member, now)
+	g.wakeWhenDue(now)
 	g.distrustProbe(s.replica, now)
 	g.free(s.replica, now)
-	g.dispatch()
+	g.dispatch(now)
 	return d
 }
 
@@ -215,22 +217,37 @@ func (s *slot) unreachable() time.Duration {
 func (s *slot) reached() {
 	s.gate.mu.Lock()
 	defer s.gate.mu.Unlock()
-	s.replica.trust()
-	s.gate.dispatch()
+	now := time.Now()
+	s.gate.set.Reach(s.replica.member, now)
+	s.gate.dispatch(now)
 }
 
-// wake hands out the slots of replicas whose suspicion has ended.
+// wakeWhenDue has the gate look again when the next replica returns that is
+// left alone.
+func (g *gate) wakeWhenDue(now time.Time) {
+	due := g.set.Due()
+	if due.IsZero() || due.Equal(g.wakeAt) {
+		return
+	}
+	g.wakeAt = due
+	time.AfterFunc(due.Sub(now), g.wake)
+}
+
+// wake hands out the slots of replicas that return.
 func (g *gate) wake() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.dispatch()
+	now := time.Now()
+	g.set.Refresh(now)
+	g.wakeWhenDue(now)
+	g.dispatch(now)
 }
 
 // free counts one request less at r.
 func (g *gate) free(r *replica, now time.Time) {
 	g.load.add(-1, now)
-	r.ongoing--
-	if r.ongoing == 0 && !r.known {
+	g.set.Free(r.member)
+	if r.member.InFlight() == 0 && !r.known {
 		g.forget(r)
 	}
 }
@@ -240,49 +257,33 @@ func (g *gate) forget(r *replica) {
 	r.pool.setOpen(false)
 }
 
-// dispatch gives the free slots to those who wait, first come first served.
-func (g *gate) dispatch() {
-	if g.queue.first == nil {
-		return
-	}
-	now := time.Now()
-	for w := g.queue.first; w != nil; w = g.queue.first {
-		r := g.pick(now, w.avoid)
+// dispatch gives the free slots to those who wait, in the queue's order.
+func (g *gate) dispatch(now time.Time) {
+	for it := g.queue.First(); it != nil; it = g.queue.First() {
+		w := it.Value
+		r := g.pick(now, w.key, w.avoid)
 		if r == nil {
 			return
 		}
-		g.queue.remove(w)
-		w.ready <- grant{slot: g.take(r)}
+		g.queue.Pop()
+		w.ready <- grant{slot: g.take(r, now)}
 	}
 }
 
-// pick returns the live replica with the fewest requests that has a free slot,
-// one of them at random on a tie, or nil. It takes the replica to avoid only
-// when there is no other.
-func (g *gate) pick(now time.Time, avoid string) *replica {
-	var best, last *replica
-	ties := 0
-	for _, r := range g.live {
-		if r.ongoing >= g.limit || r.suspectUntil.After(now) {
-			continue
-		}
-		if r.id == avoid {
-			last = r
-			continue
-		}
-		switch {
-		case best == nil || r.ongoing < best.ongoing:
-			best, ties = r, 1
-		case r.ongoing == best.ongoing:
-			if ties++; rand.IntN(ties) == 0 {
-				best = r
-			}
+// pick returns the live replica that suits a request best and has a free slot,
+// or nil.
+func (g *gate) pick(now time.Time, key uint64, avoid string) *replica {
+	want := balance.Want{Key: key}
+	if avoid != "" {
+		if r := g.replicas[avoid]; r != nil {
+			want.Avoid = r.member
 		}
 	}
-	if best == nil {
-		return last
+	i := g.set.Pick(now, rand.Uint64(), want)
+	if i < 0 {
+		return nil
 	}
-	return best
+	return g.live[i]
 }
 
 // sweep closes the connections that have been idle since before cutoff.
@@ -292,25 +293,4 @@ func (g *gate) sweep(cutoff time.Time) {
 	for _, r := range g.replicas {
 		r.pool.sweep(cutoff)
 	}
-}
-
-// status is what /-/status shows of the deployment.
-func (g *gate) status() DeploymentStatus {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s := DeploymentStatus{
-		Application: g.application, Deployment: g.deployment, Version: g.version,
-		MaxOngoingRequests: g.limit, MaxQueuedRequests: g.maxQueue, Queued: g.queue.length,
-		Replicas: make([]ReplicaStatus, 0, len(g.replicas)),
-	}
-	now := time.Now()
-	for _, r := range g.replicas {
-		s.Ongoing += r.ongoing
-		s.Replicas = append(s.Replicas, ReplicaStatus{
-			Replica: r.id, Address: r.address, Ongoing: r.ongoing,
-			Passing: r.passing, Probed: r.probe.isLive(), Suspect: r.suspectUntil.After(now), Leaving: !r.known,
-		})
-	}
-	slices.SortFunc(s.Replicas, func(a, b ReplicaStatus) int { return strings.Compare(a.Replica, b.Replica) })
-	return s
 }

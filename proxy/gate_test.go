@@ -204,8 +204,10 @@ func TestGate(t *testing.T) {
 	scenario("a waiter that was cancelled as it got its slot passes it on", func(t *testing.T) {
 		g := openGate(1, -1, "a")
 		held := mustAcquire(t, g)
-		w := &waiter{seq: g.seq.Add(1), ready: make(chan grant, 1)}
-		g.queue.insert(w)
+		w, err := g.enter(g.ticket(time.Time{}), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
 		second := enqueue(g, g.ticket(time.Time{}))
 		held.release() // granted to w, which has not looked yet
 		if second.ended() {
@@ -639,7 +641,7 @@ func (m *gateModel) check(rt *rapid.T) {
 	now := time.Now()
 	for _, id := range m.alive {
 		r := m.g.replicas[id]
-		if m.held[id] < m.limit && !r.suspectUntil.After(now) {
+		if m.held[id] < m.limit && !r.member.Unreachable().After(now) {
 			rt.Fatalf("%d requests wait although %s has %d of %d", len(still), id, m.held[id], m.limit)
 		}
 	}

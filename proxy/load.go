@@ -65,7 +65,7 @@ func (g *gate) report(now time.Time, covers time.Duration) (d loads.Deployment, 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w := g.load.cut(now)
-	g.alarmAt = max(1, 2*g.queue.length)
+	g.alarmAt = max(1, 2*g.queue.Len())
 	g.starvedTold = g.starved()
 	if w.max == 0 {
 		return d, false
@@ -78,7 +78,7 @@ func (g *gate) report(now time.Time, covers time.Duration) (d loads.Deployment, 
 	}
 	return loads.Deployment{
 		Application: g.application, Deployment: g.deployment,
-		Ongoing: g.load.present - g.queue.length, Queued: g.queue.length,
+		Ongoing: g.load.present - g.queue.Len(), Queued: g.queue.Len(),
 		Mean: mean, Max: float64(w.max), Min: float64(w.min),
 	}, true
 }
@@ -93,7 +93,7 @@ func (g *gate) reportArrived() {
 // starved says whether requests wait for a deployment that scales and has no
 // replica that could take them.
 func (g *gate) starved() bool {
-	return g.scales && g.queue.length > 0 && len(g.live) == 0
+	return g.scales && g.queue.Len() > 0 && len(g.live) == 0
 }
 
 // waitsForReport says whether requests wait for a deployment that scales, and
@@ -101,7 +101,7 @@ func (g *gate) starved() bool {
 func (g *gate) waitsForReport(anyWaiter bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.starved() || (anyWaiter && g.scales && g.queue.length > 0)
+	return g.starved() || (anyWaiter && g.scales && g.queue.Len() > 0)
 }
 
 // raiseAlarm has a report made at once when the leader should hear of the
@@ -111,7 +111,7 @@ func (g *gate) raiseAlarm() {
 	if !g.scales || g.alarm == nil {
 		return
 	}
-	if g.queue.length < g.alarmAt && (len(g.live) > 0 || g.starvedTold) {
+	if g.queue.Len() < g.alarmAt && (len(g.live) > 0 || g.starvedTold) {
 		return
 	}
 	select {

@@ -149,7 +149,7 @@ func (g *gate) consulRead(ok bool) {
 
 // probeForWaiters begins to ask, when a request has begun to wait.
 func (g *gate) probeForWaiters() {
-	if g.probes.open > 0 && (!g.probes.running || g.queue.length == 1) {
+	if g.probes.open > 0 && (!g.probes.running || g.queue.Len() == 1) {
 		g.keepProbing()
 	}
 }
@@ -165,7 +165,7 @@ func (g *gate) keepProbing() {
 		case p.wake <- struct{}{}:
 		default:
 		}
-	case p.live > 0 || (p.open > 0 && g.queue.length > 0):
+	case p.live > 0 || (p.open > 0 && g.queue.Len() > 0):
 		p.running = p.prober.start(g.probeLoop)
 	}
 }
@@ -226,14 +226,14 @@ func (g *gate) probeWait(now time.Time) (wait time.Duration, more bool) {
 
 // wants says whether r is to be asked now or later.
 func (g *gate) wants(r *replica) bool {
-	return g.probes.path != "" && r.probe.isOpen() && (r.probe.live || g.queue.length > 0)
+	return g.probes.path != "" && r.probe.isOpen() && (r.probe.live || g.queue.Len() > 0)
 }
 
 // spare puts off the question to a replica that has as many requests as it may
 // have: its answer would change nothing, and one that does one thing at a time
 // would not come to it.
 func (g *gate) spare(r *replica, now time.Time) {
-	if next := now.Add(probeMost); r.ongoing >= g.limit && r.probe.due.Before(next) {
+	if next := now.Add(probeMost); r.member.InFlight() >= g.limit && r.probe.due.Before(next) {
 		r.probe.due = next
 	}
 }
@@ -308,12 +308,12 @@ func (g *gate) judge(q question, err error) {
 		}
 		if was != q.probe.live {
 			if err == nil {
-				r.trust() // it took a connection
+				g.set.Reach(r.member, now) // it took a connection
 			}
 			g.probes.prober.log.Debug("replica asked", "application", g.application, "deployment", g.deployment,
 				"replica", r.id, "serves", q.probe.live, "after", now.Sub(q.probe.begun), "error", err)
 			g.relist()
-			g.dispatch()
+			g.dispatch(now)
 		}
 	}
 	g.keepProbing()

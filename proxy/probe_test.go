@@ -417,7 +417,7 @@ func TestProbe(t *testing.T) {
 		a.set("a:1", serves)
 		w := b.request()
 		a.set("a:1", nil)
-		if d := w.slot.unreachable(); d != suspectFirst || b.probed("a") {
+		if d := w.slot.unreachable(); d != time.Second || b.probed("a") {
 			t.Errorf("avoided for %v, live %v", d, b.probed("a"))
 		}
 		again := b.request()

@@ -44,6 +44,7 @@ type Config struct {
 	Loads     LoadSink // is told how many requests each deployment has; nil: nobody is
 	Name      string   // this proxy's name in what Loads is told: its own, and the same after a restart
 	Observer  Observer // is told of each request; nil: nobody is
+	Node      string   // this host's in Consul: replicas on it are preferred; "": none are
 
 	DialTimeout       time.Duration // to connect to a replica; default 3s
 	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s
@@ -52,6 +53,7 @@ type Config struct {
 	ClientStall       time.Duration // for which a client may read nothing of a response, or send nothing of a body; default 60s
 	DrainNotice       time.Duration // for which Drain only says that it drains, so that load balancers send no more; default none
 	MaxResponseHeader int64         // bytes; default 1 MiB
+	MaxQueuedBytes    int64         // that the waiting requests of one deployment may hold, as near as is known; default 256 MiB
 }
 
 func (c Config) withDefaults() Config {
@@ -71,6 +73,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxResponseHeader <= 0 {
 		c.MaxResponseHeader = 1 << 20
+	}
+	if c.MaxQueuedBytes <= 0 {
+		c.MaxQueuedBytes = 256 << 20
 	}
 	return c
 }

@@ -1,13 +1,20 @@
 package proxy
 
+import (
+	"net/http"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/balance"
+	"github.com/serve-nomad/serve-nomad/fairqueue"
+)
+
 // waiter is one request that waits for a slot. The gate's mutex guards it, but
 // for ready, which the waiting goroutine reads.
 type waiter struct {
-	seq        uint64 // order of arrival
-	avoid      string // replica to take only when no other has a free slot
-	ready      chan grant
-	queued     bool
-	prev, next *waiter
+	item  fairqueue.Item[*waiter]
+	key   uint64 // of its session or model; 0: none
+	avoid string // replica to take only when no other has a free slot
+	ready chan grant
 }
 
 // grant is what ends a wait: a slot, or the reason why there will be none.
@@ -16,44 +23,94 @@ type grant struct {
 	err  error
 }
 
-// queue is the waiters of a deployment in order of arrival.
-type queue struct {
-	first, last *waiter
-	length      int
+// newWaiter puts down what the gate needs to know of t while it waits.
+func newWaiter(t *ticket) *waiter {
+	w := &waiter{key: t.key, avoid: t.avoid, ready: make(chan grant, 1)}
+	w.item = fairqueue.Item[*waiter]{
+		Value: w, Order: t.seq, Back: t.granted,
+		Class: priority(t.header), Key: fairnessKey(t.header), Bytes: waitingBytes(t.header),
+	}
+	return w
 }
 
-// insert puts w behind everyone who arrived before it. A request that comes
-// back, because its replica could not be reached, gets its old place.
-func (q *queue) insert(w *waiter) {
-	after := q.last
-	for after != nil && after.seq > w.seq {
-		after = after.prev
+// enter has t wait, if the queue has room for it. The caller holds the gate's
+// mutex.
+func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
+	w := newWaiter(t)
+	if !t.again {
+		limits := fairqueue.Limits{Items: g.maxQueue, Bytes: g.maxBytes}
+		if full := g.queue.Fits(w.item.Bytes, limits); full != fairqueue.Room {
+			return nil, g.full(full, now)
+		}
 	}
-	w.prev, w.queued = after, true
-	if after == nil {
-		w.next, q.first = q.first, w
-	} else {
-		w.next, after.next = after.next, w
+	t.again = true
+	g.load.add(1, now)
+	g.queue.Push(&w.item)
+	g.raiseAlarm()
+	g.probeForWaiters()
+	if t.granted {
+		g.dispatch(now) // its old place may be the first
 	}
-	if w.next == nil {
-		q.last = w
-	} else {
-		w.next.prev = w
-	}
-	q.length++
+	return w, nil
 }
 
-func (q *queue) remove(w *waiter) {
-	if w.prev == nil {
-		q.first = w.next
-	} else {
-		w.prev.next = w.next
+// What a request says of its place in the queue. It is data: no more of it is
+// looked at than is compared.
+const (
+	priorityHeader = "Serve-Priority"     // high, normal or low
+	fairnessHeader = "Serve-Fairness-Key" // whoever has the same one shares
+	sessionHeader  = "Serve-Session-Id"
+	modelHeader    = "Serve-Model-Id"
+
+	maxFairnessKey = 64 // bytes
+)
+
+// waitingFixed is what a request holds while it waits, besides its header: the
+// goroutine, the connection's buffers and the gate's own notes.
+const waitingFixed = 16 << 10
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
 	}
-	if w.next == nil {
-		q.last = w.prev
-	} else {
-		w.next.prev = w.prev
+	return values[0]
+}
+
+// affinity is the key of the replica that a request would like to have; 0: any.
+// A model that must be loaded matters more than what a session left behind.
+func affinity(h http.Header) uint64 {
+	if name := first(h[modelHeader]); name != "" {
+		return balance.Key(balance.Model, name)
 	}
-	w.prev, w.next, w.queued = nil, nil, false
-	q.length--
+	if name := first(h[sessionHeader]); name != "" {
+		return balance.Key(balance.Session, name)
+	}
+	return 0
+}
+
+func priority(h http.Header) fairqueue.Class {
+	switch first(h[priorityHeader]) {
+	case "high":
+		return fairqueue.High
+	case "low":
+		return fairqueue.Low
+	}
+	return fairqueue.Normal
+}
+
+func fairnessKey(h http.Header) string {
+	key := first(h[fairnessHeader])
+	return key[:min(len(key), maxFairnessKey)]
+}
+
+// waitingBytes is about what a request holds while it waits.
+func waitingBytes(h http.Header) int64 {
+	n := int64(waitingFixed)
+	for key, values := range h {
+		n += int64(len(key))
+		for _, v := range values {
+			n += int64(len(v))
+		}
+	}
+	return n
 }

@@ -3,51 +3,24 @@ package proxy
 import (
 	"sync"
 	"time"
-)
 
-// Suspicion grows with each dial that fails in a row, from suspectFirst to
-// suspectMost: Consul needs a moment to learn of a replica that died.
-const (
-	suspectFirst = time.Second
-	suspectMost  = 8 * time.Second
+	"github.com/serve-nomad/serve-nomad/balance"
 )
 
 // replica is one replica as its gate sees it. The gate's mutex guards all of
 // it, but for the pool, which guards itself.
 type replica struct {
-	id           string
-	address      string
-	version      string // of the deployment; with node and series never changed
-	node         string // in Consul; "": not said
-	series       Series // the observer's
-	ongoing      int    // slots taken; outlives the endpoint
-	passing      bool
-	passed       bool   // it has passed since Consul listed it
-	probe        *probe // nil: it is not asked whether it could serve
-	known        bool   // Consul lists it, with the version that takes traffic
-	suspectUntil time.Time
-	failures     int // dials that failed in a row
-	pool         pool
-}
-
-// suspect keeps new requests away from r for a while, and returns for how long.
-// Dials that were under way when another failed are no further reason: they
-// failed at the same time, not in a row.
-func (r *replica) suspect(now time.Time) time.Duration {
-	if r.suspectUntil.After(now) {
-		return r.suspectUntil.Sub(now)
-	}
-	d := suspectMost
-	if r.failures < 3 {
-		d = suspectFirst << r.failures
-	}
-	r.failures++
-	r.suspectUntil = now.Add(d)
-	return d
-}
-
-func (r *replica) trust() {
-	r.failures, r.suspectUntil = 0, time.Time{}
+	id      string
+	address string
+	version string          // of the deployment; with node and series never changed
+	node    string          // in Consul; "": not said
+	series  Series          // the observer's
+	member  *balance.Member // counts its slots, and what is held against it
+	passing bool
+	passed  bool   // it has passed since Consul listed it
+	probe   *probe // nil: it is not asked whether it could serve
+	known   bool   // Consul lists it, with the version that takes traffic
+	pool    pool
 }
 
 // pool is the idle connections to one replica, the one used last on top.

@@ -113,6 +113,7 @@ func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoi
 func (p *Proxy) newGate(application, deployment string) *gate {
 	g := newGate(application, deployment)
 	g.probes.prober, g.observer = p.prober, p.config.Observer
+	g.log, g.node, g.maxBytes = p.log, p.config.Node, p.config.MaxQueuedBytes
 	if p.reporter != nil {
 		g.alarm = p.reporter.alarms
 	}

@@ -87,7 +87,7 @@ func (t *transit) run() {
 				return
 			}
 		case died:
-			if t.resends >= maxResend || !t.repeatable() {
+			if t.resends >= maxResend || !t.repeatable() || !t.gate.mayResend() {
 				t.fail(http.StatusBadGateway, codeReplicaDied, "the replica closed the connection without an answer")
 				return
 			}
@@ -124,6 +124,7 @@ func (t *transit) repeatable() bool {
 // has left.
 func (t *transit) ticket() *ticket {
 	ticket := t.gate.ticket(t.deadline)
+	ticket.header, ticket.key = t.r.Header, affinity(t.r.Header)
 	if nc, ok := t.r.Context().Value(clientConnKey{}).(net.Conn); ok && t.body == nil && t.r.ProtoMajor == 1 {
 		ticket.client = nc
 	}
@@ -235,7 +236,7 @@ func (t *transit) refuse(err error) {
 	switch {
 	case errors.As(err, &full):
 		setRetryAfter(t.w.Header(), full.retryAfter)
-		t.fail(http.StatusServiceUnavailable, codeQueueFull, full.Error())
+		t.fail(http.StatusServiceUnavailable, full.code(), full.Error())
 	case errors.Is(err, errDeadline):
 		t.fail(http.StatusGatewayTimeout, codeTimeout, "the request took longer than the application's request_timeout")
 	case errors.Is(err, errGone):
