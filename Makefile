@@ -2,7 +2,7 @@ GO      ?= go
 LINT    := $(GO) tool -modfile=go.tools.mod golangci-lint
 AGENTS   = $(GO) run ./cmd/serve-nomad dev prepare
 
-.PHONY: help build test unit e2e lint fmt update bench bench-proxy
+.PHONY: help build test unit e2e conformance lint fmt update bench bench-proxy
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -20,6 +20,9 @@ unit: ## unit, golden and property tests; no agents needed
 e2e: ## tests on real agents; builds the pinned ones once when they are not on PATH
 	$(AGENTS)
 	$(GO) test -race -tags e2e -count=1 -timeout 40m -p 1 ./consulsd ./nomadjobs ./test/nomad-dev
+
+conformance: ## published suites and the long form of the tests that try to break the proxy; MINUTES=1 for each that goes on
+	SERVE_NOMAD_CONFORMANCE_MINUTES=$(or $(MINUTES),1) $(GO) test -race -tags conformance -count=1 -timeout 120m ./test/conformance
 
 lint: ## formatting and static checks
 	$(LINT) fmt --diff

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // maxInformational bounds the 1xx responses that a replica may send.
@@ -91,8 +92,8 @@ func (x *exchange) response() (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		if res.StatusCode < 100 {
-			return nil, fmt.Errorf("%w: its status is %03d", errNotHTTP, res.StatusCode)
+		if err := checkAnswer(res); err != nil {
+			return nil, err
 		}
 		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
 			return res, nil
@@ -101,6 +102,20 @@ func (x *exchange) response() (*http.Response, error) {
 		x.inform(res)
 	}
 	return nil, fmt.Errorf("%w: more than %d informational responses", errNotHTTP, maxInformational)
+}
+
+// checkAnswer refuses what http.ReadResponse takes and HTTP/1.1 has not.
+func checkAnswer(res *http.Response) error {
+	if res.ProtoMajor != 1 || res.StatusCode < 100 {
+		return fmt.Errorf("%w: it begins with %s %03d", errNotHTTP, res.Proto, res.StatusCode)
+	}
+	for name := range res.Header {
+		// A length in a line like that would be none for us, and one for others.
+		if strings.IndexByte(name, ' ') >= 0 {
+			return fmt.Errorf("%w: a header is called %q", errNotHTTP, name)
+		}
+	}
+	return nil
 }
 
 // inform passes a 1xx response on. 100 is between the replica and the pump: the

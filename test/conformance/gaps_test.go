@@ -42,3 +42,18 @@ func knownGaps() map[string]string {
 		"5,000 short headers":                                        "only their bytes are bounded",
 	}
 }
+
+// knownHostileGaps are the same of what replicas answer.
+func knownHostileGaps() map[string]string {
+	const (
+		both    = "chunked wins, and the length is dropped"
+		replace = "the byte is passed on, or a space in its place"
+	)
+	return map[string]string{
+		"a length and chunks":          both,
+		"chunks and a length":          both,
+		"headers about the connection": "what Connection names is not seen beside close",
+		"a NUL in a value":             replace,
+		"a bare CR in a value":         replace,
+	}
+}
