@@ -35,6 +35,7 @@ var layers = map[string][]string{
 
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
+	"h1":        {},
 	"listeners": {},
 	"metrics":   {},
 	"nodepool":  {"nodescale", "placement", "proctable"},
@@ -47,7 +48,7 @@ var layers = map[string][]string{
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
 	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gatekeeper": {"slots"},
-	"proxy":      {"balance", "fairqueue", "loads", "routes"},
+	"proxy":      {"balance", "fairqueue", "h1", "loads", "routes"},
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},

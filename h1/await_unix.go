@@ -1,0 +1,34 @@
+//go:build unix
+
+package h1
+
+import (
+	"errors"
+	"io"
+	"syscall"
+)
+
+const canLook = true
+
+// tryRead reads what there is. While there is nothing the connection is idle,
+// and its work may be taken from it.
+func (c *conn) tryRead(fd uintptr) bool {
+	if c.parked && !c.enter(reading) {
+		c.gotErr = io.EOF
+		return true
+	}
+	for {
+		c.got, c.gotErr = syscall.Read(int(fd), c.work.in.room())
+		if !errors.Is(c.gotErr, syscall.EINTR) {
+			break
+		}
+	}
+	if errors.Is(c.gotErr, syscall.EAGAIN) {
+		c.got, c.gotErr, c.parked = 0, nil, true
+		if c.enter(c.resting) {
+			return false
+		}
+		c.gotErr = io.EOF
+	}
+	return true
+}
