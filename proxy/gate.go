@@ -49,6 +49,7 @@ type gate struct {
 	set      balance.Set // of live, in that order: chooses among them
 	budget   balance.Budget
 	queue    fairqueue.Queue[*waiter]
+	waiters  sync.Pool
 	maxBytes int64 // that those who wait may hold; 0: no limit
 	rate     drainRate
 	wakeAt   time.Time // when the next replica returns that is left alone
@@ -128,6 +129,7 @@ func (g *gate) acquire(ctx context.Context, t *ticket) (*slot, error) {
 		return nil, err
 	}
 	s, err := g.wait(ctx, t, w)
+	g.waiters.Put(w) // it is neither queued nor granted any more
 	t.granted = t.granted || s != nil
 	return s, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -662,22 +663,29 @@ func (m *gateModel) end() {
 }
 
 func BenchmarkGate(b *testing.B) {
-	for _, replicas := range []int{1, 8, 64} {
-		b.Run(fmt.Sprintf("free slot among %d replicas", replicas), func(b *testing.B) {
-			var ids []string
-			for i := range replicas {
-				ids = append(ids, fmt.Sprintf("r%02d", i))
-			}
-			g := openGate(5, -1, ids...)
-			b.ReportAllocs()
-			for b.Loop() {
-				s, err := g.acquire(b.Context(), g.ticket(time.Time{}))
-				if err != nil {
-					b.Fatal(err)
+	for _, replicas := range []int{1, 8, 100, 1000} {
+		var ids []string
+		for i := range replicas {
+			ids = append(ids, fmt.Sprintf("r%04d", i))
+		}
+		for _, limit := range []int{1, 5} {
+			b.Run(fmt.Sprintf("free slot among %d replicas, limit %d", replicas, limit), func(b *testing.B) {
+				g := openGate(limit, -1, ids...)
+				b.ReportAllocs()
+				for b.Loop() {
+					s, err := g.acquire(b.Context(), g.ticket(time.Time{}))
+					if err != nil {
+						b.Fatal(err)
+					}
+					s.release()
 				}
-				s.release()
-			}
-		})
+			})
+		}
+		for _, keys := range []int{0, 100} {
+			b.Run(fmt.Sprintf("1000 waiting of %d keys for %d replicas", keys, replicas), func(b *testing.B) {
+				benchWaiting(b, openGate(5, -1, ids...), keys)
+			})
+		}
 	}
 	b.Run("contended, with a queue", func(b *testing.B) {
 		g := openGate(1, -1, "a", "b")
@@ -694,4 +702,47 @@ func BenchmarkGate(b *testing.B) {
 			}
 		})
 	})
+}
+
+// benchWaiting measures one release, which serves the first of a thousand who
+// wait, and the coming of another one; without the goroutines.
+func benchWaiting(b *testing.B, g *gate, keys int) {
+	b.Helper()
+	var headers []http.Header
+	for i := range max(1, keys) {
+		headers = append(headers, http.Header{})
+		if keys > 0 {
+			headers[i].Set(fairnessHeader, fmt.Sprint(i))
+		}
+	}
+	var held []*slot
+	for range 5 * len(g.live) {
+		s, err := g.acquire(b.Context(), g.ticket(time.Time{}))
+		if err != nil {
+			b.Fatal(err)
+		}
+		held = append(held, s)
+	}
+	enter := func(i int) *waiter {
+		t := g.ticket(time.Time{})
+		t.header = headers[i%len(headers)]
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		w, err := g.enter(t, time.Now())
+		if err != nil {
+			b.Fatal(err)
+		}
+		return w
+	}
+	for i := range 1000 {
+		enter(i)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		w := g.queue.First().Value
+		held[i%len(held)].release()
+		held[i%len(held)] = (<-w.ready).slot
+		g.waiters.Put(w)
+		enter(i)
+	}
 }

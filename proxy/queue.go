@@ -23,9 +23,14 @@ type grant struct {
 	err  error
 }
 
-// newWaiter puts down what the gate needs to know of t while it waits.
-func newWaiter(t *ticket) *waiter {
-	w := &waiter{key: t.key, avoid: t.avoid, ready: make(chan grant, 1)}
+// newWaiter puts down what the gate needs to know of t while it waits. Waiters
+// are used again: when many wait, each request needs one.
+func (g *gate) newWaiter(t *ticket) *waiter {
+	w, ok := g.waiters.Get().(*waiter)
+	if !ok {
+		w = &waiter{ready: make(chan grant, 1)}
+	}
+	w.key, w.avoid = t.key, t.avoid
 	w.item = fairqueue.Item[*waiter]{
 		Value: w, Order: t.seq, Back: t.granted,
 		Class: priority(t.header), Key: fairnessKey(t.header), Bytes: waitingBytes(t.header),
@@ -36,7 +41,7 @@ func newWaiter(t *ticket) *waiter {
 // enter has t wait, if the queue has room for it. The caller holds the gate's
 // mutex.
 func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
-	w := newWaiter(t)
+	w := g.newWaiter(t)
 	if !t.again {
 		limits := fairqueue.Limits{Items: g.maxQueue, Bytes: g.maxBytes}
 		if full := g.queue.Fits(w.item.Bytes, limits); full != fairqueue.Room {
