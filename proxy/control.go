@@ -68,6 +68,7 @@ type Status struct {
 	Ready       bool               `json:"ready"`
 	Reason      string             `json:"reason,omitempty"` // why it is not ready
 	Discovery   string             `json:"discovery_error,omitempty"`
+	Stale       float64            `json:"discovery_stale_seconds,omitempty"` // for how long discovery_error has been
 	Draining    bool               `json:"draining"`
 	Lingering   int                `json:"lingering"`           // tunnels, and requests whose client left before the replica finished
 	Reporting   *ReportingStatus   `json:"reporting,omitempty"` // absent: nothing is reported
@@ -94,7 +95,10 @@ type DeploymentStatus struct {
 type ReplicaStatus struct {
 	Replica string `json:"replica"`
 	Address string `json:"address"`
+	Version string `json:"version"`        // of the deployment
+	Node    string `json:"node,omitempty"` // in Consul
 	Ongoing int    `json:"ongoing"`
+	Idle    int    `json:"idle_connections"`
 	Passing bool   `json:"passing"`           // Consul says so
 	Probed  bool   `json:"probed,omitempty"`  // Consul does not yet, but it has answered this proxy's own question
 	Suspect bool   `json:"suspect,omitempty"` // it could not be reached a moment ago
@@ -117,7 +121,9 @@ func (p *Proxy) Status() Status {
 		s.Reporting = p.reporter.status()
 	}
 	p.mu.Lock()
-	s.Discovery = p.viewError
+	if s.Discovery = p.viewError; s.Discovery != "" {
+		s.Stale = time.Since(p.staleSince).Seconds()
+	}
 	gates := p.sortedGates()
 	p.mu.Unlock()
 	for _, g := range gates {
@@ -137,8 +143,14 @@ func (p *Proxy) notReady() string {
 	return ""
 }
 
-// serveControl answers what is asked of the proxy itself, below /-/.
-func (p *Proxy) serveControl(w http.ResponseWriter, r *http.Request) {
+// AdminHandler serves all that is below /-/, and nothing else.
+func (p *Proxy) AdminHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serveControl(w, r, true) })
+}
+
+// serveControl answers what is asked of the proxy itself, below /-/; not all of
+// it on every port, but health always.
+func (p *Proxy) serveControl(w http.ResponseWriter, r *http.Request, all bool) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -146,18 +158,22 @@ func (p *Proxy) serveControl(w http.ResponseWriter, r *http.Request) {
 		writeError(w, errorBody{Status: http.StatusMethodNotAllowed, Code: codeMethod, Message: "only GET and HEAD"})
 		return
 	}
-	switch r.URL.Path {
-	case "/-/healthz":
+	switch path := r.URL.Path; {
+	case path == "/-/healthz":
 		p.serveHealth(w)
-	case "/-/routes":
+	case path == "/-/routes" && all:
 		p.serveRoutes(w)
-	case "/-/status":
+	case path == "/-/status" && all:
 		writeJSON(w, http.StatusOK, p.Status())
-	default:
+	case path == "/-/metrics" && all && p.config.Metrics != nil:
+		p.config.Metrics.ServeHTTP(w, r)
+	case all:
 		writeError(w, errorBody{
 			Status: http.StatusNotFound, Code: codeNoRoute,
-			Message: "below /-/ there are healthz, routes and status",
+			Message: "below /-/ there are healthz, routes, status and metrics",
 		})
+	default:
+		writeError(w, errorBody{Status: http.StatusNotFound, Code: codeNoRoute, Message: "below /-/ there is healthz on this port"})
 	}
 }
 

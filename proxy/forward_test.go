@@ -325,7 +325,7 @@ func TestStatus(t *testing.T) {
 	}
 	want := Status{Ready: true, Deployments: []DeploymentStatus{{
 		Application: "app", Deployment: "main", Version: "v1", MaxOngoingRequests: 1, MaxQueuedRequests: 7,
-		Ongoing: 1, Queued: 2, Replicas: []ReplicaStatus{{Replica: "r0", Address: address, Ongoing: 1, Passing: true}},
+		Ongoing: 1, Queued: 2, Replicas: []ReplicaStatus{{Replica: "r0", Address: address, Version: "v1", Ongoing: 1, Passing: true}},
 	}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -41,10 +41,12 @@ type Discovery interface {
 // Config is what a proxy can be told. Zero values stand for the defaults.
 type Config struct {
 	Discovery Discovery
-	Loads     LoadSink // is told how many requests each deployment has; nil: nobody is
-	Name      string   // this proxy's name in what Loads is told: its own, and the same after a restart
-	Observer  Observer // is told of each request; nil: nobody is
-	Node      string   // this host's in Consul: replicas on it are preferred; "": none are
+	Loads     LoadSink     // is told how many requests each deployment has; nil: nobody is
+	Name      string       // this proxy's name in what Loads is told: its own, and the same after a restart
+	Observer  Observer     // is told of each request; nil: nobody is
+	Metrics   http.Handler // serves /-/metrics; nil: there is none
+	HideAdmin bool         // of what is below /-/, the ports serve only healthz: the rest is AdminHandler's
+	Node      string       // this host's in Consul: replicas on it are preferred; "": none are
 
 	DialTimeout       time.Duration // to connect to a replica; default 3s
 	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s
@@ -91,11 +93,12 @@ type Proxy struct {
 	reporter *reporter // nil: nobody is told of the load
 	prober   *prober
 
-	mu        sync.Mutex
-	gates     map[deploymentKey]*gate // also of deployments that are gone and still have requests
-	viewError string
-	public    []*http.Server
-	handle    []*http.Server
+	mu         sync.Mutex
+	gates      map[deploymentKey]*gate // also of deployments that are gone and still have requests
+	viewError  string
+	staleSince time.Time // when viewError began to be said
+	public     []*http.Server
+	handle     []*http.Server
 }
 
 // New returns a proxy that knows no routes yet: Run reads them.
@@ -172,6 +175,10 @@ func (p *Proxy) HandleServer(addr string) *http.Server {
 	p.handle = append(p.handle, s)
 	return s
 }
+
+// AdminServer returns a server for the port of those who watch the proxy, to be
+// started and ended by the caller: it goes on while the proxy drains.
+func (p *Proxy) AdminServer(addr string) *http.Server { return p.server(addr, p.AdminHandler()) }
 
 func (p *Proxy) server(addr string, h http.Handler) *http.Server {
 	protocols := new(http.Protocols)

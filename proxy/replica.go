@@ -57,6 +57,13 @@ func (p *pool) pop() *conn {
 	return c
 }
 
+// count says how many connections are idle.
+func (p *pool) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle)
+}
+
 // put keeps c for the next request, unless the replica is gone.
 func (p *pool) put(c *conn, now time.Time) {
 	c.idleSince = now

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/serve-nomad/serve-nomad/routes"
 )
@@ -42,6 +43,9 @@ func (p *Proxy) apply(v routes.View) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if v.Error != p.viewError {
+		if p.viewError == "" {
+			p.staleSince = time.Now()
+		}
 		p.viewError = v.Error
 		if v.Error != "" {
 			p.log.Warn("routing table may be old", "error", v.Error)

@@ -141,7 +141,7 @@ func (g *gate) status() DeploymentStatus {
 		s.Ongoing += m.InFlight()
 		until, reason := m.Ejected()
 		s.Replicas = append(s.Replicas, ReplicaStatus{
-			Replica: r.id, Address: r.address, Ongoing: m.InFlight(),
+			Replica: r.id, Address: r.address, Version: r.version, Node: r.node, Ongoing: m.InFlight(), Idle: r.pool.count(),
 			Passing: r.passing, Probed: r.probe.isLive(), Suspect: m.Unreachable().After(now), Leaving: !r.known,
 			EjectedUntil: until, EjectedFor: string(reason), Trial: m.Trial(), SlowStart: m.Warming(now),
 		})

@@ -1,0 +1,182 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/proxy"
+)
+
+// AccessLog is what the access log can be told.
+type AccessLog struct {
+	File    string        // appended to; "": Writer
+	Writer  io.Writer     // where there is no File
+	Format  Format        // of a line
+	Sample  float64       // of requests that have a line, 0 to 1; what failed or was slow always has one
+	Slow    time.Duration // from when on a request is slow; 0: none is
+	Query   bool          // lines have the query string, which may hold secrets
+	Headers []string      // of the request that lines have, at most MaxHeaders
+}
+
+// MaxHeaders is how many headers of a request a line can have.
+const MaxHeaders = maxHeaders
+
+// Format is how a line of the access log is written.
+type Format string
+
+// The formats.
+const (
+	JSON     Format = "json"
+	Combined Format = "combined" // as Apache and nginx write it
+)
+
+// flushTimeout is how long what is left of the log may take to be written at
+// the end: an output that is stuck must not keep the proxy from ending.
+const flushTimeout = 2 * time.Second
+
+type accessLog struct {
+	config AccessLog
+	log    hclog.Logger
+	queue  *queue
+	format lineFormat
+
+	next   atomic.Pointer[os.File] // takes the place of file; nil: nothing does
+	failed atomic.Uint64           // lines that could not be written
+
+	// Of the goroutine that writes.
+	file   *os.File // nil: config.Writer
+	lines  []byte
+	torn   bool // the last write ended in the middle of a line
+	broken bool // the last write failed
+}
+
+func newAccessLog(c AccessLog, log hclog.Logger) (*accessLog, error) {
+	headers := make([]string, 0, len(c.Headers))
+	for _, key := range c.Headers {
+		headers = append(headers, http.CanonicalHeaderKey(key))
+	}
+	if len(headers) > maxHeaders {
+		return nil, fmt.Errorf("access log: %d headers are asked for, there is room for %d", len(headers), maxHeaders)
+	}
+	a := &accessLog{config: c, log: log, queue: newQueue(headers), format: newLineFormat(c, headers)}
+	if c.File == "" {
+		return a, nil
+	}
+	file, err := openLog(c.File)
+	a.file = file
+	return a, err
+}
+
+func openLog(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("access log: %w", err)
+	}
+	return file, nil
+}
+
+// note has a line written for the request, if it is one that has a line.
+func (a *accessLog) note(r *proxy.Record) {
+	if a.config.Sample >= 1 || r.Status >= http.StatusInternalServerError || aborted(r) ||
+		(a.config.Slow > 0 && r.Duration >= a.config.Slow) || rand.Float64() < a.config.Sample {
+		a.queue.put(r)
+	}
+}
+
+// aborted says whether the client did not get a whole response.
+func aborted(r *proxy.Record) bool {
+	return r.Status == proxy.StatusClientGone || (r.Code != "" && r.Status < http.StatusBadRequest)
+}
+
+// reopen has the file of the same name take the place of the open one.
+func (a *accessLog) reopen() error {
+	if a.config.File == "" {
+		return nil
+	}
+	file, err := openLog(a.config.File)
+	if err != nil {
+		return err
+	}
+	if overtaken := a.next.Swap(file); overtaken != nil {
+		overtaken.Close()
+	}
+	select {
+	case a.queue.wake <- struct{}{}: // so that the old one is closed soon
+	default:
+	}
+	return nil
+}
+
+func (a *accessLog) run(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.queue.run(ctx, a.write)
+		a.closeFiles()
+	}()
+	<-ctx.Done()
+	timer := time.NewTimer(flushTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		a.log.Warn("access log: its output takes nothing; the last lines are lost")
+	}
+}
+
+func (a *accessLog) closeFiles() {
+	for _, file := range []*os.File{a.file, a.next.Swap(nil)} {
+		if file != nil {
+			file.Close()
+		}
+	}
+}
+
+// write writes a batch. Lines that cannot be written are lost: a log that
+// cannot be kept must not grow in memory instead.
+func (a *accessLog) write(b *batch) {
+	if next := a.next.Swap(nil); next != nil {
+		a.file.Close()
+		a.file, a.torn = next, false
+	}
+	if len(b.entries) == 0 {
+		return
+	}
+	a.lines = a.lines[:0]
+	if a.torn {
+		a.lines = append(a.lines, '\n')
+	}
+	for i := range b.entries {
+		a.lines = a.format.append(a.lines, b, &b.entries[i])
+	}
+	out := a.config.Writer
+	if a.file != nil {
+		out = a.file
+	}
+	n, err := out.Write(a.lines)
+	switch {
+	case err != nil:
+		a.failed.Add(uint64(len(b.entries)))
+		a.torn = n > 0 && a.lines[n-1] != '\n' || n == 0 && a.torn
+		if !a.broken {
+			a.log.Error("access log: cannot be written; lines are lost until it can", "error", err)
+		}
+	case a.broken:
+		a.log.Info("access log: is written again")
+		fallthrough
+	default:
+		a.torn = false
+	}
+	a.broken = err != nil
+	if cap(a.lines) > maxText {
+		a.lines = nil
+	}
+}

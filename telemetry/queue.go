@@ -1,0 +1,169 @@
+package telemetry
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/proxy"
+)
+
+// Bounds on what waits to be written. A buffer of each size is being filled
+// while another is written.
+const (
+	maxEntries = 8192
+	maxText    = 4 << 20 // bytes of what clients sent
+	maxField   = 4096    // bytes of one field of it; more is cut off
+	maxHeaders = 8
+)
+
+// gather is for how long entries are gathered, so that many are written at once.
+const gather = 20 * time.Millisecond
+
+// What an entry has of the client's request, in this order; headers follow.
+const (
+	fieldID = iota
+	fieldClient
+	fieldProtocol
+	fieldMethod
+	fieldHost
+	fieldPath
+	fieldRawPath // as it was escaped; "": the usual way
+	fieldQuery
+	fieldHeaders
+)
+
+// entry is a request that has ended: its record, and where in a batch's text
+// the strings are that the client sent. Copies keep no request alive.
+type entry struct {
+	proxy.Record
+	tls     bool
+	start   int
+	lengths [fieldHeaders + maxHeaders]uint16
+}
+
+// scheme is that of the request's URL.
+func (e *entry) scheme() string {
+	if e.tls {
+		return "https"
+	}
+	return "http"
+}
+
+// batch is entries with the text that belongs to them.
+type batch struct {
+	entries []entry
+	text    []byte
+}
+
+// add appends a record, with some of its request's headers.
+func (b *batch) add(r *proxy.Record, headers []string) {
+	b.entries = append(b.entries, entry{Record: *r, tls: r.Request.TLS != nil, start: len(b.text)})
+	e := &b.entries[len(b.entries)-1]
+	e.Request, e.Series, e.ID = nil, nil, ""
+	req := r.Request
+	for i, s := range [...]string{
+		fieldID: r.ID, fieldClient: req.RemoteAddr, fieldProtocol: req.Proto, fieldMethod: req.Method, fieldHost: req.Host,
+		fieldPath: req.URL.Path, fieldRawPath: req.URL.RawPath, fieldQuery: req.URL.RawQuery,
+	} {
+		e.lengths[i] = b.keep(s)
+	}
+	for i, key := range headers {
+		if values := req.Header[key]; len(values) > 0 {
+			e.lengths[fieldHeaders+i] = b.keep(values[0])
+		}
+	}
+}
+
+func (b *batch) keep(s string) uint16 {
+	if len(s) > maxField {
+		s = s[:maxField]
+	}
+	b.text = append(b.text, s...)
+	return uint16(len(s))
+}
+
+// fields returns the text of an entry, field by field.
+func (b *batch) fields(e *entry) (fields [fieldHeaders + maxHeaders][]byte) {
+	at := e.start
+	for i, n := range e.lengths {
+		fields[i] = b.text[at : at+int(n)]
+		at += int(n)
+	}
+	return fields
+}
+
+// queue is requests that have ended and are to be told of. Whoever puts one
+// there never waits: what does not fit is counted and forgotten.
+type queue struct {
+	headers []string      // to be kept, in canonical form
+	wake    chan struct{} // the first entry has come
+	kept    atomic.Uint64
+	dropped atomic.Uint64
+	told    atomic.Uint64 // of those dropped
+
+	mu      sync.Mutex
+	filling *batch
+}
+
+func newQueue(headers []string) *queue {
+	return &queue{headers: headers, wake: make(chan struct{}, 1), filling: &batch{}}
+}
+
+func (q *queue) put(r *proxy.Record) {
+	q.mu.Lock()
+	if len(q.filling.entries) >= maxEntries || len(q.filling.text) >= maxText {
+		q.mu.Unlock()
+		q.dropped.Add(1)
+		return
+	}
+	q.filling.add(r, q.headers)
+	first := len(q.filling.entries) == 1
+	q.mu.Unlock()
+	q.kept.Add(1)
+	if first {
+		select {
+		case q.wake <- struct{}{}:
+		default: // it is awake
+		}
+	}
+}
+
+// take exchanges the batch that is being filled for an empty one.
+func (q *queue) take(empty *batch) *batch {
+	empty.entries, empty.text = empty.entries[:0], empty.text[:0]
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	full := q.filling
+	q.filling = empty
+	return full
+}
+
+// run hands batches to handle until ctx ends, and then what is left.
+func (q *queue) run(ctx context.Context, handle func(*batch)) {
+	spare := &batch{}
+	timer := time.NewTimer(gather)
+	defer timer.Stop()
+	for ended := false; !ended; {
+		select {
+		case <-q.wake:
+			timer.Reset(gather)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+			ended = true
+		}
+		b := q.take(spare)
+		handle(b)
+		spare = b
+	}
+}
+
+// untold returns how many were dropped since it was called last.
+func (q *queue) untold() uint64 {
+	now := q.dropped.Load()
+	return now - q.told.Swap(now)
+}
