@@ -14,6 +14,7 @@ const (
 	codeBadPath     = "bad-path"
 	codeBadBody     = "bad-body"
 	codeStalled     = "stalled"
+	codeTooLarge    = "body-too-large"
 	codeNoRoute     = "no-route"
 	codeNotReady    = "not-ready"
 	codeGone        = "gone"
@@ -135,7 +136,7 @@ func (p *Proxy) Status() Status {
 // notReady says why the proxy should get no requests; "": it should.
 func (p *Proxy) notReady() string {
 	switch {
-	case p.draining.Load():
+	case p.draining.Load() && !p.succeeded.Load():
 		return "this proxy is draining"
 	case p.routing.Load() == nil:
 		return "this proxy has not seen the routing table yet"

@@ -19,7 +19,28 @@ import (
 // until the end, and then that this proxy leaves, which takes up to a second.
 func (p *Proxy) Drain(ctx context.Context) error {
 	p.draining.Store(true)
-	p.giveNotice(ctx)
+	p.giveNotice(ctx, nil, p.config.DrainNotice)
+	return p.end(ctx)
+}
+
+// HandOver ends the proxy as Drain does, when another process has its ports
+// already and nothing new comes. So nobody is told that this one is not healthy,
+// and it has time: a connection that is kept is served until the response that
+// says that it ends, or until it is idle for too long as at any time. quiet is
+// closed when no client is connected any more. The load that is left here is
+// reported under another name, for the next process reports under this one's.
+func (p *Proxy) HandOver(ctx context.Context, quiet <-chan struct{}) error {
+	p.succeeded.Store(true)
+	p.draining.Store(true)
+	if p.reporter != nil {
+		p.reporter.rename()
+	}
+	p.giveNotice(ctx, quiet, p.limits.Load().KeepAlive)
+	return p.end(ctx)
+}
+
+// end is what Drain and HandOver have in common.
+func (p *Proxy) end(ctx context.Context) error {
 	p.mu.Lock()
 	public, handle := slices.Clone(p.public), slices.Clone(p.handle)
 	p.mu.Unlock()
@@ -37,15 +58,17 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	return nil
 }
 
-// giveNotice waits until whoever watches /-/healthz had the time to see it.
-func (p *Proxy) giveNotice(ctx context.Context) {
-	if p.config.DrainNotice <= 0 {
+// giveNotice waits for d, until quiet, or until ctx ends: so long clients have to
+// see that the proxy drains.
+func (p *Proxy) giveNotice(ctx context.Context, quiet <-chan struct{}, d time.Duration) {
+	if d <= 0 {
 		return
 	}
-	timer := time.NewTimer(p.config.DrainNotice)
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-quiet:
 	case <-ctx.Done():
 	}
 }

@@ -66,7 +66,7 @@ func (x *exchange) send() error {
 	x.pump = &pump{
 		conn: x.conn, request: x.body, buffers: &x.proxy.buffers, patient: x.proxy.config.ContinueTimeout,
 		stopped: make(chan struct{}), done: make(chan struct{}),
-		limit: bodyLimit{control: x.control, stall: x.proxy.config.ClientStall},
+		limit: x.bodyLimit(),
 	}
 	x.touched, x.upload = true, x.pump
 	if expectsContinue(x.r) {
@@ -151,10 +151,9 @@ func (x *exchange) lost(err error) outcome {
 		x.linger(nil)
 		switch {
 		case left:
-		case stalled:
-			x.fail(http.StatusRequestTimeout, codeStalled, "the request's body did not come")
 		case broken:
-			x.badBody()
+			fault := brokenBody(x.pump.broken)
+			x.fail(fault.Status, fault.Code, fault.Message)
 		default:
 			x.refuse(errDeadline)
 		}
@@ -184,11 +183,6 @@ func (x *exchange) badResponse(err error) {
 	x.proxy.log.Warn("bad response", "application", x.gate.application, "deployment", x.gate.deployment,
 		"replica", x.slot.replica.id, "error", err)
 	x.fail(http.StatusBadGateway, codeBadResponse, "the replica's answer broke off or is not HTTP/1.1")
-}
-
-// badBody answers a client whose request's body could not be read.
-func (x *exchange) badBody() {
-	x.fail(http.StatusBadRequest, codeBadBody, "the request's body could not be read")
 }
 
 // stopPump makes sure that nobody reads the request's body any more.

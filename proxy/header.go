@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"net"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -98,12 +97,14 @@ func upgrade(h http.Header) string {
 
 // head is what the replica is sent ahead of the body.
 type head struct {
-	request *http.Request
-	target  string // path and query
-	prefix  string // what was taken off the path; "": nothing
-	id      string // the request's id
-	upgrade string
-	body    bool
+	request   *http.Request
+	target    string // path and query
+	addresses string // of the client, and the proxies between
+	scheme    string // that the client used
+	prefix    string // what was taken off the path; "": nothing
+	id        string // the request's id
+	upgrade   string
+	body      bool
 
 	traceparent string   // in place of the client's; "": the client's stays
 	tracestate  []string // with it
@@ -136,16 +137,8 @@ func (h *head) retraced(key string) bool {
 
 func (h *head) writeOwn(w *bufio.Writer) {
 	r := h.request
-	client, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		client = r.RemoteAddr
-	}
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	lines(w, "X-Forwarded-For: ", client, "\r\nX-Forwarded-Host: ", r.Host,
-		"\r\nX-Forwarded-Proto: ", scheme, "\r\nX-Request-Id: ", h.id, "\r\n")
+	lines(w, "X-Forwarded-For: ", h.addresses, "\r\nX-Forwarded-Host: ", r.Host,
+		"\r\nX-Forwarded-Proto: ", h.scheme, "\r\nX-Request-Id: ", h.id, "\r\n")
 	if h.prefix != "" {
 		lines(w, "X-Forwarded-Prefix: ", h.prefix, "\r\n")
 	}

@@ -52,10 +52,11 @@ type Config struct {
 	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s
 	ContinueTimeout   time.Duration // for which a replica is asked before a body that the client holds back; default 1s
 	Linger            time.Duration // for which a replica is waited for whose client has left; request_timeout if longer; default 60s
-	ClientStall       time.Duration // for which a client may read nothing of a response, or send nothing of a body; default 60s
 	DrainNotice       time.Duration // for which Drain only says that it drains, so that load balancers send no more; default none
 	MaxResponseHeader int64         // bytes; default 1 MiB
 	MaxQueuedBytes    int64         // that the waiting requests of one deployment may hold, as near as is known; default 256 MiB
+
+	Limits // as the proxy begins; SetLimits changes them
 }
 
 func (c Config) withDefaults() Config {
@@ -67,7 +68,6 @@ func (c Config) withDefaults() Config {
 		{&c.IdleTimeout, 4 * time.Second},
 		{&c.ContinueTimeout, time.Second},
 		{&c.Linger, time.Minute},
-		{&c.ClientStall, time.Minute},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.standard
@@ -84,14 +84,17 @@ func (c Config) withDefaults() Config {
 
 // Proxy forwards requests to replicas.
 type Proxy struct {
-	config   Config
-	log      hclog.Logger
-	routing  atomic.Pointer[table] // nil: no table has been seen
-	draining atomic.Bool
-	buffers  buffers
-	busy     busy
-	reporter *reporter // nil: nobody is told of the load
-	prober   *prober
+	config    Config
+	log       hclog.Logger
+	limits    atomic.Pointer[Limits]
+	known     chan struct{}         // closed when the first table has been seen
+	routing   atomic.Pointer[table] // nil: no table has been seen
+	draining  atomic.Bool
+	succeeded atomic.Bool // another process has the ports: that one is asked whether it is ready
+	buffers   buffers
+	busy      busy
+	reporter  *reporter // nil: nobody is told of the load
+	prober    *prober
 
 	mu         sync.Mutex
 	gates      map[deploymentKey]*gate // also of deployments that are gone and still have requests
@@ -103,7 +106,8 @@ type Proxy struct {
 
 // New returns a proxy that knows no routes yet: Run reads them.
 func New(config Config, log hclog.Logger) *Proxy {
-	p := &Proxy{config: config.withDefaults(), log: log, prober: newProber(log), gates: map[deploymentKey]*gate{}}
+	p := &Proxy{config: config.withDefaults(), log: log, known: make(chan struct{}), prober: newProber(log), gates: map[deploymentKey]*gate{}}
+	p.SetLimits(config.Limits)
 	if config.Loads != nil {
 		p.reporter = newReporter(p, config.Loads)
 	}
@@ -153,6 +157,9 @@ func (p *Proxy) sweep(cutoff time.Time) {
 	}
 }
 
+// Ready returns a channel that is closed when the proxy has its first table.
+func (p *Proxy) Ready() <-chan struct{} { return p.known }
+
 // clientConnKey is the context key of the connection that a request came on.
 type clientConnKey struct{}
 
@@ -181,20 +188,22 @@ func (p *Proxy) HandleServer(addr string) *http.Server {
 func (p *Proxy) AdminServer(addr string) *http.Server { return p.server(addr, p.AdminHandler()) }
 
 func (p *Proxy) server(addr string, h http.Handler) *http.Server {
+	limits := p.limits.Load()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Addr:              addr,
 		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    64 << 10,
+		ReadHeaderTimeout: limits.HeaderTimeout,
+		IdleTimeout:       limits.KeepAlive,
+		MaxHeaderBytes:    limits.MaxHeader,
 		Protocols:         protocols,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
 		ErrorLog:          p.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
-			return context.WithValue(ctx, clientConnKey{}, nc)
+			return context.WithValue(ctx, clientConnKey{}, socketOf(nc))
 		},
 	}
 }

@@ -48,7 +48,8 @@ type reporter struct {
 	alarms      chan struct{} // of capacity 1: a report is to be made at once
 	shorter     chan struct{} // of capacity 1: the interval has become shorter
 
-	sending  chan struct{} // of capacity 1: holds something while a report is on its way; guards the next two
+	sending  chan struct{} // of capacity 1: holds something while a report is on its way; guards the next three
+	name     string        // of this proxy
 	sequence uint64
 	since    time.Time // of the last report that arrived; before the first, the beginning
 
@@ -63,7 +64,7 @@ type reporter struct {
 func newReporter(p *Proxy, sink LoadSink) *reporter {
 	now := time.Now()
 	r := &reporter{
-		proxy: p, sink: sink, incarnation: now.UnixNano(), since: now, last: now,
+		proxy: p, sink: sink, name: p.config.Name, incarnation: now.UnixNano(), since: now, last: now,
 		alarms: make(chan struct{}, 1), shorter: make(chan struct{}, 1), sending: make(chan struct{}, 1),
 	}
 	r.interval.Store(int64(reportIdle))
@@ -258,6 +259,22 @@ func (r *reporter) send(ctx context.Context, limit time.Duration) bool {
 	return r.attempt(ctx, false)
 }
 
+// rename goes on under a name that no other process has. The requests that are
+// here count from now on under that name, and no longer under the one before.
+func (r *reporter) rename() {
+	r.sending <- struct{}{}
+	defer func() { <-r.sending }()
+	now, gates := time.Now(), r.proxy.allGates()
+	r.report(now, gates) // which is not sent: the next one begins here
+	for _, g := range gates {
+		g.reportArrived()
+	}
+	const shown = loads.MaxName / 2
+	r.name = fmt.Sprintf("%s (begun %s)", r.name[:min(len(r.name), shown)], time.Unix(0, r.incarnation).UTC().Format(time.RFC3339Nano))
+	r.sequence, r.since = 0, now
+	r.alarm()
+}
+
 // leave makes the last report, when nothing goes on here any more.
 func (r *reporter) leave() {
 	r.mu.Lock()
@@ -301,7 +318,7 @@ func (r *reporter) attempt(ctx context.Context, leaving bool) bool {
 func (r *reporter) report(now time.Time, gates []*gate) loads.Report {
 	covers := now.Sub(r.since)
 	report := loads.Report{
-		Schema: loads.Schema, Proxy: r.proxy.config.Name, Incarnation: r.incarnation, Sequence: r.sequence,
+		Schema: loads.Schema, Proxy: r.name, Incarnation: r.incarnation, Sequence: r.sequence,
 		Ready:  r.proxy.routing.Load() != nil,
 		Covers: min(covers, loads.MaxCovers), Next: r.every(),
 		Deployments: []loads.Deployment{},

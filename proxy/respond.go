@@ -151,7 +151,7 @@ func (p *passer) flush() error {
 // deadline would not reach a write either.
 func (p *passer) hurry() {
 	now := time.Now()
-	stall := p.proxy.config.ClientStall
+	stall := p.proxy.limits.Load().ClientStall
 	if p.until.Sub(now) > stall-stallCheck {
 		return
 	}

@@ -11,14 +11,18 @@ import (
 const stallCheck = time.Second
 
 // bodyLimit bounds how long a client may send nothing of a body that a replica
-// waits for: else a few clients that never finish would hold every slot. Once
+// waits for, and how slowly it may send: else a few clients that never finish
+// would hold every slot. Once
 // the replica has begun to answer there is no bound, for then both may be
 // waiting for each other as they like.
 type bodyLimit struct {
 	control *http.ResponseController
 	stall   time.Duration // 0: no bound
+	rate    int64         // bytes a second, on average and stall aside; 0: no bound
+	metered *meteredBody  // set where rate is
 
 	mu    sync.Mutex
+	began time.Time // when the body was first read
 	until time.Time // read deadline towards the client; zero: none set
 	over  bool      // no more deadlines are to be set
 }
@@ -31,9 +35,26 @@ func (l *bodyLimit) renew() {
 	if l.over || l.stall == 0 || l.until.Sub(now) > l.stall-stallCheck {
 		return
 	}
-	l.until = now.Add(l.stall)
+	l.until = l.next(now)
 	// An error means that the connection is dead, which the read will say.
 	_ = l.control.SetReadDeadline(l.until)
+}
+
+// next is the deadline of a read that begins now. l.mu is held.
+func (l *bodyLimit) next(now time.Time) time.Time {
+	until := now.Add(l.stall)
+	if l.rate <= 0 || l.metered == nil {
+		return until
+	}
+	if l.began.IsZero() {
+		l.began = now
+	}
+	// What has come has bought so much time.
+	bought := float64(l.metered.read.Load()) / float64(l.rate) * float64(time.Second)
+	if late := l.began.Add(l.stall + time.Duration(min(bought, float64(24*365*time.Hour)))); late.Before(until) {
+		return late
+	}
+	return until
 }
 
 // lift takes the bound away. Where the body has ended the server reads on, to

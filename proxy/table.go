@@ -68,6 +68,7 @@ func (p *Proxy) apply(v routes.View) {
 		}
 	}
 	if first {
+		close(p.known)
 		p.log.Info("routing table seen", "applications", len(next.byName), "endpoints", len(v.Endpoints))
 	}
 	// After the swap: whoever is sent away here finds the new table.

@@ -104,16 +104,18 @@ func (t *transit) route(badPath error) *errorBody {
 		return &errorBody{Status: http.StatusServiceUnavailable, Code: codeNotReady, Message: t.proxy.notReady()}
 	}
 	to, fault := t.find(table, t.at)
-	if fault == nil {
-		t.aim(to)
+	if fault != nil {
+		return fault
 	}
-	return fault
+	t.aim(to)
+	return t.boundBody()
 }
 
 // transit prepares a request's way, but for where it leads.
 func (p *Proxy) transit(w http.ResponseWriter, r *http.Request, id string, arrived time.Time) *transit {
 	t := &transit{proxy: p, w: w, control: http.NewResponseController(w), r: r, arrived: arrived}
 	t.head = head{request: r, id: id, body: hasBody(r)}
+	t.head.addresses, t.head.scheme = p.origin(r)
 	if t.head.body {
 		t.body = r
 	} else if r.ProtoMajor == 1 {

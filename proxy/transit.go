@@ -38,6 +38,7 @@ type transit struct {
 	deadline time.Time // zero: none
 	patience time.Duration
 	body     *http.Request // nil when the request has no body
+	metered  *meteredBody  // of body; nil: it is read as it is
 	dials    int
 	resends  int
 	moves    int

@@ -37,7 +37,7 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 	x.answered(http.StatusSwitchingProtocols)
 	t := &tunnel{
 		client: client, clientReader: rw.Reader, conn: x.conn,
-		patience: x.patience, stall: x.proxy.config.ClientStall, buffers: &x.proxy.buffers,
+		patience: x.patience, stall: x.proxy.limits.Load().ClientStall, buffers: &x.proxy.buffers,
 	}
 	done := x.proxy.busy.add(t.close)
 	defer done()

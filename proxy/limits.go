@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Limits bound what clients may do, and say whom the proxy believes. They may be
+// changed while it runs; zero values stand for the defaults.
+type Limits struct {
+	ClientStall time.Duration // for which a client may read nothing of a response, or send nothing of a body; default 60s
+	MaxBody     int64         // bytes of a request's body; past them 413; 0: no bound
+	// MinBodyRate is how many bytes a second of a body must come on average,
+	// ClientStall aside, while a replica waits for them; 0: no bound. It does not
+	// bind gRPC, where a client may have nothing to say.
+	MinBodyRate int64
+
+	HeaderTimeout time.Duration // from a request's first byte to its last header; default 10s
+	KeepAlive     time.Duration // for which a client's connection is kept without a request; default 60s
+	MaxHeader     int           // bytes of a request's line and headers; default 64 KiB
+
+	// TrustedProxies are addresses whose X-Forwarded-For and X-Forwarded-Proto
+	// are believed.
+	TrustedProxies []netip.Prefix
+}
+
+func (l Limits) withDefaults() Limits {
+	l.ClientStall = cmp.Or(max(l.ClientStall, 0), time.Minute)
+	l.HeaderTimeout = cmp.Or(max(l.HeaderTimeout, 0), 10*time.Second)
+	l.KeepAlive = cmp.Or(max(l.KeepAlive, 0), time.Minute)
+	l.MaxHeader = cmp.Or(max(l.MaxHeader, 0), 64<<10)
+	return l
+}
+
+// SetLimits changes the limits for the requests to come. HeaderTimeout,
+// KeepAlive and MaxHeader are those of servers that are made from then on.
+func (p *Proxy) SetLimits(l Limits) {
+	l = l.withDefaults()
+	p.limits.Store(&l)
+}
+
+// bodyLimit is what binds the request's body on its way.
+func (t *transit) bodyLimit() bodyLimit {
+	l := t.proxy.limits.Load()
+	return bodyLimit{control: t.control, stall: l.ClientStall, rate: l.MinBodyRate, metered: t.metered}
+}
+
+// boundBody refuses a body that is too long, or has it measured where its length
+// is not known, or its pace matters.
+func (t *transit) boundBody() *errorBody {
+	if t.body == nil || t.metered != nil {
+		return nil
+	}
+	l := t.proxy.limits.Load()
+	if l.MaxBody > 0 && t.r.ContentLength > l.MaxBody {
+		t.lastOnConnection()
+		return tooLarge()
+	}
+	if l.MinBodyRate > 0 && strings.HasPrefix(t.r.Header.Get("Content-Type"), "application/grpc") {
+		l = &Limits{MaxBody: l.MaxBody}
+	}
+	if l.MinBodyRate > 0 || (l.MaxBody > 0 && t.r.ContentLength < 0) {
+		t.metered = &meteredBody{ReadCloser: t.r.Body, most: l.MaxBody}
+		t.r.Body = t.metered
+	}
+	return nil
+}
+
+// lastOnConnection tells an HTTP/1 client that what is left of its body is no
+// request.
+func (t *transit) lastOnConnection() {
+	if t.r.ProtoMajor == 1 {
+		t.w.Header().Set("Connection", "close")
+	}
+}
+
+func tooLarge() *errorBody {
+	return &errorBody{
+		Status: http.StatusRequestEntityTooLarge, Code: codeTooLarge,
+		Message: "the request's body is larger than this proxy takes",
+	}
+}
+
+// errBodyTooLarge is read from a body that is longer than it may be.
+var errBodyTooLarge = errors.New("the request's body is larger than this proxy takes")
+
+// meteredBody is a request's body of which it is known how much has been read.
+type meteredBody struct {
+	io.ReadCloser
+	most int64 // bytes; 0: no bound
+	read atomic.Int64
+}
+
+func (b *meteredBody) Read(p []byte) (int, error) {
+	if b.most > 0 { // one byte past the bound is enough to know
+		p = p[:min(int64(len(p)), max(1, b.most+1-b.read.Load()))]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if read := b.read.Add(int64(n)); b.most > 0 && read > b.most {
+		return 0, errBodyTooLarge
+	}
+	return n, err
+}
+
+// brokenBody is what a client is answered whose request's body could not be read.
+func brokenBody(err error) *errorBody {
+	switch {
+	case errors.Is(err, errBodyTooLarge):
+		return tooLarge()
+	case timedOut(err):
+		return &errorBody{Status: http.StatusRequestTimeout, Code: codeStalled, Message: "the request's body did not come, or too slowly"}
+	}
+	return &errorBody{Status: http.StatusBadRequest, Code: codeBadBody, Message: "the request's body could not be read"}
+}
