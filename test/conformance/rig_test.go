@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
+	"github.com/serve-nomad/serve-nomad/h1"
 	"github.com/serve-nomad/serve-nomad/proxy"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
@@ -129,6 +130,7 @@ type rig struct {
 type options struct {
 	proxies   int
 	configure func(*proxy.Config)
+	strict    bool // behind the server loop of package h1
 }
 
 func start(tb testing.TB, v routes.View, configure ...func(*proxy.Config)) *rig {
@@ -146,7 +148,7 @@ func startWith(tb testing.TB, v routes.View, o options) *rig {
 		Transport: &http.Transport{MaxIdleConnsPerHost: 1000, DisableCompression: true},
 	}}
 	for range o.proxies {
-		r.addProxy(tb, v, o.configure)
+		r.addProxy(tb, v, o)
 	}
 	r.addr, r.url = r.addrs[0], "http://"+r.addrs[0]
 	tb.Cleanup(r.client.CloseIdleConnections)
@@ -161,12 +163,12 @@ func startWith(tb testing.TB, v routes.View, o options) *rig {
 	return r
 }
 
-func (r *rig) addProxy(tb testing.TB, v routes.View, configure func(*proxy.Config)) {
+func (r *rig) addProxy(tb testing.TB, v routes.View, o options) {
 	tb.Helper()
 	d := &discovery{view: v, updates: make(chan struct{}, 1)}
 	config := proxy.Config{Discovery: d, Name: fmt.Sprint("proxy", len(r.proxies))}
-	if configure != nil {
-		configure(&config)
+	if o.configure != nil {
+		o.configure(&config)
 	}
 	p := proxy.New(config, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -174,7 +176,12 @@ func (r *rig) addProxy(tb testing.TB, v routes.View, configure func(*proxy.Confi
 	parts.Go(func() { p.Run(ctx) })
 	l := listen(tb)
 	s := p.Server("")
-	parts.Go(func() { _ = s.Serve(l) }) // it ends with the drain
+	serve, shut := s.Serve, func() {} // the drain ends it
+	if o.strict {
+		strict := strictServer(p, s)
+		serve, shut = strict.Serve, func() { _ = strict.Close() }
+	}
+	parts.Go(func() { _ = serve(l) })
 	r.proxies, r.discoveries, r.addrs = append(r.proxies, p), append(r.discoveries, d), append(r.addrs, l.Addr().String())
 	tb.Cleanup(func() {
 		r.client.CloseIdleConnections()
@@ -183,9 +190,18 @@ func (r *rig) addProxy(tb testing.TB, v routes.View, configure func(*proxy.Confi
 		if err := p.Drain(limit); err != nil {
 			tb.Errorf("drain at the end of the test: %v", err)
 		}
+		shut()
 		cancel()
 		parts.Wait()
 	})
+}
+
+// strictServer is the server loop of package h1 with the limits of s.
+func strictServer(p *proxy.Proxy, s *http.Server) *h1.Server {
+	return &h1.Server{
+		Handler: p.Handler(), ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout,
+		MaxHeaderBytes: s.MaxHeaderBytes, ConnContext: s.ConnContext, Fallback: s,
+	}
 }
 
 // publish shows every proxy another view.
