@@ -24,6 +24,8 @@ type conn struct {
 	idleSince time.Time
 	reused    bool
 	look      look
+	answer    answer
+	maxHeader int64 // bytes that the header of a response, or its trailer, may have
 
 	// Of the exchange under way. sent belongs to whoever writes, the others
 	// to whoever reads.
@@ -35,8 +37,8 @@ type conn struct {
 	bound time.Time // set by halfClose: when waiting for the replica ends
 }
 
-func newConn(nc net.Conn) *conn {
-	c := &conn{nc: nc, budget: -1}
+func newConn(nc net.Conn, maxHeader int64) *conn {
+	c := &conn{nc: nc, budget: -1, maxHeader: maxHeader}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw

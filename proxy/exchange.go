@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 )
 
 // maxInformational bounds the 1xx responses that a replica may send.
@@ -86,13 +85,8 @@ func (x *exchange) response() (*http.Response, error) {
 			return nil, err
 		}
 		x.parsing = true
-		c.budget = x.proxy.config.MaxResponseHeader
-		res, err := http.ReadResponse(c.br, x.r)
-		c.budget = -1
+		res, err := c.readResponse(x.r.Method)
 		if err != nil {
-			return nil, err
-		}
-		if err := checkAnswer(res); err != nil {
 			return nil, err
 		}
 		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
@@ -102,20 +96,6 @@ func (x *exchange) response() (*http.Response, error) {
 		x.inform(res)
 	}
 	return nil, fmt.Errorf("%w: more than %d informational responses", errNotHTTP, maxInformational)
-}
-
-// checkAnswer refuses what http.ReadResponse takes and HTTP/1.1 has not.
-func checkAnswer(res *http.Response) error {
-	if res.ProtoMajor != 1 || res.StatusCode < 100 {
-		return fmt.Errorf("%w: it begins with %s %03d", errNotHTTP, res.Proto, res.StatusCode)
-	}
-	for name := range res.Header {
-		// A length in a line like that would be none for us, and one for others.
-		if strings.IndexByte(name, ' ') >= 0 {
-			return fmt.Errorf("%w: a header is called %q", errNotHTTP, name)
-		}
-	}
-	return nil
 }
 
 // inform passes a 1xx response on. 100 is between the replica and the pump: the
@@ -204,7 +184,7 @@ func (x *exchange) linger(rest io.Reader) {
 	x.handOver()
 	l := &linger{
 		slot: x.slot, conn: x.conn, rest: rest, method: x.r.Method,
-		buffers: &x.proxy.buffers, maxHeader: x.proxy.config.MaxResponseHeader,
+		buffers: &x.proxy.buffers,
 	}
 	if rest == nil && x.parsing {
 		l.rest = x.conn.nc // in the middle of something: to the connection's end

@@ -266,7 +266,7 @@ func TestStopPump(t *testing.T) {
 			defer near.Close()
 			defer far.Close()
 			w := &deadlines{}
-			c := newConn(near)
+			c := newConn(near, 1<<20)
 			body := iotest.DataErrReader(strings.NewReader("hello"))
 			if tt.cut {
 				body = io.MultiReader(strings.NewReader("hello"), until(w.cut.Load))

@@ -10,12 +10,11 @@ import (
 // replica has finished with it: many servers do not notice that their client
 // has left, and a slot given away too early would be one request too many.
 type linger struct {
-	slot      *slot
-	conn      *conn
-	rest      io.Reader // nil: the response has not begun
-	method    string
-	maxHeader int64
-	buffers   *buffers
+	slot    *slot
+	conn    *conn
+	rest    io.Reader // nil: the response has not begun
+	method  string
+	buffers *buffers
 }
 
 func (l *linger) run() {
@@ -23,9 +22,7 @@ func (l *linger) run() {
 	defer l.conn.close()
 	rest := l.rest
 	for rest == nil {
-		l.conn.budget = l.maxHeader
-		res, err := http.ReadResponse(l.conn.br, &http.Request{Method: l.method}) //nolint:bodyclose // its body is the connection, which is closed
-		l.conn.budget = -1
+		res, err := l.conn.readResponse(l.method) //nolint:bodyclose // its body is the connection, which is closed
 		if err != nil {
 			return
 		}

@@ -205,7 +205,7 @@ func (t *transit) connect(s *slot, fresh bool) (*conn, error) {
 	}
 	s.reached()
 	t.record.Dialled++
-	return newConn(nc), nil
+	return newConn(nc, t.proxy.config.MaxResponseHeader), nil
 }
 
 // notConnected gives the slot back after a dial that failed. When the request
