@@ -38,13 +38,13 @@ type gatekeepers struct {
 func (w *Watcher) FollowGatekeepers(c *Client) { w.gatekeepers = c.gatekeepers }
 
 func (r *run) startGatekeepers(ctx context.Context) {
-	if r.Watcher.gatekeepers == nil {
+	if r.gatekeepers == nil {
 		return
 	}
 	g := &gatekeepers{held: map[string]time.Time{}}
 	g.poll = &poll[[]routes.Gatekeeper]{
 		ask: func(ctx context.Context, index uint64) ([]routes.Gatekeeper, uint64, error) {
-			return r.Watcher.gatekeepers(ctx, index, jitter(routesWait))
+			return r.gatekeepers(ctx, index, jitter(routesWait))
 		},
 		report: func(ctx context.Context, o outcome[[]routes.Gatekeeper]) {
 			r.send(ctx, func(now time.Time) { g.read(o, now) })

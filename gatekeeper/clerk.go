@@ -160,7 +160,7 @@ func (c *clerk) hear(m message) ([]*Line, error) {
 		granted := g.deliver(g.book.Want(c.holder, group, int(min(m.numbers[0], 1<<20)), since))
 		g.tellQueued(group)
 		return granted, nil
-	case kindClose, kindMute, kindAsk, kindRelease:
+	case kindClose, kindMute, kindLimit, kindAsk, kindRelease:
 		return c.hearLine(m)
 	default:
 		return nil, fmt.Errorf("%w: a proxy does not say %d", errProtocol, m.kind)
@@ -175,14 +175,19 @@ func (c *clerk) hearLine(m message) ([]*Line, error) {
 		return nil, fmt.Errorf("%w: line %d is not open", errProtocol, number)
 	}
 	defer g.changed(e.page)
-	switch {
-	case m.kind == kindAsk:
+	switch m.kind { //nolint:exhaustive // hear has sorted out the others
+	case kindAsk:
 		c.ask(number, e)
 		return nil, nil
-	case m.kind == kindMute:
+	case kindMute:
 		return g.deliver(g.book.Mute(c.holder, e.page, m.numbers[1] != 0)), nil
-	case m.kind == kindClose:
-		g.book.Close(c.holder, e.page)
+	case kindLimit:
+		_, grants := g.book.Open(c.holder, e.page.ID, e.page.Group(), int(min(m.numbers[1], 1<<20)))
+		return g.deliver(grants), nil
+	case kindClose:
+		if c.numbers[e.page] == number { // else it has been opened anew
+			g.book.Close(c.holder, e.page)
+		}
 		e.closed = true
 		c.drop(number, e)
 		return nil, nil
@@ -202,8 +207,7 @@ func (c *clerk) open(m message) ([]*Line, error) {
 		Limit: int(min(m.numbers[1], 1<<20)),
 	})
 	if old, open := c.numbers[page]; open { // opened anew before the old line had nothing left
-		e := c.lines[old]
-		e.closed = true
+		c.lines[old].closed = true
 	}
 	e := &entry{page: page, told: -1}
 	c.lines[m.numbers[0]] = e

@@ -90,6 +90,7 @@ type Gatekeeper struct {
 	began     time.Time                 // when it began to keep the book
 	addresses map[*slots.Replica]string // of the replicas in its book
 	lines     map[*slots.Replica]*Line  // of its own proxy, in its own book
+	all       map[*Line]bool            // of its own proxy, anywhere
 	parties   map[slots.Group]*party
 	links     map[string]*link // to other gatekeepers, by address
 	clerks    map[*clerk]bool  // of other proxies, connected here
@@ -102,7 +103,7 @@ func New(config Config, log hclog.Logger) *Gatekeeper {
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &Gatekeeper{
 		config: config.withDefaults(), log: log, ctx: ctx, cancel: cancel,
-		parties: map[slots.Group]*party{}, links: map[string]*link{}, clerks: map[*clerk]bool{}, holders: map[*slots.Holder]*clerk{},
+		parties: map[slots.Group]*party{}, all: map[*Line]bool{}, links: map[string]*link{}, clerks: map[*clerk]bool{}, holders: map[*slots.Holder]*clerk{},
 	}
 	g.empty()
 	return g

@@ -51,16 +51,36 @@ type crowd struct {
 	slots chan *Line
 }
 
-func (c *crowd) Granted(l *Line) { c.slots <- l }
-func (c *crowd) Offered(l *Line) { c.slots <- l }
+func (c *crowd) Granted(l *Line) { c.got(l) }
+func (c *crowd) Offered(l *Line) { c.got(l) }
 func (c *crowd) Refused(*Line)   {}
 func (c *crowd) Lost(*Line)      {}
 func (c *crowd) Found(*Line)     {}
 
+// got gives slots to those who wait, and back what nobody needs.
+func (c *crowd) got(lines ...*Line) {
+	for len(lines) > 0 {
+		l := lines[0]
+		lines = lines[1:]
+		c.mu.Lock()
+		needed := c.want > 0
+		if needed {
+			c.want--
+			lines = append(lines, c.g.Want("app", "main", c.want, time.Now())...)
+		}
+		c.mu.Unlock()
+		if needed {
+			c.slots <- l
+		} else {
+			lines = append(lines, l.Release()...)
+		}
+	}
+}
+
 func newCrowd(g *Gatekeeper, rs *replicas, keeper string) *crowd {
 	c := &crowd{g: g, slots: make(chan *Line, 10_000)}
 	for id := range rs.present {
-		l, _ := g.Open(Replica{ID: id, Application: "app", Deployment: "main", Address: "127.0.0.1:1", Limit: rs.limit}, keeper, c)
+		l, _ := g.Open(Replica{ID: id, Application: "app", Deployment: "main", Address: "127.0.0.1:1", Limit: rs.limit}, keeper, 0, c)
 		c.lines = append(c.lines, l)
 	}
 	return c
@@ -68,28 +88,16 @@ func newCrowd(g *Gatekeeper, rs *replicas, keeper string) *crowd {
 
 // serve serves requests one after the other, by slots that are offered.
 func (c *crowd) serve(rs *replicas, requests int) {
-	since := time.Now()
 	for range requests {
 		c.mu.Lock()
 		c.want++
-		granted := c.g.Want("app", "main", c.want, since)
+		granted := c.g.Want("app", "main", c.want, time.Now())
 		c.mu.Unlock()
-		for _, l := range granted {
-			c.slots <- l
-		}
+		c.got(granted...)
 		l := <-c.slots
 		rs.enter(l.Replica().ID)
-		c.mu.Lock()
-		c.want--
-		granted = c.g.Want("app", "main", c.want, since)
-		c.mu.Unlock()
-		for _, l := range granted {
-			c.slots <- l
-		}
 		rs.leave(l.Replica().ID)
-		for _, l := range l.Release() {
-			c.slots <- l
-		}
+		c.got(l.Release()...)
 	}
 }
 
@@ -210,7 +218,7 @@ func one(limit int) Replica {
 func client(t *testing.T, name, keeper string) (*Gatekeeper, *Line, events) {
 	t.Helper()
 	g, heard := New(testConfig(name), hclog.NewNullLogger()), make(events, 100)
-	l, _ := g.Open(one(1), keeper, heard)
+	l, _ := g.Open(one(1), keeper, 0, heard)
 	heard.expect(t, "found")
 	return g, l, heard
 }

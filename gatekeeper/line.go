@@ -34,61 +34,64 @@ type Replica struct {
 type Line struct {
 	g       *Gatekeeper
 	replica Replica
-	keeper  string // the gatekeeper's address
 	hearer  Hearer
 	others  atomic.Int64 // slots that other proxies have, as last heard
 
 	// Guarded by the Gatekeeper's mutex.
+	keeper string // the gatekeeper's address
 	held   int
-	asked  int
 	muted  bool
-	closed bool
 	party  *party
 	page   *slots.Replica // in its own book; nil: the book is kept elsewhere
-	link   *link          // nil: the book is kept here
+	link   *link          // nil: the book is kept here, or nowhere any more
 	number uint64         // on the link
 }
 
 // party is the lines of one deployment, and how many slots it waits for.
 type party struct {
 	group slots.Group
-	lines map[*Line]bool
+	lines int
+	kept  int // of the lines: in its own book
+	away  map[*link]*stand
 	want  int
 	since time.Time
-	// Requests that wait at other proxies, as the gatekeepers say it.
-	queued map[*link]int
+}
+
+// stand is how a party stands with another gatekeeper.
+type stand struct {
+	lines  int
+	told   int // slots that the gatekeeper knows to be waited for
+	queued int // requests that wait at other proxies
 }
 
 // Open opens a line at the gatekeeper of that address, which is this one or
-// another. Granted lines come back where the deployment already waits.
-func (g *Gatekeeper) Open(r Replica, keeper string, hearer Hearer) (*Line, []*Line) {
+// another, for a proxy that has as many requests at the replica already. Granted
+// lines come back where the deployment waits.
+func (g *Gatekeeper) Open(r Replica, keeper string, held int, hearer Hearer) (*Line, []*Line) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	group := slots.Group{Application: r.Application, Deployment: r.Deployment}
 	p := g.parties[group]
 	if p == nil {
-		p = &party{group: group, lines: map[*Line]bool{}, queued: map[*link]int{}}
+		p = &party{group: group, away: map[*link]*stand{}}
 		g.parties[group] = p
 	}
-	l := &Line{g: g, replica: r, keeper: keeper, hearer: hearer, party: p}
-	p.lines[l] = true
+	l := &Line{g: g, replica: r, keeper: keeper, held: held, hearer: hearer, party: p}
+	p.lines++
 	return l, g.place(l)
 }
 
 // place puts the line into the book that it belongs to, with what it holds.
 func (g *Gatekeeper) place(l *Line) []*Line {
+	g.all[l] = true
 	if l.keeper != g.own {
-		l.page, l.asked = nil, 0
-		l.link = g.linkTo(l.keeper)
-		l.link.open(l)
+		g.linkTo(l.keeper).open(l)
 		return nil
 	}
-	l.link = nil
 	page, grants := g.openPage(g.self, l.replica)
-	l.page, l.asked = page, 0
-	if other := g.lines[page]; other == nil || !l.closed {
-		g.lines[page] = l
-	}
+	l.page, l.link = page, nil
+	g.lines[page] = l
+	l.party.kept++
 	if l.held > 0 {
 		g.book.Declare(g.self, page, page.Held(g.self)+l.held)
 		g.recovered(page, l.held)
@@ -98,52 +101,99 @@ func (g *Gatekeeper) place(l *Line) []*Line {
 		g.book.Mute(g.self, page, true)
 	}
 	g.changed(page)
-	if l.closed {
-		g.closePage(l)
-		return granted
-	}
 	if l.party.want > 0 {
 		granted = append(granted, g.deliver(g.book.Want(g.self, l.party.group, l.party.want, l.party.since))...)
 	}
 	return granted
 }
 
+// leave takes the line out of the book that it is in, which is told that it
+// holds nothing.
+func (g *Gatekeeper) leave(l *Line) {
+	delete(g.all, l)
+	if l.link != nil {
+		l.link.close(l)
+		l.link = nil
+		return
+	}
+	if l.page == nil {
+		return
+	}
+	l.party.kept--
+	grants := g.book.Declare(g.self, l.page, 0)
+	g.book.Close(g.self, l.page)
+	if g.lines[l.page] == l {
+		delete(g.lines, l.page)
+	}
+	l.page = nil
+	if l.party.kept == 0 {
+		g.book.Want(g.self, l.party.group, 0, time.Time{})
+	}
+	// None can be for this proxy's own lines: where one of its deployment has
+	// a free slot, nobody of it waits.
+	g.deliver(grants)
+}
+
 // moveLines places the lines of that gatekeeper's address anew, because this
 // proxy has become it or is it no more.
 func (g *Gatekeeper) moveLines(keeper string) {
 	g.mu.Lock()
-	if g.own != keeper {
-		g.empty()
-	} else if old := g.links[keeper]; old != nil {
-		old.finish()
-		delete(g.links, keeper)
-	}
 	var moved, granted []*Line
-	for _, p := range g.parties {
-		for l := range p.lines {
-			if l.keeper == keeper {
-				moved = append(moved, l)
-				granted = append(granted, g.place(l)...)
-			}
+	for l := range g.all {
+		if l.keeper == keeper {
+			moved = append(moved, l)
 		}
 	}
+	for _, l := range moved {
+		g.leave(l)
+	}
+	if g.own != keeper {
+		g.empty()
+	}
+	for _, l := range moved {
+		granted = append(granted, g.place(l)...)
+	}
+	kept := g.own == keeper
 	g.mu.Unlock()
 	for _, l := range moved {
 		l.hearer.Lost(l) // what was asked of the other has no answer
-	}
-	tell(granted)
-	if g.Own() == keeper {
-		for _, l := range moved {
+		if kept {
 			l.hearer.Found(l)
 		}
+	}
+	tell(granted)
+}
+
+// Move has another gatekeeper keep the line's replica from now on.
+func (l *Line) Move(keeper string) []*Line {
+	g := l.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l.keeper == keeper {
+		return nil
+	}
+	g.leave(l)
+	l.keeper = keeper
+	return g.place(l)
+}
+
+// Close ends the line. What it holds is taken back.
+func (l *Line) Close() {
+	g := l.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.all[l] {
+		return
+	}
+	g.leave(l)
+	l.held = 0
+	if l.party.lines--; l.party.lines == 0 {
+		delete(g.parties, l.party.group)
 	}
 }
 
 // Replica returns what the line is about.
 func (l *Line) Replica() Replica { return l.replica }
-
-// Keeper returns the address of the gatekeeper.
-func (l *Line) Keeper() string { return l.keeper }
 
 // Others is how many slots of the replica other proxies have, as last heard.
 func (l *Line) Others() int { return int(l.others.Load()) }
@@ -165,38 +215,36 @@ func (l *Line) Take() bool {
 func (l *Line) Ask() bool {
 	l.g.mu.Lock()
 	defer l.g.mu.Unlock()
-	if l.link == nil || !l.link.ready || l.closed {
+	if l.link == nil || !l.link.ready {
 		return false
 	}
-	l.asked++
 	l.link.send(message{kind: kindAsk, numbers: [3]uint64{l.number}})
 	return true
 }
 
-// Reachable says whether a slot can be had: the book is kept here, or there is a
-// connection to where it is.
-func (l *Line) Reachable() bool {
-	l.g.mu.Lock()
-	defer l.g.mu.Unlock()
-	return l.link == nil || l.link.ready
-}
+// Way is how a line's slots are had.
+type Way int
 
-// Kept says whether the book is kept here.
-func (l *Line) Kept() bool {
-	l.g.mu.Lock()
-	defer l.g.mu.Unlock()
-	return l.link == nil
-}
+// The ways.
+const (
+	Here  Way = iota // by Take, at once
+	Away             // by Ask
+	Never            // not now: the gatekeeper cannot be reached
+)
 
-// Contested says whether others wait for slots of the deployment, so that one
-// that is free must go through the book.
-func (l *Line) Contested() bool {
+// Way returns how slots are had now. contested says that others wait for slots
+// of the deployment, so that one that is free should be released rather than
+// used again.
+func (l *Line) Way() (way Way, contested bool) {
 	l.g.mu.Lock()
 	defer l.g.mu.Unlock()
-	if l.link == nil {
-		return true // the book knows best, and costs nothing
+	switch {
+	case l.page != nil:
+		return Here, l.g.book.Wanted(l.party.group, l.g.self) > 0
+	case l.link != nil && l.link.ready:
+		return Away, l.party.away[l.link].queued > 0
 	}
-	return l.party.queued[l.link] > 0 || l.closed || l.muted
+	return Never, true
 }
 
 // Release gives a slot back. The lines that are returned have been given one
@@ -205,16 +253,15 @@ func (l *Line) Release() []*Line {
 	g := l.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if l.held == 0 {
+		return nil // the line was closed
+	}
 	l.held--
 	if l.link != nil {
 		l.link.send(message{kind: kindRelease, numbers: [3]uint64{l.number}})
-		l.link.forget(l)
 		return nil
 	}
-	page := l.page
-	granted := g.deliver(g.book.Release(g.self, page))
-	g.forget(l)
-	return granted
+	return g.deliver(g.book.Release(g.self, l.page))
 }
 
 // Mute says whether the proxy can use no slot of the replica for now. It is
@@ -223,62 +270,45 @@ func (l *Line) Mute(mute bool) []*Line {
 	g := l.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if l.muted == mute || l.closed {
+	if l.muted == mute {
 		return nil
 	}
 	l.muted = mute
-	if l.link != nil {
-		flag := uint64(0)
-		if mute {
-			flag = 1
-		}
-		l.link.send(message{kind: kindMute, numbers: [3]uint64{l.number, flag}})
-		return nil
+	if l.page != nil {
+		return g.deliver(g.book.Mute(g.self, l.page, mute))
 	}
-	return g.deliver(g.book.Mute(g.self, l.page, mute))
+	if l.link != nil {
+		l.link.send(l.muting())
+	}
+	return nil
 }
 
-// Close ends the line. Slots that it holds are released as always.
-func (l *Line) Close() {
+func (l *Line) muting() message {
+	flag := uint64(0)
+	if l.muted {
+		flag = 1
+	}
+	return message{kind: kindMute, numbers: [3]uint64{l.number, flag}}
+}
+
+// SetLimit says that the replica has another number of slots.
+func (l *Line) SetLimit(limit int) []*Line {
 	g := l.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if l.closed {
-		return
+	if l.replica.Limit == limit {
+		return nil
 	}
-	l.closed = true
+	l.replica.Limit = limit
+	if l.page != nil {
+		_, grants := g.book.Open(g.self, l.replica.ID, l.party.group, limit)
+		g.book.Mute(g.self, l.page, l.muted)
+		return g.deliver(grants)
+	}
 	if l.link != nil {
-		l.link.send(message{kind: kindClose, numbers: [3]uint64{l.number}})
-		l.link.forget(l)
-		return
+		l.link.send(message{kind: kindLimit, numbers: [3]uint64{l.number, uint64(max(limit, 1))}})
 	}
-	g.closePage(l)
-}
-
-// closePage ends a line of the own book.
-func (g *Gatekeeper) closePage(l *Line) {
-	if g.lines[l.page] == l { // else it has been opened anew
-		g.book.Close(g.self, l.page)
-	}
-	g.forget(l)
-}
-
-// forget drops a line of the own book that is closed and holds nothing.
-func (g *Gatekeeper) forget(l *Line) {
-	if !l.closed || l.held > 0 {
-		return
-	}
-	if g.lines[l.page] == l {
-		delete(g.lines, l.page)
-	}
-	g.leaveParty(l)
-}
-
-func (g *Gatekeeper) leaveParty(l *Line) {
-	delete(l.party.lines, l)
-	if len(l.party.lines) == 0 && g.parties[l.party.group] == l.party {
-		delete(g.parties, l.party.group)
-	}
+	return nil
 }
 
 // Want says how many slots of the deployment this proxy waits for, and since
@@ -292,23 +322,18 @@ func (g *Gatekeeper) Want(application, deployment string, want int, since time.T
 	if p == nil {
 		return nil
 	}
+	before := p.want
 	p.want, p.since = want, since
-	told := map[*link]bool{}
-	kept := false
-	for l := range p.lines {
-		switch {
-		case l.link == nil:
-			kept = true
-		case !told[l.link]:
-			told[l.link] = true
-			l.link.want(p)
-		}
+	for l, s := range p.away {
+		l.want(p, s)
 	}
-	if !kept {
+	if p.kept == 0 {
 		return nil
 	}
 	granted := g.deliver(g.book.Want(g.self, group, want, since))
-	g.tellQueued(group)
+	if (before == 0) != (want == 0) {
+		g.tellQueued(group)
+	}
 	return granted
 }
 
@@ -323,8 +348,8 @@ func (g *Gatekeeper) Queued(application, deployment string) int {
 		return 0
 	}
 	most := g.book.Wanted(group, g.self)
-	for _, n := range p.queued {
-		most = max(most, n)
+	for _, s := range p.away {
+		most = max(most, s.queued)
 	}
 	return most
 }

@@ -41,46 +41,47 @@ func (g *Gatekeeper) linkTo(address string) *link {
 // open gives the line a number, and tells the gatekeeper of it.
 func (l *link) open(line *Line) {
 	l.next++
-	line.number = l.next
+	line.number, line.link, line.page = l.next, l, nil
 	l.lines[line.number] = line
-	if !l.ready {
-		return
+	s := line.party.away[l]
+	if s == nil {
+		s = &stand{}
+		line.party.away[l] = s
 	}
-	l.present(line)
-	if line.party.want > 0 {
-		l.want(line.party)
+	s.lines++
+	if l.ready {
+		l.present(line)
+		l.want(line.party, s)
 	}
 }
 
 // present says all of one line that the gatekeeper must know.
 func (l *link) present(line *Line) {
-	l.send(line.opening())
-	switch {
-	case line.closed:
-		l.send(message{kind: kindClose, numbers: [3]uint64{line.number}})
-	case line.muted:
-		l.send(message{kind: kindMute, numbers: [3]uint64{line.number, 1}})
-	}
-}
-
-func (l *Line) opening() message {
-	r := l.replica
-	return message{
+	r := line.replica
+	l.send(message{
 		kind:    kindOpen,
 		texts:   [4]string{r.ID, r.Application, r.Deployment, r.Address},
-		numbers: [3]uint64{l.number, uint64(max(r.Limit, 1)), uint64(l.held)},
+		numbers: [3]uint64{line.number, uint64(max(r.Limit, 1)), uint64(line.held)},
+	})
+	if line.muted {
+		l.send(line.muting())
 	}
 }
 
-// forget drops a line that is closed and holds nothing. Without lines the link
-// ends.
-func (l *link) forget(line *Line) {
-	if !line.closed || line.held > 0 || line.asked > 0 {
-		return
+// close takes the line off the link. Without lines the link ends.
+func (l *link) close(line *Line) {
+	for range line.held {
+		l.send(message{kind: kindRelease, numbers: [3]uint64{line.number}})
 	}
+	l.send(message{kind: kindClose, numbers: [3]uint64{line.number}})
 	delete(l.lines, line.number)
-	delete(line.party.queued, l)
-	l.g.leaveParty(line)
+	s := line.party.away[l]
+	if s.lines--; s.lines == 0 {
+		delete(line.party.away, l)
+		if s.told > 0 {
+			l.send(message{kind: kindWant, texts: [4]string{line.party.group.Application, line.party.group.Deployment}})
+		}
+	}
 	if len(l.lines) == 0 {
 		l.send(message{kind: kindBye})
 		l.finish()
@@ -90,13 +91,26 @@ func (l *link) forget(line *Line) {
 	}
 }
 
-// want tells the gatekeeper how many slots of the deployment are waited for.
-func (l *link) want(p *party) {
-	ago := uint64(0)
-	if p.want > 0 {
-		ago = uint64(max(time.Since(p.since).Milliseconds(), 0))
+// want tells the gatekeeper how many slots of the deployment are waited for. It
+// is told a little more than is needed rather than each change: what is given
+// too much comes back at once.
+func (l *link) want(p *party, s *stand) {
+	want := roundUp(p.want)
+	if s.told == want || (s.told >= p.want && s.told <= 2*p.want) || !l.ready {
+		return
 	}
-	l.send(message{kind: kindWant, texts: [4]string{p.group.Application, p.group.Deployment}, numbers: [3]uint64{uint64(p.want), ago}})
+	s.told = want
+	ago := uint64(max(time.Since(p.since).Milliseconds(), 0))
+	l.send(message{kind: kindWant, texts: [4]string{p.group.Application, p.group.Deployment}, numbers: [3]uint64{uint64(want), ago}})
+}
+
+// roundUp rounds to three significant bits.
+func roundUp(n int) int {
+	unit := 1
+	for n/unit >= 8 {
+		unit *= 2
+	}
+	return (n + unit - 1) / unit * unit
 }
 
 // send has a message written soon. Before the link is ready nothing is sent: it
@@ -155,12 +169,8 @@ func (l *link) down() []*Line {
 	l.ready = false
 	lines := make([]*Line, 0, len(l.lines))
 	for _, line := range l.lines {
-		line.asked = 0
-		delete(line.party.queued, l)
+		*line.party.away[l] = stand{lines: line.party.away[l].lines}
 		lines = append(lines, line)
-	}
-	for _, line := range lines {
-		l.forget(line)
 	}
 	return lines
 }
@@ -224,17 +234,13 @@ func (l *link) begin() []*Line {
 	l.ready = true
 	l.out.clear()
 	lines := make([]*Line, 0, len(l.lines))
-	parties := map[*party]bool{}
 	for _, line := range l.lines {
 		l.present(line)
-		parties[line.party] = line.party.want > 0
 		lines = append(lines, line)
 	}
 	l.send(message{kind: kindDeclared})
-	for p, waits := range parties {
-		if waits {
-			l.want(p)
-		}
+	for _, line := range lines {
+		l.want(line.party, line.party.away[l])
 	}
 	return lines
 }
@@ -263,8 +269,8 @@ func (l *link) hear(m message) error {
 	case kindQueued:
 		l.g.mu.Lock()
 		group := slots.Group{Application: m.texts[0], Deployment: m.texts[1]}
-		if p := l.g.parties[group]; p != nil {
-			p.queued[l] = int(min(m.numbers[0], 1<<30))
+		if p := l.g.parties[group]; p != nil && p.away[l] != nil {
+			p.away[l].queued = int(min(m.numbers[0], 1<<30))
 		}
 		l.g.mu.Unlock()
 	case kindGranted, kindRefused, kindOffered, kindBusy:
@@ -281,7 +287,7 @@ func (l *link) answered(m message) {
 	g := l.g
 	g.mu.Lock()
 	line := l.lines[m.numbers[0]]
-	if line == nil || line.link != l {
+	if line == nil {
 		// It was closed, or has moved, before the gatekeeper knew.
 		if slot {
 			l.send(message{kind: kindRelease, numbers: [3]uint64{m.numbers[0]}})
@@ -293,9 +299,8 @@ func (l *link) answered(m message) {
 	if slot {
 		line.held++
 	}
-	if m.kind == kindGranted || m.kind == kindRefused {
-		line.asked = max(line.asked-1, 0)
-		l.forget(line)
+	if s := line.party.away[l]; m.kind == kindOffered && s.told > 0 {
+		s.told--
 	}
 	g.mu.Unlock()
 	switch {

@@ -34,6 +34,7 @@ const (
 	kindRefused  kind = 12 // answers ask: number, slots that others have
 	kindBusy     kind = 13 // number, slots that others have
 	kindQueued   kind = 14 // application, deployment, requests that wait at other proxies
+	kindLimit    kind = 16 // number, slots of the replica
 	kindOffered  kind = 15 // what was wanted: number, slots that others have
 )
 
@@ -49,7 +50,7 @@ func (k kind) fields() (texts, numbers int, known bool) {
 		return 2, 2, true
 	case kindQueued:
 		return 2, 1, true
-	case kindMute, kindGranted, kindOffered, kindRefused, kindBusy:
+	case kindMute, kindLimit, kindGranted, kindOffered, kindRefused, kindBusy:
 		return 0, 2, true
 	case kindClose, kindAsk, kindRelease:
 		return 0, 1, true
