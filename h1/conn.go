@@ -185,7 +185,7 @@ func (c *conn) await() bool {
 	}
 	n, err := c.nc.Read(in.room())
 	in.w += n
-	return n > 0 && err == nil && c.enter(reading)
+	return (n > 0 || err == nil) && c.enter(reading)
 }
 
 // more reads more behind what is there.
@@ -257,7 +257,7 @@ func (c *conn) readHead() (fault, bool) {
 		}
 		n, err := c.nc.Read(w.in.room())
 		w.in.w += n
-		if n > 0 {
+		if n > 0 || err == nil {
 			continue
 		}
 		if isTimeout(err) && c.isOver() {

@@ -12,7 +12,7 @@ import (
 func (r *response) decide(complete bool) {
 	l, h := &r.work.line, &r.work.headers
 	isHead := l.method == http.MethodHead
-	if complete && r.length < 0 && !r.pseudo && !r.identity && bodyAllowed(r.status) && (!isHead || len(r.pending) > 0) {
+	if complete && r.length < 0 && !r.pseudo && !r.coded && bodyAllowed(r.status) && (!isHead || len(r.pending) > 0) {
 		r.length, r.hasLength = int64(len(r.pending)), true
 	}
 	keeps := r.c.server.keepsAlive()
@@ -50,7 +50,7 @@ func (r *response) connectionField(asked bool) {
 	switch {
 	case r.status == http.StatusSwitchingProtocols && r.hasConnection:
 		r.field("Connection", []string{r.connection})
-	case r.closes && r.work.line.minor == 1:
+	case r.closes && (r.work.line.minor == 1 || hasToken(r.connection, "close")):
 		r.out = append(r.out, "Connection: close\r\n"...)
 	case r.closes:
 	case r.hasConnection:

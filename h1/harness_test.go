@@ -82,6 +82,7 @@ func answers(raw string, methods ...string) (out []string, rest string) {
 		if res.StatusCode >= 200 {
 			i++
 		}
-		out = append(out, fmt.Sprintf("%s %d close=%v length=%d %v %q %v %v", res.Proto, res.StatusCode, res.Close, res.ContentLength, res.TransferEncoding, body, res.Trailer, err))
+		res.Header.Del("Date")
+		out = append(out, fmt.Sprintf("%s %d close=%v length=%d %v %q %v %v %v", res.Proto, res.StatusCode, res.Close, res.ContentLength, res.TransferEncoding, body, res.Header, res.Trailer, err))
 	}
 }

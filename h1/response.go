@@ -44,6 +44,7 @@ type response struct {
 	hasConnection bool
 	hasDate       bool
 	hasLength     bool
+	coded         bool // with a Transfer-Encoding, so without a length
 	identity      bool // Transfer-Encoding: identity, which is to the connection's end
 	pseudo        bool // trailers are to come
 
@@ -117,7 +118,7 @@ func (r *response) note(name string, values []string) {
 		}
 		return
 	case "Transfer-Encoding":
-		r.identity = first == "identity"
+		r.coded, r.identity = first != "", first == "identity"
 		return
 	case "Connection":
 		r.connection, r.hasConnection = strings.Join(values, ", "), true

@@ -277,6 +277,8 @@ func (s *Server) drained() <-chan struct{} {
 
 func (s *Server) takeWork() *work {
 	if w, ok := s.works.Get().(*work); ok {
+		w.in.r, w.in.w = 0, 0
+		w.in.next()
 		return w
 	}
 	return newWork()
