@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,7 +101,8 @@ func TestChoice(t *testing.T) {
 
 	scenario("refuses what would hold too many bytes, and takes it when there is room", func(t *testing.T) {
 		g := openGate(1, -1, "a")
-		g.maxBytes = 2*waitingFixed + 1000
+		g.limits = &atomic.Pointer[Limits]{}
+		g.limits.Store(&Limits{MaxQueuedBytes: 2*waitingFixed + 1000})
 		held := mustAcquire(t, g)
 		first := enqueue(g, saying(g))
 		var full *queueFullError
@@ -171,6 +173,29 @@ func TestChoice(t *testing.T) {
 		}
 	})
 
+	scenario("a request's time that ran out is held against who had it", func(t *testing.T) {
+		g := openGate(9, -1, "a", "b", "c")
+		for range 100 {
+			arrived := time.Now()
+			time.Sleep(6 * time.Second) // in the queue, say
+			s := mustAcquire(t, g)
+			s.late(arrived, arrived.Add(10*time.Second))
+			s.release()
+		}
+		if n := g.status().Ejections; n != 0 {
+			t.Errorf("%d ejections of replicas that had no time", n)
+		}
+		for range 20 {
+			arrived := time.Now()
+			s := mustAcquire(t, g)
+			s.late(arrived, arrived.Add(10*time.Second))
+			s.release()
+		}
+		if n := g.status().Ejections; n != 1 {
+			t.Errorf("%d ejections of replicas that had all the time", n)
+		}
+	})
+
 	scenario("what is sent again is bounded by what comes", func(t *testing.T) {
 		g := openGate(2, -1, "a")
 		n := 0
@@ -185,11 +210,10 @@ func TestChoice(t *testing.T) {
 		}
 	})
 
-	scenario("a replica on the proxy's own node is preferred while it has a free slot", func(t *testing.T) {
+	scenario("a replica on the proxy's own host is preferred while it has a free slot", func(t *testing.T) {
 		g := newGate("app", "main")
-		g.node = "here"
+		g.host = "b"
 		es := endpoints("a", "b", "c")
-		es[1].Node = "here"
 		g.configure(deployment(2, -1), es)
 		got := map[string]int{}
 		for range 6 {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -87,7 +88,8 @@ func (g *gate) admit(id string, e routes.Endpoint) {
 	r := g.replicas[id]
 	if r == nil {
 		r = &replica{id: id, version: e.Version, node: e.Node, series: g.series}
-		r.member = balance.NewMember(id, g.node != "" && e.Node == g.node)
+		host, _, err := net.SplitHostPort(e.Address)
+		r.member = balance.NewMember(id, err == nil && host == g.host)
 		g.replicas[id] = r
 	}
 	r.meetProbe(e, g.probes.path != "")

@@ -135,6 +135,7 @@ func (x *exchange) lost(err error) outcome {
 			fault := brokenBody(x.pump.broken)
 			x.fail(fault.Status, fault.Code, fault.Message)
 		default:
+			x.slot.late(x.arrived, x.deadline)
 			x.refuse(errDeadline)
 		}
 		return settled

@@ -33,7 +33,7 @@ var (
 type gate struct {
 	application, deployment string
 	observer                Observer // nil: there is none
-	node                    string   // this proxy's, whose replicas are preferred; "": nobody's
+	host                    string   // this proxy's, whose replicas are preferred; "": nobody's
 	log                     hclog.Logger
 
 	seq atomic.Uint64
@@ -50,7 +50,7 @@ type gate struct {
 	budget   balance.Budget
 	queue    fairqueue.Queue[*waiter]
 	waiters  sync.Pool
-	maxBytes int64 // that those who wait may hold; 0: no limit
+	limits   *atomic.Pointer[Limits] // the proxy's; nil: there are none
 	rate     drainRate
 	wakeAt   time.Time // when the next replica returns that is left alone
 	failing  failing

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"pgregory.net/rapid"
 
+	"github.com/serve-nomad/serve-nomad/balance"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -141,7 +142,7 @@ func TestGate(t *testing.T) {
 		if !errors.As(third.err, &full) {
 			t.Fatalf("the third got %v", third.err)
 		}
-		if full.retryAfter < 3*time.Second || full.retryAfter > 5*time.Second {
+		if full.retryAfter < 3*time.Second || full.retryAfter > 6*time.Second {
 			t.Errorf("Retry-After %v for three requests at one a second", full.retryAfter)
 		}
 		if first.ended() || second.ended() {
@@ -419,19 +420,25 @@ func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	start := time.Unix(1000, 0)
 	var d drainRate
-	if got := d.retryAfter(start, 10); got != unknownRetryAfter {
+	if got := d.retryAfter(start, 10, 0); got != unknownRetryAfter {
 		t.Errorf("with nothing finished: %v", got)
+	}
+	if got := d.retryAfter(start, 10, 1); got != 8*time.Second {
+		t.Errorf("with nothing finished, and luck: %v", got)
 	}
 	for i := range 100 { // ten a second
 		d.add(start.Add(time.Duration(i) * 100 * time.Millisecond))
 	}
 	end := start.Add(9900 * time.Millisecond)
 	for length, want := range map[int]time.Duration{1: time.Second, 10: time.Second, 55: 6 * time.Second, 100000: time.Minute} {
-		if got := d.retryAfter(end, length); got != want {
+		if got := d.retryAfter(end, length, 0); got != want {
 			t.Errorf("for %d at ten a second: %v, want %v", length, got, want)
 		}
 	}
-	if got := d.retryAfter(end.Add(time.Minute), 10); got != unknownRetryAfter {
+	if got := d.retryAfter(end, 55, 0.99); got != 9*time.Second {
+		t.Errorf("with luck: %v", got)
+	}
+	if got := d.retryAfter(end.Add(time.Minute), 10, 0); got != unknownRetryAfter {
 		t.Errorf("a minute later: %v", got)
 	}
 }
@@ -478,6 +485,7 @@ type gateModel struct {
 
 func newGateModel() *gateModel {
 	m := &gateModel{g: openGate(2, -1), limit: 2, held: map[string]int{}, passed: map[string]bool{}, heard: map[string]bool{}, answers: map[string]bool{}}
+	m.g.set.SetPolicy(balance.Policy{GatewayFailures: 2, ServerErrors: 3, Interval: 10 * time.Second, RateReplicas: 2, RateRequests: 2, Base: 4 * time.Second, Most: 30 * time.Second, MaxPercent: 50})
 	m.g.probes.prober = newProber(hclog.NewNullLogger())
 	m.g.probes.prober.ask = func(_ context.Context, address, _ string) error {
 		m.mu.Lock()
@@ -496,7 +504,16 @@ func (m *gateModel) step(rt *rapid.T) {
 	case 0, 1:
 		m.waiters = append(m.waiters, enqueue(m.g, m.g.ticket(time.Time{})))
 	case 2:
-		m.withSlot(rt, func(s *slot) { s.release() })
+		m.withSlot(rt, func(s *slot) {
+			switch rapid.IntRange(0, 3).Draw(rt, "result") {
+			case 0: // the client left
+			case 1:
+				s.failed()
+			default:
+				s.answered(rapid.SampledFrom([]int{200, 404, 500, 502, 503}).Draw(rt, "status"))
+			}
+			s.release()
+		})
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		m.askAgain()
@@ -642,7 +659,12 @@ func (m *gateModel) check(rt *rapid.T) {
 	now := time.Now()
 	for _, id := range m.alive {
 		r := m.g.replicas[id]
-		if m.held[id] < m.limit && !r.member.Unreachable().After(now) {
+		until, _ := r.member.Ejected()
+		limit := m.limit
+		if !m.g.set.Panicking() && (r.member.Trial() || !until.IsZero()) {
+			limit = 1
+		}
+		if (m.g.set.Panicking() || !until.After(now)) && m.held[id] < limit && !r.member.Unreachable().After(now) {
 			rt.Fatalf("%d requests wait although %s has %d of %d", len(still), id, m.held[id], m.limit)
 		}
 	}

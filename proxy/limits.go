@@ -25,6 +25,10 @@ type Limits struct {
 	KeepAlive     time.Duration // for which a client's connection is kept without a request; default 60s
 	MaxHeader     int           // bytes of a request's line and headers; default 64 KiB
 
+	// MaxQueuedBytes is how much memory the waiting requests of one deployment
+	// may hold, as near as is known; default 256 MiB.
+	MaxQueuedBytes int64
+
 	// TrustedProxies are addresses whose X-Forwarded-For and X-Forwarded-Proto
 	// are believed.
 	TrustedProxies []netip.Prefix
@@ -35,6 +39,7 @@ func (l Limits) withDefaults() Limits {
 	l.HeaderTimeout = cmp.Or(max(l.HeaderTimeout, 0), 10*time.Second)
 	l.KeepAlive = cmp.Or(max(l.KeepAlive, 0), time.Minute)
 	l.MaxHeader = cmp.Or(max(l.MaxHeader, 0), 64<<10)
+	l.MaxQueuedBytes = cmp.Or(max(l.MaxQueuedBytes, 0), 256<<20)
 	return l
 }
 

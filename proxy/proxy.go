@@ -46,7 +46,7 @@ type Config struct {
 	Observer  Observer     // is told of each request; nil: nobody is
 	Metrics   http.Handler // serves /-/metrics; nil: there is none
 	HideAdmin bool         // of what is below /-/, the ports serve only healthz: the rest is AdminHandler's
-	Node      string       // this host's in Consul: replicas on it are preferred; "": none are
+	Host      string       // this host's address: replicas at it are preferred; "": none are
 
 	DialTimeout       time.Duration // to connect to a replica; default 3s
 	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s
@@ -54,7 +54,6 @@ type Config struct {
 	Linger            time.Duration // for which a replica is waited for whose client has left; request_timeout if longer; default 60s
 	DrainNotice       time.Duration // for which Drain only says that it drains, so that load balancers send no more; default none
 	MaxResponseHeader int64         // bytes; default 1 MiB
-	MaxQueuedBytes    int64         // that the waiting requests of one deployment may hold, as near as is known; default 256 MiB
 
 	Limits // as the proxy begins; SetLimits changes them
 }
@@ -75,9 +74,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxResponseHeader <= 0 {
 		c.MaxResponseHeader = 1 << 20
-	}
-	if c.MaxQueuedBytes <= 0 {
-		c.MaxQueuedBytes = 256 << 20
 	}
 	return c
 }

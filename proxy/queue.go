@@ -43,7 +43,10 @@ func (g *gate) newWaiter(t *ticket) *waiter {
 func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
 	w := g.newWaiter(t)
 	if !t.again {
-		limits := fairqueue.Limits{Items: g.maxQueue, Bytes: g.maxBytes}
+		limits := fairqueue.Limits{Items: g.maxQueue}
+		if g.limits != nil {
+			limits.Bytes = g.limits.Load().MaxQueuedBytes
+		}
 		if full := g.queue.Fits(w.item.Bytes, limits); full != fairqueue.Room {
 			return nil, g.full(full, now)
 		}

@@ -43,8 +43,10 @@ func (d *drainRate) advance(second int64) {
 }
 
 // retryAfter says when a queue of that length will be empty at the present
-// rate, in whole seconds.
-func (d *drainRate) retryAfter(now time.Time, length int) time.Duration {
+// rate, in whole seconds, and up to half as long again: luck, from 0 to 1, says
+// by how much, so that those who were refused together do not come back
+// together.
+func (d *drainRate) retryAfter(now time.Time, length int, luck float64) time.Duration {
 	second := now.Unix()
 	d.advance(second)
 	total := 0
@@ -52,9 +54,14 @@ func (d *drainRate) retryAfter(now time.Time, length int) time.Duration {
 		total += n
 	}
 	if total == 0 {
-		return unknownRetryAfter
+		return whole(unknownRetryAfter.Seconds() * (1 + luck/2))
 	}
 	window := min(second-d.since+1, rateSeconds)
-	wait := math.Ceil(float64(length) * float64(window) / float64(total))
-	return min(max(time.Duration(wait)*time.Second, minRetryAfter), maxRetryAfter)
+	return whole(float64(length) * float64(window) / float64(total) * (1 + luck/2))
+}
+
+// whole is so many seconds, rounded up, within the bounds.
+func whole(seconds float64) time.Duration {
+	seconds = min(max(math.Ceil(seconds), minRetryAfter.Seconds()), maxRetryAfter.Seconds())
+	return time.Duration(seconds) * time.Second
 }

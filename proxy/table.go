@@ -118,7 +118,7 @@ func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoi
 func (p *Proxy) newGate(application, deployment string) *gate {
 	g := newGate(application, deployment)
 	g.probes.prober, g.observer = p.prober, p.config.Observer
-	g.log, g.node, g.maxBytes = p.log, p.config.Node, p.config.MaxQueuedBytes
+	g.log, g.host, g.limits = p.log, p.config.Host, &p.limits
 	if p.reporter != nil {
 		g.alarm = p.reporter.alarms
 	}

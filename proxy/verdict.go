@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -41,6 +42,14 @@ func (s *slot) answered(status int) {
 
 // failed says that the replica gave no answer, or none that can be understood.
 func (s *slot) failed() { s.judged(balance.Broken) }
+
+// late says that the request's time ran out at the replica. One that had half of
+// it has failed; one that got the request when most had passed has not.
+func (s *slot) late(arrived, deadline time.Time) {
+	if 2*deadline.Sub(s.since) >= deadline.Sub(arrived) {
+		s.failed()
+	}
+}
 
 func (s *slot) judged(result balance.Result) {
 	if s.verdict.known {
@@ -119,7 +128,7 @@ func (g *gate) full(full fairqueue.Fullness, now time.Time) error {
 	queued := g.queue.Len()
 	return &queueFullError{
 		queued: queued, bytes: g.queue.Bytes(), full: full,
-		retryAfter: g.rate.retryAfter(now, queued+1),
+		retryAfter: g.rate.retryAfter(now, queued+1, rand.Float64()),
 	}
 }
 
