@@ -25,6 +25,7 @@ const (
 	codeReplicaDied = "replica-died"
 	codeBadResponse = "bad-response"
 	codeMethod      = "method"
+	codeNoGRPC      = "no-grpc"
 )
 
 // errorHeader carries the reason of a response that is the proxy's own.

@@ -21,6 +21,7 @@ func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint) {
 	}
 	g.limit, g.maxQueue, g.version = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests, d.Version
 	g.set.SetLimit(g.limit)
+	g.http2 = d.SpeaksHTTP2()
 	g.scales = d.MetricsInterval > 0
 	g.probes.follow(d)
 	g.observe(endpoints)
@@ -87,12 +88,12 @@ func (g *gate) relist() {
 func (g *gate) admit(id string, e routes.Endpoint) {
 	r := g.replicas[id]
 	if r == nil {
-		r = &replica{id: id, version: e.Version, node: e.Node, series: g.series}
+		r = &replica{id: id, version: e.Version, node: e.Node, series: g.series, http2: g.http2}
 		host, _, err := net.SplitHostPort(e.Address)
 		r.member = balance.NewMember(id, err == nil && host == g.host)
 		g.replicas[id] = r
 	}
-	r.meetProbe(e, g.probes.path != "")
+	r.meetProbe(e, g.probes.asks())
 	if r.address != e.Address {
 		r.pool.flush()
 	}

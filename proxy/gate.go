@@ -43,6 +43,7 @@ type gate struct {
 	limit    int
 	maxQueue int // -1: none
 	version  string
+	http2    bool   // replicas of that version speak HTTP/2 and nothing else
 	series   Series // the observer's, of that version
 	replicas map[string]*replica
 	live     []*replica  // those that requests may be sent to, see relist

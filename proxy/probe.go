@@ -105,7 +105,7 @@ func (r *replica) meetProbe(e routes.Endpoint, asked bool) {
 // probes is what a gate needs to ask its replicas. The gate's mutex guards it.
 type probes struct {
 	prober   *prober // nil: nobody is asked
-	path     string  // "": nobody is asked
+	check    healthCheck
 	patience time.Duration
 	blind    bool // Consul is not read: its agreement cannot be waited for
 	open     int  // replicas to be asked while requests wait
@@ -117,12 +117,12 @@ type probes struct {
 
 // follow takes over what the table says of the health check.
 func (p *probes) follow(d routes.Deployment) {
-	p.path = ""
-	if isHealthPath(d.HealthPath) {
-		p.path = d.HealthPath
-	}
+	p.check = newHealthCheck(d)
 	p.patience = agreement + 2*min(max(d.HealthPeriod, 0), time.Hour)
 }
+
+// asks says whether replicas are asked at all.
+func (p *probes) asks() bool { return p.check != healthCheck{} }
 
 // isHealthPath says whether path can stand in a request line: whoever may write
 // to the table must not make requests of his own out of it.
@@ -196,7 +196,7 @@ func (g *gate) probeLoop(ctx context.Context) {
 		q, ok := g.nextQuestion(time.Now())
 		if !ok || !prober.start(func(ctx context.Context) {
 			defer prober.exit()
-			g.judge(q, prober.ask(ctx, q.address, q.path))
+			g.judge(q, prober.put(ctx, q.address, q.check))
 		}) {
 			prober.exit()
 		}
@@ -226,7 +226,7 @@ func (g *gate) probeWait(now time.Time) (wait time.Duration, more bool) {
 
 // wants says whether r is to be asked now or later.
 func (g *gate) wants(r *replica) bool {
-	return g.probes.path != "" && r.probe.isOpen() && (r.probe.live || g.queue.Len() > 0)
+	return g.probes.asks() && r.probe.isOpen() && (r.probe.live || g.queue.Len() > 0)
 }
 
 // spare puts off the question to a replica that has as many requests as it may
@@ -262,7 +262,7 @@ type question struct {
 	replica *replica
 	probe   *probe
 	address string
-	path    string
+	check   healthCheck
 }
 
 // nextQuestion returns the one that has been due for longest.
@@ -277,7 +277,7 @@ func (g *gate) nextQuestion(now time.Time) (q question, ok bool) {
 			continue
 		}
 		if !ok || r.probe.due.Before(q.probe.due) {
-			q, ok = question{r, r.probe, r.address, g.probes.path}, true
+			q, ok = question{r, r.probe, r.address, g.probes.check}, true
 		}
 	}
 	if !ok {

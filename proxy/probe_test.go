@@ -602,11 +602,11 @@ func TestHealthPath(t *testing.T) {
 	}
 	var p probes
 	p.follow(routes.Deployment{HealthPath: "x", HealthPeriod: math.MaxInt64})
-	if p.path != "" || p.patience != agreement+2*time.Hour {
+	if p.check.path != "" || p.patience != agreement+2*time.Hour {
 		t.Errorf("got %+v", p)
 	}
 	p.follow(routes.Deployment{HealthPath: "/x", HealthPeriod: -time.Hour})
-	if p.path != "/x" || p.patience != agreement {
+	if p.check.path != "/x" || p.patience != agreement {
 		t.Errorf("got %+v", p)
 	}
 }

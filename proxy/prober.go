@@ -25,7 +25,8 @@ const (
 // prober asks replicas whether they can serve, for all gates of a proxy. It
 // owns the goroutines that do so.
 type prober struct {
-	ask   func(ctx context.Context, address, path string) error // nil: it can serve
+	ask   func(ctx context.Context, address, path string) error // over HTTP/1.1; nil: it can serve
+	askH2 func(ctx context.Context, address string, c healthCheck) error
 	log   hclog.Logger
 	slots chan struct{}
 
@@ -37,7 +38,7 @@ type prober struct {
 }
 
 func newProber(log hclog.Logger) *prober {
-	p := &prober{ask: newAsker(), log: log, slots: make(chan struct{}, probesOfAll)}
+	p := &prober{ask: newAsker(), askH2: newH2Asker(), log: log, slots: make(chan struct{}, probesOfAll)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -74,6 +75,14 @@ func (p *prober) enter(ctx context.Context) bool {
 }
 
 func (p *prober) exit() { <-p.slots }
+
+// put asks a replica as its deployment's check does.
+func (p *prober) put(ctx context.Context, address string, c healthCheck) error {
+	if c.protocol != "" {
+		return p.askH2(ctx, address, c)
+	}
+	return p.ask(ctx, address, c.path)
+}
 
 // newAsker returns what asks a replica over HTTP, as Consul's check does: on a
 // connection of its own, which it does not keep, because a server that does

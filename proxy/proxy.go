@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/net/http2"
 
 	"github.com/serve-nomad/serve-nomad/routes"
 )
@@ -91,6 +92,7 @@ type Proxy struct {
 	busy      busy
 	reporter  *reporter // nil: nobody is told of the load
 	prober    *prober
+	h2        *http2.Transport
 
 	mu         sync.Mutex
 	gates      map[deploymentKey]*gate // also of deployments that are gone and still have requests
@@ -104,6 +106,7 @@ type Proxy struct {
 func New(config Config, log hclog.Logger) *Proxy {
 	p := &Proxy{config: config.withDefaults(), log: log, known: make(chan struct{}), prober: newProber(log), gates: map[deploymentKey]*gate{}}
 	p.SetLimits(config.Limits)
+	p.h2 = newH2Transport(p.config.MaxResponseHeader)
 	if config.Loads != nil {
 		p.reporter = newReporter(p, config.Loads)
 	}
@@ -196,7 +199,7 @@ func (p *Proxy) server(addr string, h http.Handler) *http.Server {
 		IdleTimeout:       limits.KeepAlive,
 		MaxHeaderBytes:    limits.MaxHeader,
 		Protocols:         protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+		HTTP2:             frontHTTP2(),
 		ErrorLog:          p.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
 			return context.WithValue(ctx, clientConnKey{}, socketOf(nc))

@@ -231,6 +231,9 @@ func (t *transit) ended() {
 	if t.upload != nil && t.upload.finished() {
 		r.Received = t.upload.received
 	}
+	if t.sending != nil {
+		r.Received = t.sending.received()
+	}
 	if r.Status == 0 {
 		r.Status, r.Code = http.StatusInternalServerError, codeInternal
 	}

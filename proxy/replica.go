@@ -14,6 +14,7 @@ type replica struct {
 	address string
 	version string          // of the deployment; with node and series never changed
 	node    string          // in Consul; "": not said
+	http2   bool            // it speaks HTTP/2 and nothing else; as its version does
 	series  Series          // the observer's
 	member  *balance.Member // counts its slots, and what is held against it
 	passing bool
@@ -28,6 +29,8 @@ type pool struct {
 	mu     sync.Mutex
 	closed bool
 	idle   []*conn
+
+	h2 h2Conns // has a mutex of its own
 }
 
 // take returns an idle connection that is still good, or nil.
@@ -91,6 +94,7 @@ func (p *pool) sweep(cutoff time.Time) {
 	p.idle = p.idle[:rest]
 	p.mu.Unlock()
 	closeAll(old)
+	p.h2.sweep(cutoff)
 }
 
 // setOpen closes the pool with all that is in it, or opens it again.
@@ -105,6 +109,7 @@ func (p *pool) setOpen(open bool) {
 	}
 	p.mu.Unlock()
 	closeAll(old)
+	p.h2.setOpen(open)
 }
 
 // flush closes what is idle now; the pool stays open.
@@ -114,6 +119,7 @@ func (p *pool) flush() {
 	p.idle = nil
 	p.mu.Unlock()
 	closeAll(old)
+	p.h2.flush()
 }
 
 func closeAll(conns []*conn) {

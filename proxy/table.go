@@ -17,6 +17,9 @@ type table struct {
 	byPrefix map[string]*application
 	byName   map[string]*application
 	gates    map[deploymentKey]*gate
+
+	grpcCount int          // applications that speak gRPC
+	grpcOnly  *application // that, if it is one
 }
 
 // application is one application's entry, with its deployments' gates at hand.
@@ -111,6 +114,7 @@ func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoi
 		}
 		next.byPrefix[prefix] = a
 	}
+	next.countGRPC()
 	return next
 }
 

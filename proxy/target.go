@@ -76,6 +76,13 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder, handl
 	}
 	t := p.transit(w, r, requestID(r.Header), arrived)
 	t.find, t.at = find, at
+	if t.grpc {
+		if t.asksProxy(handle) {
+			p.serveGRPCHealth(w, r)
+			return
+		}
+		t.find = grpcFinder(r, handle)
+	}
 	if t.observed() {
 		t.record.Handle = handle
 		t.observe()
@@ -116,6 +123,7 @@ func (p *Proxy) transit(w http.ResponseWriter, r *http.Request, id string, arriv
 	t := &transit{proxy: p, w: w, control: http.NewResponseController(w), r: r, arrived: arrived}
 	t.head = head{request: r, id: id, body: hasBody(r)}
 	t.head.addresses, t.head.scheme = p.origin(r)
+	t.grpc = isGRPC(r)
 	if t.head.body {
 		t.body = r
 	} else if r.ProtoMajor == 1 {
@@ -130,6 +138,9 @@ func (t *transit) aim(to target) {
 	t.gate, t.patience, t.deadline = to.gate, max(t.proxy.config.Linger, timeout), time.Time{}
 	if timeout > 0 {
 		t.deadline = t.arrived.Add(timeout)
+	}
+	if t.grpc {
+		t.limitByClient()
 	}
 	t.head.prefix, t.head.target = to.prefix, to.rest
 	if t.r.URL.RawQuery != "" || t.r.URL.ForceQuery {

@@ -44,6 +44,9 @@ type transit struct {
 	moves    int
 	touched  bool // the body has been read from
 	begun    bool // a final response has been started
+	grpc     bool // it is one of gRPC
+
+	sending *streamBody // body on its way to a replica that speaks HTTP/2; nil: it has not been sent to one
 
 	record Record // for the observer
 	last   *slot  // the replica that it was given to last; nil: none
@@ -78,7 +81,11 @@ func (t *transit) run() {
 			return
 		}
 		t.granted(s)
-		switch t.attempt(s) {
+		attempt := t.attempt
+		if s.replica.http2 || t.grpc {
+			attempt = t.attemptStream
+		}
+		switch attempt(s) {
 		case settled:
 			t.settle()
 			return
@@ -248,6 +255,10 @@ func (t *transit) refuse(err error) {
 
 // fail answers with an error of the proxy's own.
 func (t *transit) fail(status int, code, message string) {
+	if t.grpc {
+		t.failGRPC(code, grpcStatus(code), message)
+		return
+	}
 	if t.begun {
 		return
 	}

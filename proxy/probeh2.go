@@ -1,0 +1,116 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+
+	"golang.org/x/net/http2"
+
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// healthCheck is how replicas are asked whether they can serve. The zero value:
+// they are not.
+type healthCheck struct {
+	protocol string // "": HTTP/1.1
+	path     string // of h2c, "": its greeting is an answer
+	service  string // of gRPC
+}
+
+// newHealthCheck takes over what the table says, as far as it can be asked.
+func newHealthCheck(d routes.Deployment) healthCheck {
+	c := healthCheck{protocol: d.Protocol, path: d.HealthPath}
+	switch {
+	case d.Protocol == routes.ProtocolGRPC:
+		return healthCheck{protocol: d.Protocol, service: d.HealthService}
+	case d.Protocol != routes.ProtocolH2C:
+		c.protocol = ""
+	}
+	if c.path != "" && !isHealthPath(c.path) {
+		return healthCheck{}
+	}
+	return c
+}
+
+// newH2Asker returns what asks a replica over HTTP/2, on a connection of its own.
+func newH2Asker() func(ctx context.Context, address string, c healthCheck) error {
+	h2 := newH2Transport(probeHeader)
+	return func(ctx context.Context, address string, c healthCheck) error {
+		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		defer cancel()
+		nc, err := (&net.Dialer{Timeout: probeDial}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return err
+		}
+		cc, err := greet(ctx, h2, nc, probeTimeout)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = cc.Close() }() // as is one that does not close
+		switch {
+		case c.protocol == routes.ProtocolGRPC:
+			return askGRPC(ctx, cc, address, c.service)
+		case c.path == "":
+			return nil
+		}
+		return askPath(ctx, cc, address, c.path)
+	}
+}
+
+func askPath(ctx context.Context, cc *http2.ClientConn, address, path string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+	if err != nil {
+		return err
+	}
+	res, _, err := answerOf(cc, r) //nolint:bodyclose // it has been read and closed
+	if err == nil && !isServing(res.StatusCode) {
+		return fmt.Errorf("it answers with status %d", res.StatusCode)
+	}
+	return err
+}
+
+// askGRPC asks gRPC's health service (https://grpc.io/docs/guides/health-checking/).
+func askGRPC(ctx context.Context, cc *http2.ClientConn, address, service string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+healthCheckPath, bytes.NewReader(healthRequest(service)))
+	if err != nil {
+		return err
+	}
+	r.Header["Content-Type"], r.Header["Te"] = []string{"application/grpc"}, []string{"trailers"}
+	r.Header["Grpc-Timeout"] = []string{formatGRPCTimeout(probeTimeout)}
+	res, body, err := answerOf(cc, r) //nolint:bodyclose // it has been read and closed
+	if err != nil {
+		return err
+	}
+	status := res.Trailer.Get("Grpc-Status")
+	if status == "" {
+		status = res.Header.Get("Grpc-Status")
+	}
+	switch {
+	case res.StatusCode != http.StatusOK:
+		return fmt.Errorf("its health service answers with HTTP status %d", res.StatusCode)
+	case status != "0":
+		return fmt.Errorf("its health service answers with gRPC status %q: %s", status, res.Trailer.Get("Grpc-Message")+res.Header.Get("Grpc-Message"))
+	case !saysServing(body):
+		return errors.New("its health service does not say SERVING")
+	}
+	return nil
+}
+
+// answerOf returns a response with its body, which is to be short.
+func answerOf(cc *http2.ClientConn, r *http.Request) (*http.Response, []byte, error) {
+	r.Header.Set("User-Agent", "serve-nomad proxy health check")
+	res, err := cc.RoundTrip(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer res.Body.Close()
+	// To its end, or to where it is long: an answer that breaks off, or takes
+	// too long, is none.
+	body, err := io.ReadAll(io.LimitReader(res.Body, probeBody))
+	return res, body, err
+}

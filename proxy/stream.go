@@ -1,0 +1,420 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// resetGrace is how long a slot is held after its stream has been reset, because
+// the client has left or the time is over. The replica is told, and HTTP/2 has
+// no word for it to say that it has stopped; so it is given what a handler needs
+// that looks whether it is still wanted. One that goes on working all the same
+// is not waited for: gRPC clients cancel often, and would take its slots away
+// for as long as it works for nobody.
+const resetGrace = 100 * time.Millisecond
+
+// stream is one request and its response on an HTTP/2 connection to a replica.
+type stream struct {
+	*transit
+	slot *slot
+	conn *h2Conn
+	ctx  context.Context // ends with the client, with the request's time, and with the exchange
+
+	res      *http.Response // nil: it has not come
+	finished bool           // the replica has ended the stream, or never had it
+	until    time.Time      // write deadline towards the client; zero: none set
+}
+
+// attemptStream has one replica that speaks HTTP/2 serve the request. The slot
+// is free afterwards, or will be in a moment.
+func (t *transit) attemptStream(s *slot) (got outcome) {
+	if !s.replica.http2 { // its deployment spoke gRPC as the request came
+		s.release()
+		t.fail(http.StatusBadGateway, codeNoGRPC, "the deployment does not speak gRPC")
+		return settled
+	}
+	ctx, cancel := t.untilDeadline()
+	defer cancel()
+	c, err := s.replica.pool.h2.take(ctx, s.address, func() (*http2.ClientConn, error) {
+		cc, err := t.dialH2(ctx, s.address)
+		if err == nil {
+			s.reached()
+		}
+		return cc, err
+	})
+	if err != nil {
+		return t.notConnected(s, err)
+	}
+	x := &stream{transit: t, slot: s, conn: c, ctx: ctx}
+	defer func() {
+		cancel()
+		x.end(got == unsent)
+	}()
+	return x.run()
+}
+
+func (t *transit) untilDeadline() (context.Context, context.CancelFunc) {
+	if t.deadline.IsZero() {
+		return context.WithCancel(t.ctx)
+	}
+	return context.WithDeadline(t.ctx, t.deadline)
+}
+
+func (x *stream) run() outcome {
+	if x.body != nil && x.sending == nil {
+		if err := x.takeBody(); err != nil {
+			x.finished = true
+			x.fail(http.StatusInternalServerError, codeInternal, "the request's body cannot be read")
+			return settled
+		}
+	}
+	res, err := x.conn.RoundTrip(x.request()) //nolint:bodyclose // end closes it
+	if err != nil {
+		return x.lost(err)
+	}
+	x.res = res
+	if !x.grpc { // its status comes at the end
+		x.slot.answered(res.StatusCode)
+	}
+	x.respond()
+	return settled
+}
+
+// takeBody makes the request's body ready to be sent.
+func (x *stream) takeBody() error {
+	if x.r.ProtoMajor == 1 {
+		// The response may begin before the body ends.
+		if err := x.control.EnableFullDuplex(); err != nil {
+			return err
+		}
+	}
+	x.touched = true
+	x.sending = &streamBody{request: x.r, buffers: &x.proxy.buffers, limit: x.bodyLimit()}
+	if x.grpc {
+		x.sending.limit.stall = 0 // a stream of messages may be silent; see pings in server
+	}
+	return nil
+}
+
+// request is what the replica is sent.
+func (x *stream) request() *http.Request {
+	out := &http.Request{
+		Method: x.r.Method, Host: x.r.Host, Header: x.head.header(),
+		// Opaque goes out as it is.
+		URL:   &url.URL{Scheme: "http", Host: x.conn.address, Opaque: x.head.target},
+		Proto: "HTTP/2.0", ProtoMajor: 2,
+	}
+	if x.grpc {
+		x.setTimeout(out.Header)
+	}
+	if x.sending != nil {
+		out.Body, out.ContentLength = x.sending, x.r.ContentLength
+		if out.ContentLength < 0 {
+			out.Trailer = trailersFor(x.r.Trailer)
+			x.sending.trailer = out.Trailer
+		}
+	}
+	return out.WithContext(x.ctx)
+}
+
+// trailersFor returns the trailers that a replica is promised, without values.
+func trailersFor(t http.Header) http.Header {
+	var out http.Header
+	for key := range t {
+		if hop(key) || ours(key) || imitates(key) || !isToken(key) {
+			continue
+		}
+		if out == nil {
+			out = http.Header{}
+		}
+		out[key] = nil
+	}
+	return out
+}
+
+// header is what write puts on an HTTP/1.1 connection, as HTTP/2 wants it.
+func (h *head) header() http.Header {
+	r := h.request
+	names := connectionNames(r.Header)
+	out := make(http.Header, len(r.Header)+8)
+	for key, values := range r.Header {
+		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) || h.retraced(key) {
+			continue
+		}
+		out[key] = values
+	}
+	if _, ok := out["User-Agent"]; !ok {
+		out["User-Agent"] = nil // else it would be ours
+	}
+	out["X-Forwarded-For"], out["X-Forwarded-Host"] = []string{h.addresses}, []string{r.Host}
+	out["X-Forwarded-Proto"], out["X-Request-Id"] = []string{h.scheme}, []string{h.id}
+	if h.prefix != "" {
+		out["X-Forwarded-Prefix"] = []string{h.prefix}
+	}
+	if h.traceparent != "" {
+		out["Traceparent"] = []string{h.traceparent}
+		if len(h.tracestate) > 0 {
+			out["Tracestate"] = h.tracestate
+		}
+	}
+	if hasToken(r.Header["Te"], "trailers") {
+		out["Te"] = []string{"trailers"}
+	}
+	return out
+}
+
+// lost ends an exchange that has not brought a response.
+func (x *stream) lost(err error) outcome {
+	var reset http2.StreamError
+	broken := error(nil)
+	if x.sending != nil {
+		broken = x.sending.broken()
+	}
+	switch {
+	case x.transit.ctx.Err() != nil: // the client has left: nobody reads an answer
+		return settled
+	case x.late() || errors.Is(err, context.DeadlineExceeded):
+		x.refuse(errDeadline)
+		return settled
+	case broken != nil:
+		fault := brokenBody(broken)
+		x.fail(fault.Status, fault.Code, fault.Message)
+		return settled
+	}
+	x.finished = true
+	switch {
+	case notTaken(err):
+		if x.sending == nil || x.sending.rewind() {
+			return unsent
+		}
+		return died
+	case errors.As(err, &reset):
+		x.slot.failed()
+		x.wasReset(reset)
+		return settled
+	}
+	x.slot.failed()
+	return died
+}
+
+// notTaken says whether a replica has certainly not begun with a stream: it has
+// refused it, or said that it takes no more before it came to it.
+func notTaken(err error) bool {
+	if reset, ok := errors.AsType[http2.StreamError](err); ok {
+		return reset.Code == http2.ErrCodeRefusedStream
+	}
+	// These have no name outside of their package.
+	switch err.Error() {
+	case "http2: Transport received Server's graceful shutdown GOAWAY",
+		"http2: client conn not usable", "http2: client conn is closed", "http2: client connection force closed via ClientConn.Close":
+		return true
+	}
+	return false
+}
+
+// wasReset answers a request whose stream the replica has reset, or whose answer
+// is not HTTP/2.
+func (x *stream) wasReset(reset http2.StreamError) {
+	x.proxy.log.Warn("stream reset", "application", x.gate.application, "deployment", x.gate.deployment,
+		"replica", x.slot.replica.id, "error", reset)
+	if x.grpc {
+		code, message := resetStatus(reset)
+		x.failGRPC(codeBadResponse, code, message)
+		return
+	}
+	x.fail(http.StatusBadGateway, codeBadResponse, "the replica ended the stream without an answer, or its answer is not HTTP/2")
+}
+
+// end gives back what the exchange had; again says that the request is sent a
+// second time.
+func (x *stream) end(again bool) {
+	if x.res != nil {
+		_ = x.res.Body.Close() // resets the stream, unless it has ended
+	}
+	if x.sending != nil && !again {
+		x.sending.end()
+	}
+	x.slot.replica.pool.h2.put(x.conn, time.Now())
+	if x.finished {
+		x.slot.release()
+		return
+	}
+	x.releaseLater()
+}
+
+// releaseLater gives the slot back when the replica has had the time to stop.
+func (x *stream) releaseLater() {
+	cut := make(chan struct{})
+	done := x.proxy.busy.add(sync.OnceFunc(func() { close(cut) }))
+	go func() {
+		defer done()
+		defer x.slot.release()
+		timer := time.NewTimer(resetGrace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-cut:
+		}
+	}()
+}
+
+// respond passes the response on. One that breaks off ends with gRPC's own word
+// for it, or else with the client's connection, so that a part is never taken
+// for the whole.
+func (x *stream) respond() {
+	res := x.res
+	if x.sending != nil {
+		x.sending.answered()
+	}
+	h := x.w.Header()
+	copyResponseHeader(h, res.Header, x.head.id)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // the server would guess one
+	}
+	if x.sending != nil && !x.sending.whole.Load() && x.r.ProtoMajor == 1 {
+		h.Set("Connection", "close") // what is left of the request is not the next one
+	}
+	x.proxy.lastOnConnection(h)
+	if _, ok := h["Content-Length"]; !ok && x.grpc {
+		h["Content-Length"] = nil // gRPC ends with its trailers
+	}
+	if names := trailerNames(res.Trailer); len(names) > 0 {
+		h.Set("Trailer", strings.Join(names, ", "))
+	}
+	announced := len(res.Trailer)
+	x.begun = true
+	x.answered(res.StatusCode)
+	x.w.WriteHeader(res.StatusCode)
+
+	readErr, writeErr := x.pass()
+	switch {
+	case writeErr != nil:
+		x.record.Code = codeClientGone
+		panic(http.ErrAbortHandler)
+	case readErr != nil:
+		x.brokeOff(readErr)
+		return
+	}
+	x.finished = true
+	if x.grpc {
+		x.slot.answered(httpStatus(res))
+	}
+	x.passTrailers(announced)
+	x.relax()
+}
+
+// pass copies the response's body until it ends or one side fails.
+func (x *stream) pass() (readErr, writeErr error) {
+	// A length that is known was either said, or is none at all: then the
+	// stream has ended with its header, and so must the client's. A header that
+	// is sent ahead of it would be a response without its end, and gRPC's status
+	// in the wrong place.
+	live := x.res.ContentLength < 0 && x.r.Method != http.MethodHead
+	if live {
+		if err := x.flush(); err != nil {
+			return nil, err
+		}
+	}
+	buf := x.proxy.buffers.get()
+	defer x.proxy.buffers.put(buf)
+	for {
+		n, err := x.res.Body.Read(*buf)
+		if n > 0 {
+			x.hurry()
+			written, werr := x.w.Write((*buf)[:n])
+			x.record.Sent += int64(written)
+			if werr == nil && live && err == nil {
+				werr = x.flush()
+			}
+			if werr != nil {
+				return nil, werr
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		if err != nil {
+			return err, nil
+		}
+	}
+}
+
+func (x *stream) flush() error {
+	x.hurry()
+	return x.control.Flush()
+}
+
+// hurry bounds how long a write to the client may take, as for other responses.
+func (x *stream) hurry() {
+	now := time.Now()
+	stall := x.proxy.limits.Load().ClientStall
+	if x.until.Sub(now) > stall-stallCheck {
+		return
+	}
+	x.until = now.Add(stall)
+	// An error means that the connection is dead, which the write will say.
+	_ = x.control.SetWriteDeadline(x.until)
+}
+
+// relax takes the write deadline away before the connection's next request.
+func (x *stream) relax() {
+	if !x.until.IsZero() {
+		_ = x.control.SetWriteDeadline(time.Time{}) // as in hurry
+	}
+}
+
+// brokeOff ends a response that has begun and will not be complete.
+func (x *stream) brokeOff(err error) {
+	var reset http2.StreamError
+	x.record.Code = codeBrokeOff
+	switch {
+	case x.transit.ctx.Err() != nil:
+		x.record.Code = codeClientGone
+		panic(http.ErrAbortHandler)
+	case x.late() || errors.Is(err, context.DeadlineExceeded):
+		x.record.Code = codeTimeout
+		x.trailGRPC(grpcDeadlineExceeded, "the request took longer than it may")
+	case errors.As(err, &reset):
+		x.finished = true
+		x.slot.failed()
+		code, message := resetStatus(reset)
+		x.trailGRPC(code, message)
+	default:
+		x.finished = true
+		x.slot.failed()
+		x.trailGRPC(grpcUnavailable, "the replica broke off")
+	}
+	x.relax()
+}
+
+// passTrailers passes on what the replica ended its response with.
+func (x *stream) passTrailers(announced int) {
+	t := x.res.Trailer
+	if len(t) == 0 {
+		return
+	}
+	if x.r.ProtoMajor == 1 {
+		// Trailers need a chunked body, and that a header that has been sent.
+		// An error shows again when the handler returns.
+		_ = x.control.Flush()
+	}
+	h := x.w.Header()
+	for key, values := range t {
+		if !passesAsTrailer(key) {
+			continue
+		}
+		if len(t) != announced {
+			key = http.TrailerPrefix + key
+		}
+		h[key] = values
+	}
+}
