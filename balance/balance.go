@@ -34,8 +34,7 @@ type Member struct {
 	at       [2]int    // its index in that list of the pools all and near
 	warmFrom time.Time // slow start began then; zero: it is warm
 
-	others   int       // requests of other proxies at it
-	othersAt time.Time // when that was said
+	elsewhere int // its slots that others have, as last heard, or that may be given to us
 
 	standing
 }
@@ -57,11 +56,8 @@ func (m *Member) Warming(now time.Time) bool {
 	return !m.warmFrom.IsZero() && now.Sub(m.warmFrom) < slowStart
 }
 
-// Report takes in how many requests the replica has in all, as whoever keeps
-// its slots says.
-func (m *Member) Report(total int, now time.Time) {
-	m.others, m.othersAt = max(0, total-m.inFlight), now
-}
+// Elsewhere is what Set.Elsewhere said last.
+func (m *Member) Elsewhere() int { return m.elsewhere }
 
 // Set is the replicas that requests of one deployment may be sent to. The zero
 // Set is empty and takes DefaultPolicy.
@@ -151,6 +147,17 @@ func (s *Set) Free(m *Member) {
 	s.place(m)
 }
 
+// Elsewhere says how many of the replica's slots are not to be had, because
+// others have them.
+func (s *Set) Elsewhere(m *Member, n int) {
+	m.elsewhere = n
+	s.place(m)
+}
+
+// Usable says whether m may be given a request without having been picked: it is
+// in the Set, and not left alone or on trial.
+func (s *Set) Usable(m *Member) bool { return m.joined && s.capacity(m) >= s.limit }
+
 // place brings m's place in the pools in line with what it may have.
 func (s *Set) place(m *Member) {
 	level := s.levelOf(m)
@@ -172,13 +179,14 @@ func (s *Set) place(m *Member) {
 }
 
 func (s *Set) levelOf(m *Member) int {
-	if !m.joined || m.inFlight >= s.capacity(m) {
+	used := m.inFlight + m.elsewhere
+	if !m.joined || used >= s.capacity(m) {
 		return 0
 	}
 	if s.limit > levelCount {
 		return 1
 	}
-	return 1 + m.inFlight
+	return 1 + used
 }
 
 // capacity is how many requests m may have now.

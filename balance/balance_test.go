@@ -104,19 +104,25 @@ func TestTiesAreRandom(t *testing.T) {
 	}
 }
 
-func TestReportedLoad(t *testing.T) {
+func TestSlotsElsewhere(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{2, 20} {
 		r := newRig(n, 5)
 		for _, m := range r.all[1:] {
-			m.Report(4, r.now)
+			r.Elsewhere(m, 4)
 		}
 		if got := r.share(4000, Want{})["r0000"]; n == 2 && got != 4000 || n == 20 && (got < 300 || got > 500) {
 			t.Errorf("%d replicas: the one without other requests got %d of 4000", n, got) // of 20: each time it is drawn
 		}
-		r.now = r.now.Add(freshFor)
-		if got := r.share(4000, Want{})["r0000"]; got > 4000/n+200 {
-			t.Errorf("%d replicas: an old report counts: %d of 4000", n, got)
+		for _, m := range r.all[1:] {
+			r.Elsewhere(m, 5)
+			if r.Usable(m) != true {
+				t.Errorf("%d replicas: one that others fill cannot be used once they leave", n)
+			}
+		}
+		r.Elsewhere(r.all[0], 5)
+		if i := r.Pick(r.now, 1, Want{}); i >= 0 {
+			t.Errorf("%d replicas: %d is picked, and others have all slots", n, i)
 		}
 	}
 }

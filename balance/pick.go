@@ -14,9 +14,6 @@ const (
 	slowStart = 10 * time.Second
 	coldest   = 0.25
 
-	// freshFor is for how long a count of others' requests is believed.
-	freshFor = 250 * time.Millisecond
-
 	// nearBonus is how much better a replica on this node looks, in requests:
 	// it is taken while it has at most one request more than the other one.
 	nearBonus = 1.5
@@ -116,10 +113,7 @@ func (p *pool) sample(now time.Time, random uint64) *Member {
 
 // score is what is compared: the lower the better.
 func (m *Member) score(now time.Time) float64 {
-	score := float64(m.inFlight + 1)
-	if m.others > 0 && now.Sub(m.othersAt) < freshFor {
-		score += float64(m.others)
-	}
+	score := float64(m.inFlight + m.elsewhere + 1)
 	if !m.warmFrom.IsZero() {
 		score /= m.warmth(now)
 	}

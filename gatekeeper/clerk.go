@@ -292,8 +292,16 @@ func (c *clerk) has(group slots.Group) bool {
 	return false
 }
 
-// report tells the other proxies what has changed since they were told.
+// report tells everybody what has changed since they were told.
 func (g *Gatekeeper) report() {
+	for _, l := range g.reportAway() {
+		l.hearer.Changed(l)
+	}
+}
+
+// reportAway tells other proxies, and returns the lines of this one that have
+// something to be told.
+func (g *Gatekeeper) reportAway() (changed []*Line) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for c := range g.clerks {
@@ -314,6 +322,13 @@ func (g *Gatekeeper) report() {
 			delete(g.addresses, page)
 		}
 	}
+	for _, l := range g.lines {
+		if n := l.others.Load(); n != l.told {
+			l.told = n
+			changed = append(changed, l)
+		}
+	}
+	return changed
 }
 
 // leaves ends a proxy's connection: what it holds is taken back when it has said

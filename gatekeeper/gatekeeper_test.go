@@ -56,6 +56,7 @@ func (c *crowd) Offered(l *Line) { c.got(l) }
 func (c *crowd) Refused(*Line)   {}
 func (c *crowd) Lost(*Line)      {}
 func (c *crowd) Found(*Line)     {}
+func (c *crowd) Changed(*Line)   {}
 
 // got gives slots to those who wait, and back what nobody needs.
 func (c *crowd) got(lines ...*Line) {
@@ -197,6 +198,7 @@ func (e events) Offered(*Line) { e <- "offered" }
 func (e events) Refused(*Line) { e <- "refused" }
 func (e events) Lost(*Line)    { e <- "lost" }
 func (e events) Found(*Line)   { e <- "found" }
+func (e events) Changed(*Line) {}
 
 func (e events) expect(t *testing.T, want string) {
 	t.Helper()

@@ -21,6 +21,8 @@ type Hearer interface {
 	Lost(l *Line)
 	// Found says that the gatekeeper can be asked.
 	Found(l *Line)
+	// Changed says that others have more or fewer slots than before.
+	Changed(l *Line)
 }
 
 // Replica is what a gatekeeper must know of a replica.
@@ -40,6 +42,7 @@ type Line struct {
 	// Guarded by the Gatekeeper's mutex.
 	keeper string // the gatekeeper's address
 	held   int
+	told   int64 // of others, when the book is its own: what was passed on last
 	muted  bool
 	party  *party
 	page   *slots.Replica // in its own book; nil: the book is kept elsewhere

@@ -310,5 +310,7 @@ func (l *link) answered(m message) {
 		line.hearer.Offered(line)
 	case m.kind == kindRefused:
 		line.hearer.Refused(line)
+	default:
+		line.hearer.Changed(line)
 	}
 }
