@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/fairqueue"
+	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 // saying is a ticket of a request with these headers.
@@ -193,6 +194,45 @@ func TestChoice(t *testing.T) {
 		}
 		if n := g.status().Ejections; n != 1 {
 			t.Errorf("%d ejections of replicas that had all the time", n)
+		}
+	})
+
+	scenario("checks that most replicas fail at once are doubted", func(t *testing.T) {
+		g := openGate(1, -1, "a", "b", "c", "d")
+		free := func(es ...routes.Endpoint) (n int) {
+			g.configure(deployment(1, -1), es)
+			var held []*slot
+			for {
+				w := enqueue(g, g.ticket(time.Time{}))
+				w.cancel()
+				if !w.ended() || w.slot == nil {
+					break
+				}
+				held = append(held, w.slot)
+			}
+			for _, s := range held {
+				s.release()
+			}
+			return len(held)
+		}
+		es := endpoints("a", "b", "c", "d")
+		for i, want := range []int{3, 2, 4, 4} { // that many of the rest pass
+			es[i].Passing, es[i].Unproven = false, true
+			if got := free(es...); got != want || g.status().ChecksIgnored != (i >= 2) {
+				t.Errorf("with %d failing %d are used, want %d", i+1, got, want)
+			}
+		}
+		es[0].Unproven = false // its node is down, or it is in maintenance
+		if got := free(es...); got != 3 {
+			t.Errorf("with one down %d are used", got)
+		}
+		if got := free(es[2:]...); got != 0 {
+			t.Errorf("of two that fail %d are used", got)
+		}
+		es[2].Passing, es[3].Passing = true, true
+		es = append(es, unproven("e"), unproven("f"), unproven("g"))
+		if got := free(es[2:]...); got != 2 {
+			t.Errorf("with new ones that have not passed yet %d are used", got)
 		}
 	})
 

@@ -87,6 +87,7 @@ type DeploymentStatus struct {
 	Ongoing            int             `json:"ongoing"`
 	Queued             int             `json:"queued"`
 	QueuedBytes        int64           `json:"queued_bytes"`               // about what those hold
+	ChecksIgnored      bool            `json:"checks_ignored,omitempty"`   // most replicas fail their checks at once: they are used as well
 	EjectionIgnored    bool            `json:"ejection_ignored,omitempty"` // too few replicas are left: those ejected are used as well
 	Ejections          uint64          `json:"ejections"`                  // since the proxy began
 	ResendsDenied      uint64          `json:"resends_denied"`             // requests not sent again because too many were; since the proxy began

@@ -61,8 +61,9 @@ func (g *gate) observe(endpoints []routes.Endpoint) {
 // they could be.
 func (g *gate) relist() {
 	g.live, g.probes.open, g.probes.live = g.live[:0], 0, 0
+	g.checksIgnored = g.mostFail()
 	for _, r := range g.replicas {
-		if r.passing || r.probe.isLive() {
+		if r.passing || r.probe.isLive() || (g.checksIgnored && r.proven()) {
 			g.live = append(g.live, r)
 		}
 		if r.probe.isOpen() {
@@ -85,6 +86,28 @@ func (g *gate) relist() {
 	}
 }
 
+// crowd is of how many replicas most must fail their checks at once for the
+// checks to be doubted. Of one or two it is no wonder.
+const crowd = 3
+
+// mostFail says whether fewer than half of the replicas pass of those that have
+// passed before and have nothing against them but their own check. Then it is
+// more likely the checks that fail, of replicas that are busy, or for something
+// that all of them need, than so many replicas: they are sent requests as
+// before, and those that cannot be reached are left alone one by one.
+func (g *gate) mostFail() bool {
+	proven, passing := 0, 0
+	for _, r := range g.replicas {
+		if r.proven() {
+			proven++
+			if r.passing {
+				passing++
+			}
+		}
+	}
+	return proven >= crowd && 2*passing < proven
+}
+
 func (g *gate) admit(id string, e routes.Endpoint) {
 	r := g.replicas[id]
 	if r == nil {
@@ -103,7 +126,7 @@ func (g *gate) admit(id string, e routes.Endpoint) {
 	if !r.known {
 		r.pool.setOpen(true)
 	}
-	r.address, r.known, r.passing = e.Address, true, e.Passing
+	r.address, r.known, r.passing, r.unproven = e.Address, true, e.Passing, e.Unproven
 }
 
 // close sends everyone who waits away: the deployment is not in the table any

@@ -5,23 +5,31 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/balance"
+	"github.com/serve-nomad/serve-nomad/gatekeeper"
 )
 
 // replica is one replica as its gate sees it. The gate's mutex guards all of
 // it, but for the pool, which guards itself.
 type replica struct {
-	id      string
-	address string
-	version string          // of the deployment; with node and series never changed
-	node    string          // in Consul; "": not said
-	http2   bool            // it speaks HTTP/2 and nothing else; as its version does
-	series  Series          // the observer's
-	member  *balance.Member // counts its slots, and what is held against it
-	passing bool
-	passed  bool   // it has passed since Consul listed it
-	probe   *probe // nil: it is not asked whether it could serve
-	known   bool   // Consul lists it, with the version that takes traffic
-	pool    pool
+	id       string
+	address  string
+	version  string          // of the deployment; with node and series never changed
+	node     string          // in Consul; "": not said
+	http2    bool            // it speaks HTTP/2 and nothing else; as its version does
+	series   Series          // the observer's
+	member   *balance.Member // counts its slots, and what is held against it
+	passing  bool
+	unproven bool   // nothing but its own check stands in the way
+	passed   bool   // it has passed since Consul listed it
+	probe    *probe // nil: it is not asked whether it could serve
+	known    bool   // Consul lists it, with the version that takes traffic
+	pool     pool
+}
+
+// proven says whether r has passed since Consul listed it, and nothing is known
+// against it since but by its own check.
+func (r *replica) proven() bool {
+	return r.known && r.passed && (r.passing || r.unproven)
 }
 
 // pool is the idle connections to one replica, the one used last on top.

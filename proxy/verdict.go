@@ -77,6 +77,9 @@ func (s *slot) judge(now time.Time) {
 	v.told = true
 	g := s.gate
 	ejected := g.set.Observe(s.replica.member, v.result, now)
+	if v.trial {
+		g.give(g.mute(s.replica), now)
+	}
 	if len(ejected) == 0 {
 		return
 	}
@@ -141,7 +144,7 @@ func (g *gate) status() DeploymentStatus {
 	s := DeploymentStatus{
 		Application: g.application, Deployment: g.deployment, Version: g.version,
 		MaxOngoingRequests: g.limit, MaxQueuedRequests: g.maxQueue, Queued: g.queue.Len(),
-		QueuedBytes: g.queue.Bytes(), EjectionIgnored: g.set.Panicking(),
+		QueuedBytes: g.queue.Bytes(), EjectionIgnored: g.set.Panicking(), ChecksIgnored: g.checksIgnored,
 		Ejections: g.failing.ejections, ResendsDenied: g.failing.resendsDenied,
 		Replicas: make([]ReplicaStatus, 0, len(g.replicas)),
 	}
