@@ -14,8 +14,6 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/balance"
 	"github.com/serve-nomad/serve-nomad/fairqueue"
-	"github.com/serve-nomad/serve-nomad/gatekeeper"
-	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 var (
@@ -120,7 +118,7 @@ func (g *gate) acquire(ctx context.Context, t *ticket) (*slot, error) {
 		g.dispatch(now) // those who wait come first
 	}
 	if g.queue.Len() == 0 {
-		if r, taken := g.seize(now, t.key, t.avoid); taken {
+		if r := g.pick(now, t.key, t.avoid); r != nil {
 			g.load.add(1, now)
 			s := g.take(r, now)
 			g.mu.Unlock()
@@ -179,7 +177,6 @@ func (g *gate) abandon(w *waiter) {
 	if w.item.Queued() {
 		g.queue.Remove(&w.item)
 		g.load.add(-1, now)
-		g.want(now)
 		return
 	}
 	if got := <-w.ready; got.slot != nil {
@@ -227,14 +224,12 @@ func (s *slot) reached() {
 	defer s.gate.mu.Unlock()
 	now := time.Now()
 	s.gate.set.Reach(s.replica.member, now)
-	s.gate.give(s.gate.mute(s.replica), now)
 	s.gate.dispatch(now)
 }
 
 // wakeWhenDue has the gate look again when the next replica returns that is
 // left alone.
 func (g *gate) wakeWhenDue(now time.Time) {
-	g.muteAll(now)
 	due := g.set.Due()
 	if due.IsZero() || due.Equal(g.wakeAt) {
 		return
@@ -257,7 +252,6 @@ func (g *gate) wake() {
 func (g *gate) free(r *replica, now time.Time) {
 	g.load.add(-1, now)
 	g.set.Free(r.member)
-	g.giveBack(r, now)
 	if r.member.InFlight() == 0 && !r.known {
 		g.forget(r)
 	}
@@ -266,30 +260,19 @@ func (g *gate) free(r *replica, now time.Time) {
 func (g *gate) forget(r *replica) {
 	delete(g.replicas, r.id)
 	r.pool.setOpen(false)
-	if r.line != nil {
-		g.asked -= r.asked
-		r.line.Close()
-	}
 }
 
-// dispatch gives the free slots to those who wait, in the queue's order, and
-// asks for those that other gatekeepers have.
+// dispatch gives the free slots to those who wait, in the queue's order.
 func (g *gate) dispatch(now time.Time) {
 	for it := g.queue.First(); it != nil; it = g.queue.First() {
 		w := it.Value
-		r, taken := g.seize(now, w.key, w.avoid)
-		switch {
-		case taken:
-			g.queue.Pop()
-			w.ready <- grant{slot: g.take(r, now)}
-			continue
-		case r != nil && g.asked < g.queue.Len():
-			g.ask(r)
-			continue
+		r := g.pick(now, w.key, w.avoid)
+		if r == nil {
+			return
 		}
-		break
+		g.queue.Pop()
+		w.ready <- grant{slot: g.take(r, now)}
 	}
-	g.want(now)
 }
 
 // pick returns the live replica that suits a request best and has a free slot,

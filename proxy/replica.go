@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/balance"
-	"github.com/serve-nomad/serve-nomad/gatekeeper"
 )
 
 // replica is one replica as its gate sees it. The gate's mutex guards all of

@@ -77,9 +77,6 @@ func (s *slot) judge(now time.Time) {
 	v.told = true
 	g := s.gate
 	ejected := g.set.Observe(s.replica.member, v.result, now)
-	if v.trial {
-		g.give(g.mute(s.replica), now)
-	}
 	if len(ejected) == 0 {
 		return
 	}
