@@ -81,7 +81,7 @@ func (p *parser) deployment(sc *scope, path string, block *hcl.Block) *Deploymen
 	}
 	d := p.decode(sc, path, block, fieldNames{
 		attributes: []string{
-			"handles", "num_replicas", "max_ongoing_requests", "max_queued_requests",
+			"handles", "num_replicas", "max_ongoing_requests", "max_queued_requests", "priority_headers",
 			"worker_group", "node_pool", "graceful_shutdown_timeout", "user_config", "protocol",
 		},
 		blocks: []string{"resources", "task", "health_check", "autoscaling"},
@@ -97,6 +97,7 @@ func (p *parser) deployment(sc *scope, path string, block *hcl.Block) *Deploymen
 	d.whole("num_replicas", &out.NumReplicas)
 	d.whole("max_ongoing_requests", &out.MaxOngoingRequests)
 	d.whole("max_queued_requests", &out.MaxQueuedRequests)
+	d.flag("priority_headers", &out.PriorityHeaders)
 	d.text("worker_group", &out.WorkerGroup)
 	d.text("node_pool", &out.NodePool)
 	d.duration("graceful_shutdown_timeout", &out.GracefulShutdownTimeout)

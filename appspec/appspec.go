@@ -45,10 +45,11 @@ type Deployment struct {
 	Handles                 []string        `json:"handles,omitempty"`  // names of the deployments that it calls; a DAG
 	NumReplicas             int             `json:"num_replicas"`       // with Autoscaling: the initial count, see FirstReplicas
 	Autoscaling             *Autoscaling    `json:"autoscaling,omitempty"`
-	MaxOngoingRequests      int             `json:"max_ongoing_requests"`   // per replica, at least 1
-	MaxQueuedRequests       int             `json:"max_queued_requests"`    // per deployment; -1: no limit
-	WorkerGroup             string          `json:"worker_group,omitempty"` // "": wherever NodePool and the task's constraints allow
-	NodePool                string          `json:"node_pool,omitempty"`    // of Nomad; "": the group's, or the servers' default; "all": any
+	MaxOngoingRequests      int             `json:"max_ongoing_requests"`       // per replica, at least 1
+	MaxQueuedRequests       int             `json:"max_queued_requests"`        // per deployment; -1: no limit
+	PriorityHeaders         bool            `json:"priority_headers,omitempty"` // requests may say of their place in the queue
+	WorkerGroup             string          `json:"worker_group,omitempty"`     // "": wherever NodePool and the task's constraints allow
+	NodePool                string          `json:"node_pool,omitempty"`        // of Nomad; "": the group's, or the servers' default; "all": any
 	Resources               Resources       `json:"resources"`
 	Task                    *api.Task       `json:"task"` // as Nomad spells it; name and resources are ours to set
 	HealthCheck             HealthCheck     `json:"health_check"`

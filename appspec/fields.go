@@ -76,6 +76,9 @@ func liveFields(d *Deployment) fields {
 		"max_ongoing_requests": strconv.Itoa(d.MaxOngoingRequests),
 		"max_queued_requests":  strconv.Itoa(d.MaxQueuedRequests),
 	}
+	if d.PriorityHeaders {
+		f["priority_headers"] = "true"
+	}
 	a := d.Autoscaling
 	if a == nil || d.FirstReplicas() != a.firstReplicas() { // else it only says what the block says
 		f["num_replicas"] = strconv.Itoa(d.FirstReplicas())

@@ -165,9 +165,9 @@ func TestCountsAreChecked(t *testing.T) {
 			}
 		})
 	}
-	file := accept(t, source("num_replicas = \"3\"\nmax_queued_requests = 0", ""))
-	if got := file.Applications[0].Deployments[0].NumReplicas; got != 3 {
-		t.Errorf("got %d", got)
+	file := accept(t, source("num_replicas = \"3\"\nmax_queued_requests = 0\npriority_headers = true", ""))
+	if got := file.Applications[0].Deployments[0]; got.NumReplicas != 3 || !got.PriorityHeaders {
+		t.Errorf("got %+v", got)
 	}
 }
 

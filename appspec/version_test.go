@@ -97,6 +97,7 @@ func TestVersionDependsOn(t *testing.T) {
 		"autoscaling":           {func(_ *Application, d *Deployment) { d.Autoscaling = soundAutoscaling() }, false},
 		"the requests at once":  {func(_ *Application, d *Deployment) { d.MaxOngoingRequests++ }, false},
 		"the requests in queue": {func(_ *Application, d *Deployment) { d.MaxQueuedRequests++ }, false},
+		"the queue's headers":   {func(_ *Application, d *Deployment) { d.PriorityHeaders = true }, false},
 		"the route":             {func(app *Application, _ *Deployment) { app.RoutePrefix = "/x" }, false},
 		"the timeout":           {func(app *Application, _ *Deployment) { app.RequestTimeout++ }, false},
 		"the ingress":           {func(app *Application, _ *Deployment) { app.Ingress = "ranker" }, false},

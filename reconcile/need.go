@@ -141,6 +141,7 @@ func wantRoute(clusterID string, app *raftstate.Application) routes.Route {
 			Protocol:           d.Protocol,
 			MaxOngoingRequests: d.MaxOngoingRequests,
 			MaxQueuedRequests:  d.MaxQueuedRequests,
+			PriorityHeaders:    d.PriorityHeaders,
 			HealthPath:         d.HealthCheck.Path,
 			HealthService:      d.HealthCheck.Service,
 			HealthPeriod:       d.HealthCheck.Period.Std(),
@@ -151,7 +152,7 @@ func wantRoute(clusterID string, app *raftstate.Application) routes.Route {
 		if old, ok := r.Deployments[d.Name]; ok && !n.serving {
 			entry.MaxOngoingRequests, entry.MaxQueuedRequests = old.MaxOngoingRequests, old.MaxQueuedRequests
 			entry.HealthPath, entry.HealthService, entry.HealthPeriod = old.HealthPath, old.HealthService, old.HealthPeriod
-			entry.Protocol = old.Protocol
+			entry.Protocol, entry.PriorityHeaders = old.Protocol, old.PriorityHeaders
 		}
 		r.Deployments[d.Name] = entry
 	}

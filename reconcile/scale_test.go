@@ -163,6 +163,19 @@ func TestRoutesSayHowToScale(t *testing.T) {
 		}
 	})
 
+	t.Run("which takes headers about the queue where the spec does", func(t *testing.T) {
+		c := settled(t, deploy(shop))
+		if entry(c).PriorityHeaders {
+			t.Error("it does although nothing is said")
+		}
+		with := scaling("v1", 1, 4)
+		with.Deployments[0].PriorityHeaders = true
+		c.command(t, deploy(with))
+		if got := kinds(c.pass(t)); got != "route record" || !entry(c).PriorityHeaders {
+			t.Errorf("got %q, and the route is %+v", got, entry(c))
+		}
+	})
+
 	t.Run("which one from before this was said gets once", func(t *testing.T) {
 		c := settled(t, deploy(shop))
 		route := c.world.Routes["shop"]

@@ -33,6 +33,9 @@ type Deployment struct {
 	Protocol           string `json:"protocol,omitempty"` // what its replicas speak: ProtocolH2C, ProtocolGRPC; "" or ProtocolHTTP: HTTP/1.1
 	MaxOngoingRequests int    `json:"max_ongoing_requests"`
 	MaxQueuedRequests  int    `json:"max_queued_requests"` // -1: no limit
+	// Requests may say of their place in the queue, by serve-priority and
+	// serve-fairness-key; else they wait in order of arrival.
+	PriorityHeaders bool `json:"priority_headers,omitempty"`
 
 	// Where a replica says that it can serve, for a proxy that has requests
 	// waiting and asks new replicas itself. "": it does not, unless Protocol
