@@ -77,8 +77,21 @@ func TestChoice(t *testing.T) {
 		}
 	})
 
+	scenario("what requests say of their place is believed only where it shall be", func(t *testing.T) {
+		g := openGate(1, -1, "a")
+		held := mustAcquire(t, g)
+		first := enqueue(g, saying(g, "serve-priority", "low", "serve-fairness-key", "x"))
+		second := enqueue(g, saying(g, "serve-priority", "high"))
+		held.release()
+		if !first.ended() || second.ended() {
+			t.Error("not in order of arrival")
+		}
+		first.slot.release()
+	})
+
 	scenario("keys share, and a higher class is first", func(t *testing.T) {
 		g := openGate(1, -1, "a")
+		g.classed = true
 		held := mustAcquire(t, g)
 		var ws []*waiting
 		for _, h := range []string{"a", "a", "b", "b", "-", "!"} {

@@ -21,6 +21,7 @@ func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint) {
 	}
 	g.limit, g.maxQueue, g.version = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests, d.Version
 	g.set.SetLimit(g.limit)
+	g.classed = d.PriorityHeaders
 	g.http2 = d.SpeaksHTTP2()
 	g.scales = d.MetricsInterval > 0
 	g.probes.follow(d)

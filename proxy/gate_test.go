@@ -731,6 +731,7 @@ func BenchmarkGate(b *testing.B) {
 func benchWaiting(b *testing.B, g *gate, keys int) {
 	b.Helper()
 	var headers []http.Header
+	g.classed = keys > 0
 	for i := range max(1, keys) {
 		headers = append(headers, http.Header{})
 		if keys > 0 {

@@ -33,7 +33,10 @@ func (g *gate) newWaiter(t *ticket) *waiter {
 	w.key, w.avoid = t.key, t.avoid
 	w.item = fairqueue.Item[*waiter]{
 		Value: w, Order: t.seq, Back: t.granted,
-		Class: priority(t.header), Key: fairnessKey(t.header), Bytes: waitingBytes(t.header),
+		Bytes: waitingBytes(t.header),
+	}
+	if g.classed {
+		w.item.Class, w.item.Key = priority(t.header), fairnessKey(t.header)
 	}
 	return w
 }
@@ -62,8 +65,9 @@ func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
 	return w, nil
 }
 
-// What a request says of its place in the queue. It is data: no more of it is
-// looked at than is compared.
+// What a request says of its place in the queue, which is believed where the
+// deployment's priority_headers says so, and of its replica. It is data: no more
+// of it is looked at than is compared.
 const (
 	priorityHeader = "Serve-Priority"     // high, normal or low
 	fairnessHeader = "Serve-Fairness-Key" // whoever has the same one shares
