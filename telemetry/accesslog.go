@@ -38,6 +38,9 @@ const (
 	Combined Format = "combined" // as Apache and nginx write it
 )
 
+// writeInterval is for how long lines are gathered, to be written at once.
+const writeInterval = 20 * time.Millisecond
+
 // flushTimeout is how long what is left of the log may take to be written at
 // the end: an output that is stuck must not keep the proxy from ending.
 const flushTimeout = 2 * time.Second
@@ -66,7 +69,7 @@ func newAccessLog(c AccessLog, log hclog.Logger) (*accessLog, error) {
 	if len(headers) > maxHeaders {
 		return nil, fmt.Errorf("access log: %d headers are asked for, there is room for %d", len(headers), maxHeaders)
 	}
-	a := &accessLog{config: c, log: log, queue: newQueue(headers), format: newLineFormat(c, headers)}
+	a := &accessLog{config: c, log: log, queue: newQueue(headers, writeInterval), format: newLineFormat(c, headers)}
 	if c.File == "" {
 		return a, nil
 	}
@@ -108,10 +111,7 @@ func (a *accessLog) reopen() error {
 	if overtaken := a.next.Swap(file); overtaken != nil {
 		overtaken.Close()
 	}
-	select {
-	case a.queue.wake <- struct{}{}: // so that the old one is closed soon
-	default:
-	}
+	signal(a.queue.wake) // so that the old one is closed soon
 	return nil
 }
 

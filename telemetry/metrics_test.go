@@ -55,12 +55,14 @@ func busyStatus() proxy.Status {
 		Ready: true, Discovery: "no answer", Stale: 7, Lingering: 2, Reporting: &proxy.ReportingStatus{Age: 3 * time.Second, Error: "refused"},
 		Deployments: []proxy.DeploymentStatus{{
 			Application: "app", Deployment: "main", Version: "v2", MaxOngoingRequests: 5, MaxQueuedRequests: -1, Ongoing: 4, Queued: 6,
+			QueuedBytes: 4096, EjectionIgnored: true, Ejections: 8, ResendsDenied: 9,
 			Replicas: []proxy.ReplicaStatus{
 				{Replica: "a", Version: "v2", Ongoing: 1, Idle: 2, Passing: true},
 				{Replica: "b", Version: "v2", Ongoing: 2, Idle: 1, Probed: true},
 				{Replica: "c", Version: "v2", Passing: true, Suspect: true},
 				{Replica: "d", Version: "v1", Ongoing: 1, Leaving: true},
 				{Replica: "e", Version: "v2"},
+				{Replica: "f", Version: "v2", Passing: true, EjectedUntil: time.Unix(1, 0)},
 			},
 		}},
 	}
@@ -122,6 +124,11 @@ func TestMetrics(t *testing.T) {
 		{"replicas", []string{"version=v2", "state=starting"}, 1},
 		{"replicas", []string{"version=v2", "state=leaving"}, 0},
 		{"replicas", []string{"version=v1", "state=leaving"}, 1},
+		{"replicas", []string{"version=v2", "state=ejected"}, 1},
+		{"queued_bytes", nil, 4096},
+		{"ejected_total", nil, 8},
+		{"ejection_ignored", nil, 1},
+		{"resends_denied_total", nil, 9},
 		{"build_info", []string{"version=1.2.3"}, 1},
 	} {
 		if got := value(f, c.name, c.labels...); got != c.want {

@@ -13,12 +13,14 @@ type moment struct {
 
 	ready, draining, lingering, stale, reportAge, reportFails *prometheus.Desc
 	ongoing, queued, limit, queueLimit, replicas, idle        *prometheus.Desc
+	queuedBytes, ejected, panicking, denied                   *prometheus.Desc
 }
 
 // Of a replica: what keeps it from being sent requests, or that nothing does.
 const (
 	stateServing  = "serving"
 	stateSuspect  = "suspect"
+	stateEjected  = "ejected"
 	stateStarting = "starting"
 	stateLeaving  = "leaving"
 )
@@ -39,6 +41,10 @@ func newMoment(m *metrics) *moment {
 		reportFails: define("load_report_failing", "1: the last report of the load did not reach the leader."),
 		ongoing:     define("ongoing_requests", "Requests that replicas work on.", version...),
 		queued:      define("queued_requests", "Requests that wait for a replica.", deployment...),
+		queuedBytes: define("queued_bytes", "About what the requests hold that wait for a replica.", deployment...),
+		ejected:     define("ejected_total", "Times that a replica was left alone because it served badly.", deployment...),
+		panicking:   define("ejection_ignored", "1: so many replicas are ejected that these are used as well.", deployment...),
+		denied:      define("resends_denied_total", "Requests that were not sent again because too many were.", deployment...),
 		limit:       define("max_ongoing_requests", "Of the deployment, for each replica.", deployment...),
 		queueLimit:  define("max_queued_requests", "Of the deployment; -1: no limit.", deployment...),
 		replicas:    define("replicas", "Replicas, by whether they are sent requests.", "application", "deployment", "version", "state"),
@@ -51,6 +57,7 @@ func (c *moment) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.ready, c.draining, c.lingering, c.stale, c.reportAge, c.reportFails,
 		c.ongoing, c.queued, c.limit, c.queueLimit, c.replicas, c.idle,
+		c.queuedBytes, c.ejected, c.panicking, c.denied,
 	} {
 		ch <- d
 	}
@@ -68,6 +75,9 @@ func (c *moment) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
+	counter := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
+	}
 	gauge(c.ready, one(s.Ready))
 	gauge(c.draining, one(s.Draining))
 	gauge(c.lingering, float64(s.Lingering))
@@ -80,6 +90,10 @@ func (c *moment) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.queued, float64(d.Queued), d.Application, d.Deployment)
 		gauge(c.limit, float64(d.MaxOngoingRequests), d.Application, d.Deployment)
 		gauge(c.queueLimit, float64(d.MaxQueuedRequests), d.Application, d.Deployment)
+		gauge(c.queuedBytes, float64(d.QueuedBytes), d.Application, d.Deployment)
+		gauge(c.panicking, one(d.EjectionIgnored), d.Application, d.Deployment)
+		counter(c.ejected, float64(d.Ejections), d.Application, d.Deployment)
+		counter(c.denied, float64(d.ResendsDenied), d.Application, d.Deployment)
 		c.collectVersions(d, gauge)
 	}
 }
@@ -94,7 +108,7 @@ func (c *moment) collectVersions(d proxy.DeploymentStatus, gauge func(*prometheu
 	versions := map[string]*tally{}
 	of := func(version string) *tally {
 		if versions[version] == nil {
-			versions[version] = &tally{states: map[string]int{stateServing: 0, stateSuspect: 0, stateStarting: 0, stateLeaving: 0}}
+			versions[version] = &tally{states: map[string]int{stateServing: 0, stateSuspect: 0, stateEjected: 0, stateStarting: 0, stateLeaving: 0}}
 		}
 		return versions[version]
 	}
@@ -122,6 +136,8 @@ func state(r proxy.ReplicaStatus) string {
 		return stateLeaving
 	case r.Suspect:
 		return stateSuspect
+	case !r.EjectedUntil.IsZero():
+		return stateEjected
 	case r.Passing || r.Probed:
 		return stateServing
 	}

@@ -18,9 +18,6 @@ const (
 	maxHeaders = 8
 )
 
-// gather is for how long entries are gathered, so that many are written at once.
-const gather = 20 * time.Millisecond
-
 // What an entry has of the client's request, in this order; headers follow.
 const (
 	fieldID = iota
@@ -98,7 +95,9 @@ func (b *batch) fields(e *entry) (fields [fieldHeaders + maxHeaders][]byte) {
 // there never waits: what does not fit is counted and forgotten.
 type queue struct {
 	headers []string      // to be kept, in canonical form
+	gather  time.Duration // for which entries are gathered, so that many are handled at once
 	wake    chan struct{} // the first entry has come
+	hurry   chan struct{} // half of the room is taken
 	kept    atomic.Uint64
 	dropped atomic.Uint64
 	told    atomic.Uint64 // of those dropped
@@ -107,8 +106,8 @@ type queue struct {
 	filling *batch
 }
 
-func newQueue(headers []string) *queue {
-	return &queue{headers: headers, wake: make(chan struct{}, 1), filling: &batch{}}
+func newQueue(headers []string, gather time.Duration) *queue {
+	return &queue{headers: headers, gather: gather, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), filling: &batch{}}
 }
 
 func (q *queue) put(r *proxy.Record) {
@@ -119,14 +118,21 @@ func (q *queue) put(r *proxy.Record) {
 		return
 	}
 	q.filling.add(r, q.headers)
-	first := len(q.filling.entries) == 1
+	n := len(q.filling.entries)
 	q.mu.Unlock()
 	q.kept.Add(1)
-	if first {
-		select {
-		case q.wake <- struct{}{}:
-		default: // it is awake
-		}
+	switch n {
+	case 1:
+		signal(q.wake)
+	case maxEntries / 2:
+		signal(q.hurry)
+	}
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it has been given
 	}
 }
 
@@ -143,14 +149,15 @@ func (q *queue) take(empty *batch) *batch {
 // run hands batches to handle until ctx ends, and then what is left.
 func (q *queue) run(ctx context.Context, handle func(*batch)) {
 	spare := &batch{}
-	timer := time.NewTimer(gather)
+	timer := time.NewTimer(q.gather)
 	defer timer.Stop()
 	for ended := false; !ended; {
 		select {
 		case <-q.wake:
-			timer.Reset(gather)
+			timer.Reset(q.gather)
 			select {
 			case <-timer.C:
+			case <-q.hurry:
 			case <-ctx.Done():
 			}
 		case <-ctx.Done():

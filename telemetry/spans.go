@@ -21,8 +21,8 @@ const queueSpanFrom = time.Millisecond
 // parent of what the replica itself tells. Names and attributes are those of
 // OpenTelemetry's conventions for HTTP
 // (https://opentelemetry.io/docs/specs/semconv/http/http-spans/).
-func (t *tracer) spans(ctx context.Context, b *batch, e *entry) {
-	fields := b.fields(e)
+func (t *tracer) spans(b *batch, e *entry) {
+	fields, ctx := b.fields(e), context.Background()
 	end := e.Arrived.Add(e.Duration)
 	if e.Trace.Parent != [8]byte{} {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{

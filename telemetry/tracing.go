@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -37,17 +38,27 @@ type Sampler struct {
 
 // Bounds on sending spans.
 const (
+	sendInterval = time.Second
+	sendTimeout  = 10 * time.Second // of one batch, with what is tried again
 	closeTimeout = 3 * time.Second
+	sendAtOnce   = 1024 // requests whose spans are sent together
 	failedTell   = time.Minute
 )
 
-// tracer makes spans of records, after the fact, on a goroutine of its own.
+// tracer makes spans of records, after the fact, and sends them, on a goroutine
+// of its own.
 type tracer struct {
-	sampler  Sampler
-	queue    *queue
+	sampler Sampler
+	log     hclog.Logger
+	queue   *queue
+	failed  atomic.Uint64 // requests whose spans could not be sent
+
+	// Of the goroutine that sends.
+	client   *otlptrace.Exporter
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
-	failed   *atomic.Uint64 // requests whose spans could not be sent
+	ended    *ended
+	told     time.Time // that sending fails; zero: it does not
 }
 
 // Disabled says whether OpenTelemetry's environment variables forbid spans.
@@ -115,13 +126,15 @@ func newTracer(ctx context.Context, c Config, log hclog.Logger) (*tracer, error)
 	if err != nil {
 		return nil, fmt.Errorf("tracing: %w", err)
 	}
-	t := &tracer{sampler: sampler, queue: newQueue([]string{"User-Agent"}), failed: &atomic.Uint64{}}
+	t := &tracer{
+		sampler: sampler, log: log, queue: newQueue([]string{"User-Agent"}, sendInterval),
+		client: client, ended: &ended{},
+	}
 	t.provider = sdktrace.NewTracerProvider(
 		sdktrace.WithResource(about),
 		sdktrace.WithSampler(sdktrace.AlwaysSample()), // it has been decided
 		sdktrace.WithIDGenerator(givenIDs{}),
-		sdktrace.WithBatcher(&exporter{SpanExporter: client, log: log, failed: t.failed},
-			sdktrace.WithBlocking()), // the queue is what drops
+		sdktrace.WithSpanProcessor(t.ended),
 	)
 	t.tracer = t.provider.Tracer("github.com/serve-nomad/serve-nomad/telemetry", trace.WithInstrumentationVersion(c.Version))
 	return t, nil
@@ -144,56 +157,63 @@ func (t *tracer) note(r *proxy.Record) {
 	}
 }
 
-// run makes and sends spans until ctx ends, and then what is left.
+// run makes and sends spans until ctx ends, and then what is left, for a few
+// seconds at most.
 func (t *tracer) run(ctx context.Context) {
-	stop, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		t.queue.run(ctx, func(b *batch) {
-			for i := range b.entries {
-				t.spans(stop, b, &b.entries[i])
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(closeTimeout, cancel) })()
+	t.queue.run(ctx, func(b *batch) {
+		for part := range slices.Chunk(b.entries, sendAtOnce) {
+			for i := range part {
+				if sending.Err() != nil {
+					break // it is too late for these
+				}
+				t.spans(b, &part[i])
 			}
-		})
-	}()
-	<-ctx.Done()
-	limit, over := context.WithTimeout(stop, closeTimeout)
-	defer over()
-	select {
-	case <-done:
-	case <-limit.Done():
-	}
-	// What cannot be sent by then is lost; the exporter has said so.
-	_ = t.provider.Shutdown(limit)
-	<-done
-}
-
-// exporter counts what cannot be sent, and tells of it now and then: a
-// collector that is away is no reason to fill the log.
-type exporter struct {
-	sdktrace.SpanExporter
-	log    hclog.Logger
-	failed *atomic.Uint64
-	told   time.Time // only one goroutine exports
-}
-
-// ExportSpans implements sdktrace.SpanExporter. It reports no error: whoever
-// calls it would print it.
-func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	err := e.SpanExporter.ExportSpans(ctx, spans)
-	if err == nil {
-		e.told = time.Time{}
-		return nil
-	}
-	for _, s := range spans {
-		if s.SpanKind() == trace.SpanKindServer {
-			e.failed.Add(1)
+			t.send(sending, len(part))
 		}
-	}
-	if time.Since(e.told) >= failedTell {
-		e.told = time.Now()
-		e.log.Warn("tracing: spans cannot be sent; they are lost until they can", "error", err)
-	}
-	return nil
+	})
+	// Nothing is left, and nothing can be done about a client that does not end.
+	_ = t.provider.Shutdown(sending)
+	_ = t.client.Shutdown(sending)
 }
+
+// send sends the spans of so many requests. A collector that is away is no
+// reason to fill the log.
+func (t *tracer) send(ctx context.Context, requests int) {
+	limit, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	err := t.client.ExportSpans(limit, t.ended.take())
+	if err == nil {
+		t.told = time.Time{}
+		return
+	}
+	t.failed.Add(uint64(requests))
+	if time.Since(t.told) >= failedTell {
+		t.told = time.Now()
+		t.log.Warn("tracing: spans cannot be sent; they are lost until they can", "error", err)
+	}
+}
+
+// ended keeps the spans that have ended until they are sent. One goroutine makes
+// them and sends them.
+type ended struct{ spans []sdktrace.ReadOnlySpan }
+
+func (e *ended) take() []sdktrace.ReadOnlySpan {
+	spans := e.spans
+	e.spans = nil
+	return spans
+}
+
+// OnStart implements sdktrace.SpanProcessor.
+func (e *ended) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+
+// OnEnd implements sdktrace.SpanProcessor.
+func (e *ended) OnEnd(s sdktrace.ReadOnlySpan) { e.spans = append(e.spans, s) }
+
+// Shutdown implements sdktrace.SpanProcessor.
+func (e *ended) Shutdown(context.Context) error { return nil }
+
+// ForceFlush implements sdktrace.SpanProcessor.
+func (e *ended) ForceFlush(context.Context) error { return nil }
