@@ -65,7 +65,8 @@ type Set struct {
 	policy    Policy
 	limit     int
 	members   []*Member
-	round     uint64 // calls of Replace
+	round     uint64    // calls of Replace
+	begun     time.Time // when the first joined
 	all, near pool
 	due       time.Time // when the next member returns; zero: none is away
 	sweepAt   time.Time // when success rates are compared next
@@ -110,15 +111,18 @@ func (s *Set) SetLimit(limit int) {
 }
 
 // Replace makes members the Set's. The order in which they are given is what
-// Pick's index means. Those that join others begin slowly; the first of all
-// have nobody to leave the work to.
+// Pick's index means. Those that join others begin slowly, unless the others
+// have only just begun themselves.
 func (s *Set) Replace(members []*Member, now time.Time) {
-	first := len(s.members) == 0
+	if len(s.members) == 0 {
+		s.begun = now
+	}
+	young := now.Sub(s.begun) < slowStart
 	s.round++
 	for i, m := range members {
 		if !m.joined {
 			m.warmFrom = time.Time{}
-			if !first {
+			if !young {
 				m.warmFrom = now
 			}
 		}

@@ -159,6 +159,7 @@ func TestSlowStart(t *testing.T) {
 		for _, m := range r.all {
 			r.Take(m) // so that there is something to be better than
 		}
+		r.now = r.now.Add(slowStart)
 		young := NewMember("new", false)
 		r.Replace(append(r.all, young), r.now)
 		early := r.share(4000, Want{})["new"]
@@ -174,6 +175,23 @@ func TestSlowStart(t *testing.T) {
 		}
 		if young.InFlight() != 5 {
 			t.Error("somebody had to wait for a new replica to be warm")
+		}
+	}
+}
+
+// TestAllBegin has replicas join one after the other within a moment, as they do
+// when a deployment comes from nothing.
+func TestAllBegin(t *testing.T) {
+	t.Parallel()
+	r := newRig(8, 5)
+	r.Replace(nil, r.now)
+	for i := range r.all {
+		r.Replace(r.all[:i+1], r.now)
+		r.now = r.now.Add(50 * time.Millisecond)
+	}
+	for id, n := range r.share(8000, Want{}) {
+		if n < 800 || n > 1200 {
+			t.Errorf("%s got %d of 8000", id, n)
 		}
 	}
 }
@@ -255,7 +273,7 @@ func TestLaws(t *testing.T) {
 		r.SetPolicy(Policy{GatewayFailures: 2, ServerErrors: 3, Interval: 3 * time.Second, RateReplicas: 3, RateRequests: 2, Base: time.Second, Most: 9 * time.Second, MaxPercent: 50})
 		var held []*Member
 		for range rapid.IntRange(1, 100).Draw(t, "steps") {
-			switch rapid.IntRange(0, 8).Draw(t, "step") {
+			switch rapid.IntRange(0, 9).Draw(t, "step") {
 			case 0, 1, 2:
 				want := Want{Key: rapid.SampledFrom([]uint64{0, 0, 7}).Draw(t, "key")}
 				if len(r.all) > 0 && rapid.Bool().Draw(t, "avoids") {
@@ -263,8 +281,8 @@ func TestLaws(t *testing.T) {
 				}
 				if m := r.take(want); m != nil {
 					held = append(held, m)
-					if m.InFlight() > limit || !m.joined {
-						t.Fatalf("%s has %d requests, the limit is %d; joined %v", m.ID(), m.InFlight(), limit, m.joined)
+					if used := m.InFlight() + m.Elsewhere(); used > limit || !m.joined {
+						t.Fatalf("%s has %d requests, the limit is %d; joined %v", m.ID(), used, limit, m.joined)
 					}
 					if m == want.Avoid && slices.ContainsFunc(r.members, func(o *Member) bool { return o != m && free(r, o) }) {
 						t.Fatal("took the replica to avoid although there is another")
@@ -293,6 +311,10 @@ func TestLaws(t *testing.T) {
 				limit = rapid.IntRange(1, 6).Draw(t, "new limit")
 				r.SetLimit(limit)
 			case 8:
+				if len(r.all) > 0 {
+					r.Elsewhere(rapid.SampledFrom(r.all).Draw(t, "shared"), rapid.IntRange(0, 6).Draw(t, "elsewhere"))
+				}
+			case 9:
 				if len(held) > 0 {
 					m := rapid.SampledFrom(held).Draw(t, "missed")
 					if rapid.Bool().Draw(t, "reached") {
@@ -320,15 +342,16 @@ func free(r *rig, m *Member) bool {
 	if m.unreachable && m.unreachableUntil.After(r.now) {
 		return false
 	}
+	used := m.inFlight + m.elsewhere
 	if !r.panicking {
 		if m.ejected && m.ejectedUntil.After(r.now) {
 			return false
 		}
 		if m.ejected || m.trial {
-			return m.inFlight < 1
+			return used < 1
 		}
 	}
-	return m.inFlight < r.limit
+	return used < r.limit
 }
 
 func checkLaws(t *rapid.T, r *rig) {

@@ -9,8 +9,8 @@ const (
 
 	// slowStart is for how long others are preferred to a replica that is new,
 	// less and less: a process that has just begun is often slow, with cold
-	// caches and code that is not compiled yet. coldest is its share of the
-	// requests at the beginning.
+	// caches and code that is not compiled yet. coldest is what it counts for
+	// at the beginning.
 	slowStart = 10 * time.Second
 	coldest   = 0.25
 
@@ -130,5 +130,6 @@ func (m *Member) warmth(now time.Time) float64 {
 		m.warmFrom = time.Time{}
 		return 1
 	}
-	return coldest + (1-coldest)*max(0, float64(age)/float64(slowStart))
+	// In steps, so that those which began at nearly the same time are equals.
+	return coldest + (1-coldest)*max(0, float64(age.Truncate(time.Second))/float64(slowStart))
 }
