@@ -4,12 +4,17 @@ import (
 	"bufio"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
 )
 
-var errHeadTooLarge = errors.New("the replica's response header is too large")
+var (
+	errHeadTooLarge = errors.New("the replica's response header is too large")
+	// errStale means that a kept connection had died before anything was sent.
+	errStale = errors.New("the replica has closed the kept connection")
+)
 
 const connBufferSize = 4 << 10
 
@@ -24,17 +29,23 @@ type conn struct {
 	idleSince time.Time
 	reused    bool
 	look      look
+	asking    asking
 	answer    answer
-	maxHeader int64 // bytes that the header of a response, or its trailer, may have
+	maxHeader int64  // bytes that the header of a response, or its trailer, may have
+	leave     func() // halfClose, with patience
 
 	// Of the exchange under way. sent belongs to whoever writes, the others
 	// to whoever reads.
-	sent   int64 // bytes of the request that the kernel took
-	got    bool  // a byte of the response has been read
-	budget int64 // bytes that the response header may still have; negative: no limit
+	sent     int64         // bytes of the request that the kernel took
+	got      bool          // a byte of the response has been read
+	budget   int64         // bytes that the response header may still have; negative: no limit
+	patience time.Duration // for halfClose, when the client leaves
 
-	mu    sync.Mutex
-	bound time.Time // set by halfClose: when waiting for the replica ends
+	mu       sync.Mutex
+	deadline time.Time // of the exchange; zero: none
+	armed    time.Time // what nc has for a deadline: at most deadline, and earlier where that saves setting it; zero: none
+	settled  bool      // nc's deadlines are what somebody wants them to be
+	bound    time.Time // set by halfClose: when waiting for the replica ends
 }
 
 func newConn(nc net.Conn, maxHeader int64) *conn {
@@ -46,17 +57,57 @@ func newConn(nc net.Conn, maxHeader int64) *conn {
 	}
 	c.br = bufio.NewReaderSize(connReader{c}, connBufferSize)
 	c.bw = bufio.NewWriterSize(connWriter{c}, connBufferSize)
+	c.leave = func() { c.halfClose(c.patience) }
 	return c
 }
 
 // begin makes c ready for an exchange that has to end by the deadline; zero:
 // no deadline.
-func (c *conn) begin(deadline time.Time) error {
+//
+// Setting a deadline costs as much as parsing a small response. Requests to one
+// replica mostly have the same timeout, so that one that was set for an earlier
+// request ends before this one's: it stays until half of the time is over, and
+// whoever runs into it sets it anew, see rearm.
+func (c *conn) begin(now, deadline time.Time) error {
 	c.sent, c.got, c.budget = 0, false, -1
-	if deadline.IsZero() {
-		return nil // it has none: a connection is kept without
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = deadline
+	switch {
+	case deadline.IsZero() && c.armed.IsZero():
+		return nil
+	case !deadline.IsZero() && !c.armed.IsZero() && !c.armed.After(deadline) && c.armed.Sub(now) >= deadline.Sub(now)/2:
+		return nil
 	}
-	return c.nc.SetDeadline(deadline)
+	return c.arm()
+}
+
+// arm sets the exchange's own deadline. c.mu is held.
+func (c *conn) arm() error {
+	c.armed = c.deadline
+	return c.nc.SetDeadline(c.deadline)
+}
+
+// rearm is called when nc's deadline has ended a read or a write, and says
+// whether it was an earlier exchange's, and this one goes on.
+func (c *conn) rearm(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settled || (!c.deadline.IsZero() && !time.Now().Before(c.deadline)) {
+		return false
+	}
+	return c.arm() == nil
+}
+
+// settle takes the deadline away, for whoever sets others.
+func (c *conn) settle() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = true
+	return c.nc.SetDeadline(time.Time{})
 }
 
 // halfClose tells the replica that nobody waits for its answer any more, and
@@ -69,7 +120,7 @@ func (c *conn) halfClose(patience time.Duration) {
 		return
 	}
 	now := time.Now()
-	c.bound = now.Add(patience)
+	c.bound, c.settled = now.Add(patience), true
 	// The errors mean that the connection is dead, which the reader learns.
 	_ = c.nc.SetReadDeadline(c.bound)
 	_ = c.nc.SetWriteDeadline(now)
@@ -90,9 +141,26 @@ func (c *conn) patienceOver() bool {
 func (c *conn) wakeReader() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.settled = true
 	if c.bound.IsZero() {
 		_ = c.nc.SetReadDeadline(time.Now())
 	}
+}
+
+// wakeWriter makes the writer return with a timeout.
+func (c *conn) wakeWriter() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = true
+	// An error means that the connection is dead, and so is the writer.
+	_ = c.nc.SetWriteDeadline(time.Now())
+}
+
+// reusable says whether the next request may have the connection as it is.
+func (c *conn) reusable() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.settled && c.br.Buffered() == 0
 }
 
 func (c *conn) close() {
@@ -107,24 +175,42 @@ type (
 )
 
 func (r connReader) Read(p []byte) (int, error) {
-	if r.c.budget == 0 {
+	c := r.c
+	if c.budget == 0 {
 		return 0, errHeadTooLarge
 	}
-	if r.c.budget > 0 && int64(len(p)) > r.c.budget {
-		p = p[:r.c.budget]
+	if c.budget > 0 && int64(len(p)) > c.budget {
+		p = p[:c.budget]
 	}
-	n, err := r.c.nc.Read(p)
+	n, err := c.askOrRead(p)
+	for n == 0 && err != nil && c.rearm(err) {
+		n, err = c.nc.Read(p)
+	}
 	if n > 0 {
-		r.c.got = true
-		if r.c.budget > 0 {
-			r.c.budget -= int64(n)
+		c.got = true
+		if c.budget > 0 {
+			c.budget -= int64(n)
 		}
 	}
 	return n, err
 }
 
+// askOrRead sends the request that waits to be sent, if there is one, and reads.
+func (c *conn) askOrRead(p []byte) (int, error) {
+	if len(c.asking.out) == 0 {
+		return c.nc.Read(p)
+	}
+	return c.ask(p)
+}
+
 func (w connWriter) Write(p []byte) (int, error) {
-	n, err := w.c.nc.Write(p)
-	w.c.sent += int64(n)
+	c := w.c
+	n, err := c.nc.Write(p)
+	for err != nil && c.rearm(err) {
+		var more int
+		more, err = c.nc.Write(p[n:])
+		n += more
+	}
+	c.sent += int64(n)
 	return n, err
 }

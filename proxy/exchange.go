@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 )
 
 // maxInformational bounds the 1xx responses that a replica may send.
@@ -18,27 +19,32 @@ const maxInformational = 16
 // or to a tunnel; or nothing came back and attempt decides what is next.
 type exchange struct {
 	*transit
-	slot     *slot
-	conn     *conn
-	pump     *pump
-	release  func()      // gives the slot back
-	handOver func()      // says that another goroutine gives it back
-	unwatch  func() bool // false: the client's leaving has already closed half of conn
-	parsing  bool        // bytes of the response are lost if reading is broken off
-	wanted   bool        // the replica has said that it wants the body
+	slot    *slot
+	owned   bool // the slot is the exchange's to give back
+	conn    *conn
+	dead    bool // it was dead before anything was sent
+	pump    *pump
+	unwatch func() bool // false: the client's leaving has already closed half of conn
+	parsing bool        // bytes of the response are lost if reading is broken off
+	wanted  bool        // the replica has said that it wants the body
 }
 
 func (x *exchange) run() outcome {
 	c := x.conn
-	if err := c.begin(x.deadline); err != nil {
+	if err := c.begin(time.Now(), x.deadline); err != nil {
 		return unsent
 	}
-	x.unwatch = context.AfterFunc(x.ctx, func() { c.halfClose(x.patience) })
-	if err := x.send(); err != nil {
-		return x.lost(err)
+	c.patience = x.patience
+	x.unwatch = afterEnd(x.ctx, c.leave)
+	var res *http.Response
+	err := x.send()
+	if err == nil {
+		res, err = x.response() //nolint:bodyclose // its body is the connection, which the exchange gives back or closes
 	}
-	res, err := x.response() //nolint:bodyclose // its body is the connection, which the exchange gives back or closes
 	if err != nil {
+		if x.dead = errors.Is(err, errStale) && x.unwatch(); x.dead {
+			return unsent
+		}
 		return x.lost(err)
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
@@ -49,10 +55,40 @@ func (x *exchange) run() outcome {
 	return settled
 }
 
-// send writes the head, and has the body follow by itself.
+// release gives the slot back.
+func (x *exchange) release() {
+	x.owned = false
+	x.slot.release()
+}
+
+// handOver says that another goroutine gives the slot back.
+func (x *exchange) handOver() { x.owned = false }
+
+// afterEnd has f called when ctx ends, in a goroutine of its own, as
+// context.AfterFunc does; some contexts can do so at less cost.
+func afterEnd(ctx context.Context, f func()) (stop func() bool) {
+	if direct, ok := ctx.(interface {
+		AfterFunc(f func()) (stop func() bool)
+	}); ok {
+		return direct.AfterFunc(f)
+	}
+	return context.AfterFunc(ctx, f)
+}
+
+// send writes the head, and has the body follow by itself. Where there is none,
+// the head goes when the answer is first read.
 func (x *exchange) send() error {
-	x.head.write(x.conn.bw)
-	if err := x.conn.bw.Flush(); err != nil || x.body == nil {
+	c := x.conn
+	head := x.head.append(c.bw.AvailableBuffer())
+	if x.body == nil {
+		c.asking.out = head
+		return nil
+	}
+	if c.reused && c.stale() {
+		return errStale
+	}
+	_, _ = c.bw.Write(head) // the error stays in bw
+	if err := c.bw.Flush(); err != nil {
 		return err
 	}
 	if x.r.ProtoMajor == 1 {

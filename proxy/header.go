@@ -110,23 +110,23 @@ type head struct {
 	tracestate  []string // with it
 }
 
-// write puts the request's head on w. The headers have been checked for stray
+// append adds the request's head to b. The headers have been checked for stray
 // bytes by the server that read them.
-func (h *head) write(w *bufio.Writer) {
+func (h *head) append(b []byte) []byte {
 	r := h.request
 	names := connectionNames(r.Header)
-	lines(w, r.Method, " ", h.target, " HTTP/1.1\r\nHost: ", r.Host, "\r\n")
+	b = add(b, r.Method, " ", h.target, " HTTP/1.1\r\nHost: ", r.Host, "\r\n")
 	for key, values := range r.Header {
 		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) || h.retraced(key) {
 			continue
 		}
 		for _, v := range values {
-			lines(w, key, ": ", v, "\r\n")
+			b = add(b, key, ": ", v, "\r\n")
 		}
 	}
-	h.writeOwn(w)
-	h.writeFraming(w)
-	lines(w, "\r\n")
+	b = h.appendOwn(b)
+	b = h.appendFraming(b)
+	return add(b, "\r\n")
 }
 
 // retraced says whether a header is replaced because the proxy takes part in
@@ -135,50 +135,52 @@ func (h *head) retraced(key string) bool {
 	return h.traceparent != "" && (key == "Traceparent" || key == "Tracestate")
 }
 
-func (h *head) writeOwn(w *bufio.Writer) {
+func (h *head) appendOwn(b []byte) []byte {
 	r := h.request
-	lines(w, "X-Forwarded-For: ", h.addresses, "\r\nX-Forwarded-Host: ", r.Host,
+	b = add(b, "X-Forwarded-For: ", h.addresses, "\r\nX-Forwarded-Host: ", r.Host,
 		"\r\nX-Forwarded-Proto: ", h.scheme, "\r\nX-Request-Id: ", h.id, "\r\n")
 	if h.prefix != "" {
-		lines(w, "X-Forwarded-Prefix: ", h.prefix, "\r\n")
+		b = add(b, "X-Forwarded-Prefix: ", h.prefix, "\r\n")
 	}
 	if h.traceparent != "" {
-		lines(w, "Traceparent: ", h.traceparent, "\r\n")
+		b = add(b, "Traceparent: ", h.traceparent, "\r\n")
 		for _, v := range h.tracestate {
-			lines(w, "Tracestate: ", v, "\r\n")
+			b = add(b, "Tracestate: ", v, "\r\n")
 		}
 	}
 	if hasToken(r.Header["Te"], "trailers") {
-		lines(w, "Te: trailers\r\n")
+		b = add(b, "Te: trailers\r\n")
 	}
 	if h.upgrade != "" {
-		lines(w, "Connection: Upgrade\r\nUpgrade: ", h.upgrade, "\r\n")
+		b = add(b, "Connection: Upgrade\r\nUpgrade: ", h.upgrade, "\r\n")
 	}
+	return b
 }
 
-func (h *head) writeFraming(w *bufio.Writer) {
+func (h *head) appendFraming(b []byte) []byte {
 	r := h.request
 	switch {
 	case !h.body:
 		if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
-			lines(w, "Content-Length: 0\r\n")
+			b = add(b, "Content-Length: 0\r\n")
 		}
-		return
+		return b
 	case r.ContentLength >= 0:
-		lines(w, "Content-Length: ", strconv.FormatInt(r.ContentLength, 10), "\r\n")
+		b = add(b, "Content-Length: ", strconv.FormatInt(r.ContentLength, 10), "\r\n")
 	default:
-		lines(w, "Transfer-Encoding: chunked\r\n")
+		b = add(b, "Transfer-Encoding: chunked\r\n")
 		if len(r.Trailer) > 0 {
 			keys := make([]string, 0, len(r.Trailer))
 			for key := range r.Trailer {
 				keys = append(keys, key)
 			}
-			lines(w, "Trailer: ", strings.Join(keys, ", "), "\r\n")
+			b = add(b, "Trailer: ", strings.Join(keys, ", "), "\r\n")
 		}
 	}
 	if expectsContinue(r) {
-		lines(w, "Expect: 100-continue\r\n")
+		b = add(b, "Expect: 100-continue\r\n")
 	}
+	return b
 }
 
 func expectsContinue(r *http.Request) bool {
@@ -214,4 +216,12 @@ func lines(w *bufio.Writer, parts ...string) {
 	for _, s := range parts {
 		_, _ = w.WriteString(s)
 	}
+}
+
+// add appends the parts to b.
+func add(b []byte, parts ...string) []byte {
+	for _, s := range parts {
+		b = append(b, s...)
+	}
+	return b
 }

@@ -53,7 +53,7 @@ func (p *Proxy) SetLimits(l Limits) {
 // bodyLimit is what binds the request's body on its way.
 func (t *transit) bodyLimit() bodyLimit {
 	l := t.proxy.limits.Load()
-	return bodyLimit{control: t.control, stall: l.ClientStall, rate: l.MinBodyRate, metered: t.metered}
+	return bodyLimit{control: &t.control, stall: l.ClientStall, rate: l.MinBodyRate, metered: t.metered}
 }
 
 // boundBody refuses a body that is too long, or has it measured where its length

@@ -161,8 +161,7 @@ func (p *pump) stop(cut func()) {
 		return
 	}
 	close(p.stopped)
-	// An error means that the connection is dead, and so is the writer.
-	_ = p.conn.nc.SetWriteDeadline(time.Now())
+	p.conn.wakeWriter()
 	cut()
 	<-p.done
 }

@@ -40,14 +40,15 @@ type pool struct {
 	h2 h2Conns // has a mutex of its own
 }
 
-// take returns an idle connection that is still good, or nil.
+// take returns an idle connection, or nil. Whether it is still good shows when
+// it is used.
 func (p *pool) take(now time.Time, maxIdle time.Duration) *conn {
 	for {
 		c := p.pop()
 		if c == nil {
 			return nil
 		}
-		if now.Sub(c.idleSince) < maxIdle && !c.stale() {
+		if now.Sub(c.idleSince) < maxIdle {
 			return c
 		}
 		c.close()

@@ -187,7 +187,7 @@ func (x *exchange) brokeOff(err error) {
 // finished. The connection is kept if nothing is left on it.
 func (x *exchange) finish(res *http.Response) {
 	sent := x.settlePump()
-	if x.unwatch() && sent && !res.Close && x.keep() {
+	if x.unwatch() && sent && !res.Close && x.conn.reusable() {
 		x.slot.replica.pool.put(x.conn, time.Now())
 	} else {
 		x.conn.close()
@@ -213,11 +213,4 @@ func (x *exchange) settlePump() bool {
 		return false
 	}
 	return x.pump.failed == nil && x.pump.broken == nil && x.pump.whole.Load()
-}
-
-func (x *exchange) keep() bool {
-	if x.conn.br.Buffered() > 0 {
-		return false
-	}
-	return x.deadline.IsZero() || x.conn.nc.SetDeadline(time.Time{}) == nil
 }

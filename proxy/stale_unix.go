@@ -18,7 +18,10 @@ func (c *conn) stale() bool {
 		return false
 	}
 	if c.look.see == nil {
-		c.look.see = c.look.peek // made once: it would be made anew for each look
+		c.look.see = func(fd uintptr) bool { // made once: it would be made anew for each look
+			c.look.peek(fd)
+			return true
+		}
 	}
 	err := c.raw.Read(c.look.see)
 	return err != nil || !c.look.quiet
@@ -32,8 +35,9 @@ type look struct {
 	b     [1]byte
 }
 
+// peek says whether the socket is open and has nothing to be read.
 func (l *look) peek(fd uintptr) bool {
 	_, _, err := syscall.Recvfrom(int(fd), l.b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	l.quiet = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)
-	return true
+	return l.quiet
 }

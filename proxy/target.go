@@ -121,7 +121,7 @@ func (t *transit) route(badPath error) *errorBody {
 
 // transit prepares a request's way, but for where it leads.
 func (p *Proxy) transit(w http.ResponseWriter, r *http.Request, id string, arrived time.Time) *transit {
-	t := &transit{proxy: p, w: w, control: http.NewResponseController(w), r: r, arrived: arrived}
+	t := &transit{proxy: p, w: w, control: *http.NewResponseController(w), r: r, arrived: arrived}
 	t.head = head{request: r, id: id, body: hasBody(r)}
 	t.head.addresses, t.head.scheme = p.origin(r)
 	t.grpc = isGRPC(r)

@@ -26,7 +26,7 @@ const (
 type transit struct {
 	proxy   *Proxy
 	w       http.ResponseWriter
-	control *http.ResponseController
+	control http.ResponseController
 	r       *http.Request
 	ctx     context.Context
 	arrived time.Time
@@ -42,9 +42,10 @@ type transit struct {
 	dials    int
 	resends  int
 	moves    int
-	touched  bool // the body has been read from
-	begun    bool // a final response has been started
-	grpc     bool // it is one of gRPC
+	exchange exchange // the one under way, or the last
+	touched  bool     // the body has been read from
+	begun    bool     // a final response has been started
+	grpc     bool     // it is one of gRPC
 
 	sending *streamBody // body on its way to a replica that speaks HTTP/2; nil: it has not been sent to one
 
@@ -162,38 +163,39 @@ func (t *transit) watchClient() (stop func()) {
 // to be dead is replaced once without giving up the slot. The slot is free
 // afterwards, or will be when the replica has finished.
 func (t *transit) attempt(s *slot) outcome {
-	owned := true
-	var c *conn
+	x := &t.exchange
+	*x = exchange{transit: t, slot: s, owned: true}
 	defer func() {
-		if !owned {
+		if !x.owned {
 			return
 		}
 		// A panic, which is a fault of ours: the replica must not pay for it.
-		if c != nil {
-			c.close()
+		if x.conn != nil {
+			x.conn.close()
 		}
 		s.release()
 	}()
-	release := func() { owned = false; s.release() }
-	handOver := func() { owned = false }
-
-	for fresh := false; ; fresh = true {
-		var err error
-		if c, err = t.connect(s, fresh); err != nil {
-			owned = false
+	for fresh := false; ; {
+		c, err := t.connect(s, fresh)
+		if err != nil {
+			x.handOver()
 			return t.notConnected(s, err)
 		}
-		x := &exchange{transit: t, slot: s, conn: c, release: release, handOver: handOver}
+		*x = exchange{transit: t, slot: s, owned: true, conn: c}
 		got := x.run()
 		if got == settled {
 			return settled
 		}
 		c.close()
+		if x.dead {
+			continue // there may be more of them
+		}
 		again := got == unsent || (c.reused && t.repeatable())
 		if fresh || !c.reused || !again {
-			release()
+			x.release()
 			return got
 		}
+		fresh = true
 	}
 }
 

@@ -22,7 +22,7 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 		x.badResponse(fmt.Errorf("%w: switched to %q, asked for %q", errNotHTTP, protocol, x.head.upgrade))
 		return settled
 	}
-	if !x.unwatch() || x.conn.nc.SetDeadline(time.Time{}) != nil {
+	if !x.unwatch() || x.conn.settle() != nil {
 		x.conn.close()
 		x.release()
 		return settled

@@ -1,0 +1,101 @@
+//go:build unix
+
+package proxy
+
+import (
+	"errors"
+	"io"
+	"syscall"
+)
+
+// asking is a request without a body that is sent, and its answer awaited, in
+// one go: the runtime's poller is told of one wait instead of two, and nothing
+// is read in vain before the answer can be there.
+type asking struct {
+	out  []byte // what is to be sent; empty: nothing
+	in   []byte // where the answer goes
+	n    int    // bytes of it
+	sent bool
+	err  error
+	step func(fd uintptr) bool // made once, for each connection
+}
+
+// ask sends what is to be sent, and reads. It is errStale when a kept connection
+// has died, and nothing was sent.
+func (c *conn) ask(p []byte) (int, error) {
+	a := &c.asking
+	if c.raw == nil {
+		out := a.out
+		a.out = nil
+		if _, err := (connWriter{c}).Write(out); err != nil {
+			return 0, err
+		}
+		return c.nc.Read(p)
+	}
+	if a.step == nil {
+		a.step = c.askStep
+	}
+	a.in, a.n, a.sent, a.err = p, 0, false, nil
+	err := c.raw.Read(a.step)
+	rest := a.out
+	a.in, a.out = nil, nil
+	if err == nil {
+		err = a.err
+	}
+	if err != nil || a.n > 0 {
+		return a.n, err
+	}
+	// The kernel has taken a part.
+	if _, err := (connWriter{c}).Write(rest); err != nil {
+		return 0, err
+	}
+	return c.nc.Read(p)
+}
+
+// askStep is called when the poller watches the socket, and then whenever there
+// is something to be read. It says whether it needs to be called no more.
+//
+// That the socket is looked at, and found empty, before the request is sent is
+// what makes it safe to wait without having tried to read.
+func (c *conn) askStep(fd uintptr) bool {
+	a := &c.asking
+	if !a.sent {
+		if c.reused && !c.look.peek(fd) {
+			a.err = errStale
+			return true
+		}
+		n, err := again(func() (int, error) { return syscall.Write(int(fd), a.out) })
+		if n > 0 {
+			c.sent += int64(n)
+			a.out = a.out[n:]
+		}
+		if err != nil && !errors.Is(err, syscall.EAGAIN) {
+			a.err = err
+			return true
+		}
+		a.sent = len(a.out) == 0
+		return !a.sent
+	}
+	n, err := again(func() (int, error) { return syscall.Read(int(fd), a.in) })
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return false
+	case err != nil:
+		a.err = err
+	case n == 0:
+		a.err = io.EOF
+	default:
+		a.n = n
+	}
+	return true
+}
+
+// again repeats a system call that a signal has broken off.
+func again(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, syscall.EINTR) {
+			return n, err
+		}
+	}
+}
