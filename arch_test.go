@@ -48,7 +48,7 @@ var layers = map[string][]string{
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
 	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gatekeeper": {"slots"},
-	"proxy":      {"balance", "fairqueue", "h1", "loads", "routes"},
+	"proxy":      {"balance", "fairqueue", "gatekeeper", "h1", "loads", "routes"},
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},

@@ -180,7 +180,7 @@ func TestChoice(t *testing.T) {
 	scenario("the only replica is never ejected, and a 500 is no reason", func(t *testing.T) {
 		g := openGate(2, -1, "a")
 		fail(t, g, 0, 20)
-		g.configure(deployment(2, -1), endpoints("a", "b", "c"))
+		g.configure(deployment(2, -1), endpoints("a", "b", "c"), nil)
 		fail(t, g, http.StatusInternalServerError, 50)
 		if n := g.status().Ejections; n != 0 {
 			t.Errorf("%d ejections", n)
@@ -213,7 +213,7 @@ func TestChoice(t *testing.T) {
 	scenario("checks that most replicas fail at once are doubted", func(t *testing.T) {
 		g := openGate(1, -1, "a", "b", "c", "d")
 		free := func(es ...routes.Endpoint) (n int) {
-			g.configure(deployment(1, -1), es)
+			g.configure(deployment(1, -1), es, nil)
 			var held []*slot
 			for {
 				w := enqueue(g, g.ticket(time.Time{}))
@@ -267,7 +267,7 @@ func TestChoice(t *testing.T) {
 		g := newGate("app", "main")
 		g.host = "b"
 		es := endpoints("a", "b", "c")
-		g.configure(deployment(2, -1), es)
+		g.configure(deployment(2, -1), es, nil)
 		got := map[string]int{}
 		for range 6 {
 			s := mustAcquire(t, g)

@@ -11,10 +11,11 @@ import (
 )
 
 // configure takes over what the table and Consul say of the deployment.
-// endpoints are those of this deployment, of any version.
-func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint) {
+// endpoints are those of this deployment, of any version; keepers all there are.
+func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint, keepers []routes.Gatekeeper) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.keepers = keepers
 	g.closed = false
 	if g.observer != nil && d.Version != g.version {
 		g.series = g.observer.Serves(g.application, g.deployment, d.Version)

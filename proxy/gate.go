@@ -14,6 +14,8 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/balance"
 	"github.com/serve-nomad/serve-nomad/fairqueue"
+	"github.com/serve-nomad/serve-nomad/gatekeeper"
+	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 var (
@@ -41,7 +43,7 @@ type gate struct {
 	mu       sync.Mutex
 	closed   bool // the deployment is not in the table
 	limit    int
-	maxQueue int  // -1: none
+	maxQueue int // -1: none
 	classed  bool // requests may say of their place in the queue
 	version  string
 	http2    bool   // replicas of that version speak HTTP/2 and nothing else
@@ -60,6 +62,12 @@ type gate struct {
 	checksIgnored bool // see mostFail
 	load          load
 	probes        probes
+
+	// Of the gatekeepers, see reserve.go.
+	slots   *gatekeeper.Gatekeeper // nil: this proxy counts alone
+	keepers []routes.Gatekeeper    // those there are
+	asked   int                    // slots asked for and not answered
+	wanted  int                    // slots that the gatekeepers know to be waited for
 
 	// Of the load reports, see load.go.
 	alarm       chan<- struct{} // has a report made at once; nil: nobody reports
@@ -119,7 +127,7 @@ func (g *gate) acquire(ctx context.Context, t *ticket) (*slot, error) {
 		g.dispatch(now) // those who wait come first
 	}
 	if g.queue.Len() == 0 {
-		if r := g.pick(now, t.key, t.avoid); r != nil {
+		if r, taken := g.seize(now, t.key, t.avoid); taken {
 			g.load.add(1, now)
 			s := g.take(r, now)
 			g.mu.Unlock()
@@ -178,6 +186,7 @@ func (g *gate) abandon(w *waiter) {
 	if w.item.Queued() {
 		g.queue.Remove(&w.item)
 		g.load.add(-1, now)
+		g.want(now)
 		return
 	}
 	if got := <-w.ready; got.slot != nil {
@@ -225,12 +234,14 @@ func (s *slot) reached() {
 	defer s.gate.mu.Unlock()
 	now := time.Now()
 	s.gate.set.Reach(s.replica.member, now)
+	s.gate.give(s.gate.mute(s.replica), now)
 	s.gate.dispatch(now)
 }
 
 // wakeWhenDue has the gate look again when the next replica returns that is
 // left alone.
 func (g *gate) wakeWhenDue(now time.Time) {
+	g.muteAll(now)
 	due := g.set.Due()
 	if due.IsZero() || due.Equal(g.wakeAt) {
 		return
@@ -253,6 +264,7 @@ func (g *gate) wake() {
 func (g *gate) free(r *replica, now time.Time) {
 	g.load.add(-1, now)
 	g.set.Free(r.member)
+	g.giveBack(r, now)
 	if r.member.InFlight() == 0 && !r.known {
 		g.forget(r)
 	}
@@ -261,19 +273,30 @@ func (g *gate) free(r *replica, now time.Time) {
 func (g *gate) forget(r *replica) {
 	delete(g.replicas, r.id)
 	r.pool.setOpen(false)
+	if r.line != nil {
+		g.asked -= r.asked
+		r.line.Close()
+	}
 }
 
-// dispatch gives the free slots to those who wait, in the queue's order.
+// dispatch gives the free slots to those who wait, in the queue's order, and
+// asks for those that other gatekeepers have.
 func (g *gate) dispatch(now time.Time) {
 	for it := g.queue.First(); it != nil; it = g.queue.First() {
 		w := it.Value
-		r := g.pick(now, w.key, w.avoid)
-		if r == nil {
-			return
+		r, taken := g.seize(now, w.key, w.avoid)
+		switch {
+		case taken:
+			g.queue.Pop()
+			w.ready <- grant{slot: g.take(r, now)}
+			continue
+		case r != nil && g.asked < g.queue.Len():
+			g.ask(r)
+			continue
 		}
-		g.queue.Pop()
-		w.ready <- grant{slot: g.take(r, now)}
+		break
 	}
+	g.want(now)
 }
 
 // pick returns the live replica that suits a request best and has a free slot,

@@ -33,7 +33,7 @@ func endpoints(ids ...string) []routes.Endpoint {
 
 func openGate(ongoing, queued int, ids ...string) *gate {
 	g := newGate("app", "main")
-	g.configure(deployment(ongoing, queued), endpoints(ids...))
+	g.configure(deployment(ongoing, queued), endpoints(ids...), nil)
 	return g
 }
 
@@ -167,7 +167,7 @@ func TestGate(t *testing.T) {
 		if w.ended() {
 			t.Fatalf("did not wait: %v", w.err)
 		}
-		g.configure(deployment(2, -1), endpoints("a"))
+		g.configure(deployment(2, -1), endpoints("a"), nil)
 		if !w.ended() || w.slot == nil || w.slot.address != "a:1" {
 			t.Errorf("was not served: %v", w.err)
 		}
@@ -224,8 +224,8 @@ func TestGate(t *testing.T) {
 	scenario("counts a replica's requests while its endpoint is away", func(t *testing.T) {
 		g := openGate(1, -1, "a")
 		held := mustAcquire(t, g)
-		g.configure(deployment(1, -1), nil)
-		g.configure(deployment(1, -1), endpoints("a"))
+		g.configure(deployment(1, -1), nil, nil)
+		g.configure(deployment(1, -1), endpoints("a"), nil)
 		w := enqueue(g, g.ticket(time.Time{}))
 		if w.ended() {
 			t.Fatal("the replica got two requests")
@@ -243,11 +243,11 @@ func TestGate(t *testing.T) {
 		v2.Version = "v2"
 		b := endpoint("b", "b:1")
 		b.Version = "v2"
-		g.configure(v2, append(endpoints("a"), b))
+		g.configure(v2, append(endpoints("a"), b), nil)
 		if got := mustAcquire(t, g).replica.id; got != "b" {
 			t.Fatalf("the new version's request went to %s", got)
 		}
-		g.configure(deployment(1, -1), append(endpoints("a"), b))
+		g.configure(deployment(1, -1), append(endpoints("a"), b), nil)
 		w := enqueue(g, g.ticket(time.Time{}))
 		if w.ended() {
 			t.Fatal("a request went to a busy or an outdated replica")
@@ -264,7 +264,7 @@ func TestGate(t *testing.T) {
 		if g.close() {
 			t.Fatal("the gate could be forgotten with a request under way")
 		}
-		g.configure(deployment(1, -1), endpoints("a"))
+		g.configure(deployment(1, -1), endpoints("a"), nil)
 		w := enqueue(g, g.ticket(time.Time{}))
 		if w.ended() {
 			t.Error("the replica got two requests")
@@ -280,7 +280,7 @@ func TestGate(t *testing.T) {
 	scenario("after the limit is lowered sends nothing until below it", func(t *testing.T) {
 		g := openGate(3, -1, "a")
 		held := []*slot{mustAcquire(t, g), mustAcquire(t, g), mustAcquire(t, g)}
-		g.configure(deployment(1, -1), endpoints("a"))
+		g.configure(deployment(1, -1), endpoints("a"), nil)
 		w := enqueue(g, g.ticket(time.Time{}))
 		held[0].release()
 		held[1].release()
@@ -297,7 +297,7 @@ func TestGate(t *testing.T) {
 		g := openGate(1, -1, "a")
 		mustAcquire(t, g)
 		w := enqueue(g, g.ticket(time.Time{}))
-		g.configure(deployment(2, -1), endpoints("a"))
+		g.configure(deployment(2, -1), endpoints("a"), nil)
 		if !w.ended() {
 			t.Error("not served")
 		}
@@ -309,7 +309,7 @@ func TestGate(t *testing.T) {
 		bad.Passing = false
 		old := endpoint("b", "b:1")
 		old.Version = "v0"
-		g.configure(deployment(5, -1), []routes.Endpoint{bad, old, {Replica: "c", Version: "v1", Passing: true}})
+		g.configure(deployment(5, -1), []routes.Endpoint{bad, old, {Replica: "c", Version: "v1", Passing: true}}, nil)
 		w := enqueue(g, g.ticket(time.Time{}))
 		if w.ended() {
 			t.Errorf("sent to %v", w.slot)
@@ -618,7 +618,7 @@ func (m *gateModel) reconfigure(rt *rapid.T) {
 	}
 	m.listen()
 	// Nobody here lives to see Consul's patience end.
-	m.g.configure(routes.Deployment{Version: version, MaxOngoingRequests: m.limit, MaxQueuedRequests: -1, HealthPath: "/healthz", HealthPeriod: time.Hour}, es)
+	m.g.configure(routes.Deployment{Version: version, MaxOngoingRequests: m.limit, MaxQueuedRequests: -1, HealthPath: "/healthz", HealthPeriod: time.Hour}, es, nil)
 	time.Sleep(3 * time.Second) // an answer of theirs may have been awaited already
 	synctest.Wait()
 }

@@ -491,7 +491,7 @@ func TestProbe(t *testing.T) {
 		if !b.probed("b") {
 			t.Error("the end of the proxy was taken for the replica's")
 		}
-		b.gate().configure(amend(coming(), func(*routes.Deployment) {}).Table["app"].Deployments["main"], []routes.Endpoint{unproven("c")})
+		b.gate().configure(amend(coming(), func(*routes.Deployment) {}).Table["app"].Deployments["main"], []routes.Endpoint{unproven("c")}, nil)
 		w = b.request() // is not asked for any more
 		w.cancel()
 	})

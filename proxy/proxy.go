@@ -26,6 +26,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/net/http2"
 
+	"github.com/serve-nomad/serve-nomad/gatekeeper"
+	"github.com/serve-nomad/serve-nomad/h1"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -42,12 +44,13 @@ type Discovery interface {
 // Config is what a proxy can be told. Zero values stand for the defaults.
 type Config struct {
 	Discovery Discovery
-	Loads     LoadSink     // is told how many requests each deployment has; nil: nobody is
-	Name      string       // this proxy's name in what Loads is told: its own, and the same after a restart
-	Observer  Observer     // is told of each request; nil: nobody is
-	Metrics   http.Handler // serves /-/metrics; nil: there is none
-	HideAdmin bool         // of what is below /-/, the ports serve only healthz: the rest is AdminHandler's
-	Host      string       // this host's address: replicas at it are preferred; "": none are
+	Slots     *gatekeeper.Gatekeeper // hands out the slots of replicas over all proxies; nil: this proxy counts alone
+	Loads     LoadSink               // is told how many requests each deployment has; nil: nobody is
+	Name      string                 // this proxy's name in what Loads is told: its own, and the same after a restart
+	Observer  Observer               // is told of each request; nil: nobody is
+	Metrics   http.Handler           // serves /-/metrics; nil: there is none
+	HideAdmin bool                   // of what is below /-/, the ports serve only healthz: the rest is AdminHandler's
+	Host      string                 // this host's address: replicas at it are preferred; "": none are
 
 	DialTimeout       time.Duration // to connect to a replica; default 3s
 	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s
@@ -98,8 +101,8 @@ type Proxy struct {
 	gates      map[deploymentKey]*gate // also of deployments that are gone and still have requests
 	viewError  string
 	staleSince time.Time // when viewError began to be said
-	public     []*http.Server
-	handle     []*http.Server
+	public     []*h1.Server
+	handle     []*h1.Server
 }
 
 // New returns a proxy that knows no routes yet: Run reads them.
@@ -164,7 +167,7 @@ type clientConnKey struct{}
 
 // Server returns a server for the public port, to be started by the caller. It
 // has the limits that a port needs that anybody may connect to; Drain ends it.
-func (p *Proxy) Server(addr string) *http.Server {
+func (p *Proxy) Server(addr string) *h1.Server {
 	s := p.server(addr, p.Handler())
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,7 +177,7 @@ func (p *Proxy) Server(addr string) *http.Server {
 
 // HandleServer returns a server for the port of the handles, to be started by
 // the caller; Drain ends it, after the public ones.
-func (p *Proxy) HandleServer(addr string) *http.Server {
+func (p *Proxy) HandleServer(addr string) *h1.Server {
 	s := p.server(addr, p.HandleHandler())
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,25 +187,34 @@ func (p *Proxy) HandleServer(addr string) *http.Server {
 
 // AdminServer returns a server for the port of those who watch the proxy, to be
 // started and ended by the caller: it goes on while the proxy drains.
-func (p *Proxy) AdminServer(addr string) *http.Server { return p.server(addr, p.AdminHandler()) }
+func (p *Proxy) AdminServer(addr string) *h1.Server { return p.server(addr, p.AdminHandler()) }
 
-func (p *Proxy) server(addr string, h http.Handler) *http.Server {
+// server returns a server for HTTP/1.1, and behind it net/http's for HTTP/2.
+func (p *Proxy) server(addr string, h http.Handler) *h1.Server {
 	limits := p.limits.Load()
+	log := p.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug})
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Addr:              addr,
+	return &h1.Server{
 		Handler:           h,
 		ReadHeaderTimeout: limits.HeaderTimeout,
 		IdleTimeout:       limits.KeepAlive,
 		MaxHeaderBytes:    limits.MaxHeader,
-		Protocols:         protocols,
-		HTTP2:             frontHTTP2(),
-		ErrorLog:          p.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+		ErrorLog:          log,
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
 			return context.WithValue(ctx, clientConnKey{}, socketOf(nc))
+		},
+		Fallback: &http.Server{
+			Addr:              addr,
+			Handler:           h,
+			ReadHeaderTimeout: limits.HeaderTimeout,
+			IdleTimeout:       limits.KeepAlive,
+			MaxHeaderBytes:    limits.MaxHeader,
+			Protocols:         protocols,
+			HTTP2:             frontHTTP2(),
+			ErrorLog:          log,
 		},
 	}
 }

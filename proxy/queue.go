@@ -14,6 +14,7 @@ type waiter struct {
 	item  fairqueue.Item[*waiter]
 	key   uint64 // of its session or model; 0: none
 	avoid string // replica to take only when no other has a free slot
+	since time.Time
 	ready chan grant
 }
 
@@ -25,12 +26,12 @@ type grant struct {
 
 // newWaiter puts down what the gate needs to know of t while it waits. Waiters
 // are used again: when many wait, each request needs one.
-func (g *gate) newWaiter(t *ticket) *waiter {
+func (g *gate) newWaiter(t *ticket, now time.Time) *waiter {
 	w, ok := g.waiters.Get().(*waiter)
 	if !ok {
 		w = &waiter{ready: make(chan grant, 1)}
 	}
-	w.key, w.avoid = t.key, t.avoid
+	w.key, w.avoid, w.since = t.key, t.avoid, now
 	w.item = fairqueue.Item[*waiter]{
 		Value: w, Order: t.seq, Back: t.granted,
 		Bytes: waitingBytes(t.header),
@@ -44,9 +45,9 @@ func (g *gate) newWaiter(t *ticket) *waiter {
 // enter has t wait, if the queue has room for it. The caller holds the gate's
 // mutex.
 func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
-	w := g.newWaiter(t)
+	w := g.newWaiter(t, now)
 	if !t.again {
-		limits := fairqueue.Limits{Items: g.maxQueue}
+		limits := fairqueue.Limits{Items: g.mayQueue()}
 		if g.limits != nil {
 			limits.Bytes = g.limits.Load().MaxQueuedBytes
 		}
@@ -59,8 +60,8 @@ func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
 	g.queue.Push(&w.item)
 	g.raiseAlarm()
 	g.probeForWaiters()
-	if t.granted {
-		g.dispatch(now) // its old place may be the first
+	if t.granted || g.slots != nil {
+		g.dispatch(now) // its old place may be the first, or a slot must be asked for
 	}
 	return w, nil
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/balance"
+	"github.com/serve-nomad/serve-nomad/gatekeeper"
 )
 
 // replica is one replica as its gate sees it. The gate's mutex guards all of
@@ -23,6 +24,9 @@ type replica struct {
 	probe    *probe // nil: it is not asked whether it could serve
 	known    bool   // Consul lists it, with the version that takes traffic
 	pool     pool
+
+	line  *gatekeeper.Line // where its slots are handed out; nil: here, see reserve.go
+	asked int              // slots asked for and not answered
 }
 
 // proven says whether r has passed since Consul listed it, and nothing is known

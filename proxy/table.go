@@ -83,7 +83,7 @@ func (p *Proxy) apply(v routes.View) {
 }
 
 func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoint) *table {
-	t := v.Table
+	t, keepers := v.Table, p.gatekeepers(v)
 	next := &table{
 		byPrefix: map[string]*application{},
 		byName:   make(map[string]*application, len(t)),
@@ -99,7 +99,7 @@ func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoi
 				p.gates[key] = g
 			}
 			g.consulRead(v.Error == "")
-			g.configure(d, endpoints[key])
+			g.configure(d, endpoints[key], keepers)
 			a.gates[deployment], next.gates[key] = g, g
 		}
 		next.byName[name] = a
@@ -118,11 +118,24 @@ func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoi
 	return next
 }
 
+// gatekeepers returns those that there are, and this proxy among them also where
+// Consul does not know of it yet.
+func (p *Proxy) gatekeepers(v routes.View) []routes.Gatekeeper {
+	if p.config.Slots == nil {
+		return nil
+	}
+	own := p.config.Slots.Own()
+	if own == "" || slices.ContainsFunc(v.Gatekeepers, func(k routes.Gatekeeper) bool { return k.Address == own }) {
+		return v.Gatekeepers
+	}
+	return append(slices.Clone(v.Gatekeepers), routes.Gatekeeper{Address: own, Passing: true})
+}
+
 // newGate returns a gate that asks and reports by this proxy.
 func (p *Proxy) newGate(application, deployment string) *gate {
 	g := newGate(application, deployment)
 	g.probes.prober, g.observer = p.prober, p.config.Observer
-	g.log, g.host, g.limits = p.log, p.config.Host, &p.limits
+	g.log, g.host, g.limits, g.slots = p.log, p.config.Host, &p.limits, p.config.Slots
 	if p.reporter != nil {
 		g.alarm = p.reporter.alarms
 	}

@@ -1,0 +1,265 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/serve-nomad/serve-nomad/gatekeeper"
+	"github.com/serve-nomad/serve-nomad/routes"
+)
+
+// A replica with a line has its slots handed out by a gatekeeper, see package
+// gatekeeper: a slot must be taken there before a request counts here. Where
+// that is another proxy, a slot is asked for, and the request waits in the queue
+// meanwhile; so whoever is first in the queue gets the first slot that comes.
+// While there are more who wait than were asked for, the gatekeepers know how
+// many, and offer slots that become free.
+
+// heard is a gate as gatekeepers tell it of its lines.
+type heard struct{ g *gate }
+
+// enroll opens a line for the replica where it has a gatekeeper, or moves it
+// to the one that it has now.
+func (g *gate) enroll(r *replica, e routes.Endpoint) {
+	if g.slots == nil {
+		return
+	}
+	keeper := routes.GatekeeperOf(e, g.keepers)
+	var granted []*gatekeeper.Line
+	switch {
+	case keeper == "" && r.line == nil:
+	case keeper == "":
+		r.line.Close()
+		r.line, r.asked = nil, 0
+		g.set.Elsewhere(r.member, 0)
+	case r.line == nil:
+		r.line, granted = g.slots.Open(gatekeeper.Replica{
+			ID: r.id, Application: g.application, Deployment: g.deployment, Address: e.Address, Limit: g.limit,
+		}, keeper, r.member.InFlight(), heard{g})
+		g.reckon(r)
+	default:
+		granted = append(r.line.SetLimit(g.limit), r.line.Move(keeper)...)
+	}
+	g.give(granted, time.Now())
+}
+
+// reckon brings up to date how many of the replica's slots are not to be had,
+// and says whether that is another number than before.
+func (g *gate) reckon(r *replica) bool {
+	n := r.line.Others() + r.asked
+	if way, _ := r.line.Way(); way == gatekeeper.Never {
+		n = g.limit
+	}
+	if n == r.member.Elsewhere() {
+		return false
+	}
+	g.set.Elsewhere(r.member, n)
+	return true
+}
+
+// seize picks the replica that suits best. It has a slot for the request when
+// taken is true; else one must be asked for.
+func (g *gate) seize(now time.Time, key uint64, avoid string) (r *replica, taken bool) {
+	for {
+		r = g.pick(now, key, avoid)
+		if r == nil || r.line == nil {
+			return r, r != nil
+		}
+		if g.reckon(r) {
+			continue // it may not be the best any more
+		}
+		if way, _ := r.line.Way(); way == gatekeeper.Away {
+			return r, false
+		}
+		if r.line.Take() {
+			return r, true
+		}
+		// Others were faster, which the line does not say yet.
+		g.set.Elsewhere(r.member, max(g.limit-r.member.InFlight(), 1))
+	}
+}
+
+// ask asks for a slot of the replica.
+func (g *gate) ask(r *replica) {
+	if !r.line.Ask() {
+		g.set.Elsewhere(r.member, g.limit) // until it is found again
+		return
+	}
+	r.asked++
+	g.asked++
+	g.reckon(r)
+}
+
+// want tells the gatekeepers how many slots this gate waits for beyond those
+// that it has asked for.
+func (g *gate) want(now time.Time) {
+	if g.slots == nil {
+		return
+	}
+	n := max(g.queue.Len()-g.asked, 0)
+	if n == g.wanted {
+		return
+	}
+	g.wanted = n
+	since := now
+	if it := g.queue.First(); it != nil {
+		since = it.Value.since
+	}
+	g.give(g.slots.Want(g.application, g.deployment, n, since), now)
+}
+
+// give passes on slots that were offered to those who wait. What nobody needs,
+// or can use, goes back.
+func (g *gate) give(lines []*gatekeeper.Line, now time.Time) {
+	for len(lines) > 0 {
+		l := lines[0]
+		lines = lines[1:]
+		g.wanted = max(g.wanted-1, 0)
+		r := g.replicas[l.Replica().ID]
+		if r == nil || r.line != l {
+			lines = append(lines, l.Release()...)
+			continue
+		}
+		if !g.hand(r, now) {
+			lines = append(lines, g.refuseSlot(r)...)
+		}
+	}
+}
+
+// hand gives a slot that this gate has to the first who waits, if the replica
+// can be used.
+func (g *gate) hand(r *replica, now time.Time) bool {
+	if g.queue.Len() == 0 || !g.set.Usable(r.member) {
+		return false
+	}
+	w := g.queue.Pop().Value
+	w.ready <- grant{slot: g.take(r, now)}
+	g.reckon(r)
+	return true
+}
+
+// refuseSlot gives back a slot that is of no use, so that it is not offered
+// again at once.
+func (g *gate) refuseSlot(r *replica) []*gatekeeper.Line {
+	var more []*gatekeeper.Line
+	if g.queue.Len() == 0 {
+		g.wanted = 0
+		more = g.slots.Want(g.application, g.deployment, 0, time.Time{})
+	}
+	more = append(more, g.mute(r)...)
+	return append(more, r.line.Release()...)
+}
+
+// giveBack returns the slot of a request that has ended. While others of this
+// gate wait, and nobody elsewhere does, it is used again without asking.
+func (g *gate) giveBack(r *replica, now time.Time) {
+	if r.line == nil {
+		return
+	}
+	way, contested := r.line.Way()
+	if way == gatekeeper.Away && !contested && g.queue.Len() > g.asked && g.hand(r, now) {
+		return
+	}
+	g.give(r.line.Release(), now)
+}
+
+// mute tells the gatekeeper whether the replica can be used.
+func (g *gate) mute(r *replica) []*gatekeeper.Line {
+	if r.line == nil {
+		return nil
+	}
+	return r.line.Mute(!g.set.Usable(r.member))
+}
+
+// muteAll tells the gatekeepers which replicas can be used.
+func (g *gate) muteAll(now time.Time) {
+	if g.slots == nil {
+		return
+	}
+	for _, r := range g.replicas {
+		g.give(g.mute(r), now)
+	}
+}
+
+// with calls do for the replica of a line, if it still is one.
+func (h heard) with(l *gatekeeper.Line, do func(r *replica, now time.Time)) {
+	g := h.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	r := g.replicas[l.Replica().ID]
+	if r == nil || r.line != l {
+		return
+	}
+	do(r, now)
+	g.dispatch(now)
+}
+
+// answered counts one question less.
+func (g *gate) answered(r *replica) {
+	if r.asked > 0 {
+		r.asked--
+		g.asked--
+	}
+	g.reckon(r)
+}
+
+// Granted implements gatekeeper.Hearer.
+func (h heard) Granted(l *gatekeeper.Line) {
+	h.got(l, func(r *replica) { h.g.answered(r) })
+}
+
+// Offered implements gatekeeper.Hearer.
+func (h heard) Offered(l *gatekeeper.Line) {
+	h.got(l, func(*replica) { h.g.wanted = max(h.g.wanted-1, 0) })
+}
+
+// got takes a slot in, which goes back if its replica is gone.
+func (h heard) got(l *gatekeeper.Line, note func(*replica)) {
+	g := h.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	r := g.replicas[l.Replica().ID]
+	if r == nil || r.line != l {
+		g.give(l.Release(), now)
+		return
+	}
+	note(r)
+	if !g.hand(r, now) {
+		g.give(g.refuseSlot(r), now)
+	}
+	g.dispatch(now)
+}
+
+// Refused implements gatekeeper.Hearer.
+func (h heard) Refused(l *gatekeeper.Line) {
+	h.with(l, func(r *replica, _ time.Time) { h.g.answered(r) })
+}
+
+// Lost implements gatekeeper.Hearer.
+func (h heard) Lost(l *gatekeeper.Line) {
+	h.with(l, func(r *replica, _ time.Time) {
+		h.g.asked -= r.asked
+		r.asked = 0
+		h.g.reckon(r)
+	})
+}
+
+// Found implements gatekeeper.Hearer.
+func (h heard) Found(l *gatekeeper.Line) {
+	h.with(l, func(r *replica, _ time.Time) { h.g.reckon(r) })
+}
+
+// Changed implements gatekeeper.Hearer.
+func (h heard) Changed(l *gatekeeper.Line) {
+	h.with(l, func(r *replica, _ time.Time) { h.g.reckon(r) })
+}
+
+// mayQueue is how many requests may wait here, so that all proxies together
+// keep the deployment's bound; negative: any number.
+func (g *gate) mayQueue() int {
+	if g.maxQueue <= 0 || g.slots == nil {
+		return g.maxQueue
+	}
+	return max(g.maxQueue-g.slots.Queued(g.application, g.deployment), 0)
+}
