@@ -73,6 +73,29 @@ func TestWeights(t *testing.T) {
 	}
 }
 
+// TestNoArrears has a class come that had nobody waiting while others were
+// served: it is owed nothing for that time.
+func TestNoArrears(t *testing.T) {
+	t.Parallel()
+	var q Queue[int]
+	var words []string
+	for range 101 {
+		words = append(words, "")
+	}
+	served(&q, 100, words...)
+	words = nil
+	for range 50 {
+		words = append(words, "low", "")
+	}
+	low := 0
+	for _, i := range served(&q, 50, words...) {
+		low += 1 - i%2
+	}
+	if low < 9 || low > 11 {
+		t.Errorf("of 50 served %d are low", low)
+	}
+}
+
 func TestBack(t *testing.T) {
 	t.Parallel()
 	var q Queue[int]
