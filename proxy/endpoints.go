@@ -129,6 +129,7 @@ func (g *gate) admit(id string, e routes.Endpoint) {
 		r.pool.setOpen(true)
 	}
 	r.address, r.known, r.passing, r.unproven = e.Address, true, e.Passing, e.Unproven
+	g.enroll(r, e)
 }
 
 // close sends everyone who waits away: the deployment is not in the table any
@@ -145,5 +146,6 @@ func (g *gate) close() bool {
 	for it := g.queue.Pop(); it != nil; it = g.queue.Pop() {
 		it.Value.ready <- grant{err: errGone}
 	}
+	g.want(time.Now())
 	return len(g.replicas) == 0
 }
