@@ -164,6 +164,9 @@ func (x *exchange) lost(err error) outcome {
 	left = !stalled && (left || (broken && x.ctx.Err() != nil))
 	switch {
 	case broken || (timedOut(err) && !x.conn.patienceOver()):
+		if !broken && !left {
+			x.slot.late(x.arrived, x.deadline)
+		}
 		x.linger(nil)
 		switch {
 		case left:
@@ -171,7 +174,6 @@ func (x *exchange) lost(err error) outcome {
 			fault := brokenBody(x.pump.broken)
 			x.fail(fault.Status, fault.Code, fault.Message)
 		default:
-			x.slot.late(x.arrived, x.deadline)
 			x.refuse(errDeadline)
 		}
 		return settled
