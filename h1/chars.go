@@ -71,9 +71,9 @@ func trim(s string) string {
 	return s
 }
 
-// parseDigits reads a number of at most 18 decimal digits and nothing else.
+// parseDigits reads a number of at most 19 decimal digits and nothing else.
 func parseDigits(s string) (n int64, ok bool) {
-	if s == "" || len(s) > 18 {
+	if s == "" || len(s) > 19 {
 		return 0, false
 	}
 	for i := range len(s) {
@@ -82,7 +82,7 @@ func parseDigits(s string) (n int64, ok bool) {
 		}
 		n = n*10 + int64(s[i]-'0')
 	}
-	return n, true
+	return n, n >= 0 // 19 digits can be too many, but not by a factor of two
 }
 
 // parseHex reads a chunk's size: at most 15 hexadecimal digits and nothing else.

@@ -223,10 +223,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	} else {
 		go func() { other <- s.Fallback.Shutdown(ctx) }()
 	}
+	drained := s.drained()
 	select {
-	case <-s.drained():
+	case <-drained: // whether or not ctx has ended
+		return errors.Join(err, <-other)
+	default:
+	}
+	select {
+	case <-drained:
 	case <-ctx.Done():
-		return errors.Join(err, ctx.Err(), <-other)
+		err = errors.Join(err, ctx.Err())
 	}
 	return errors.Join(err, <-other)
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/h1"
 )
 
 // Drain ends the proxy in order. For DrainNotice it serves as before, but says
@@ -82,11 +84,11 @@ func (p *Proxy) lastOnConnection(h http.Header) {
 }
 
 // shutdown ends servers, by force when ctx ends first.
-func shutdown(ctx context.Context, servers []*http.Server) error {
+func shutdown(ctx context.Context, servers []*h1.Server) error {
 	var errs []error
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("shut down %s: %w", s.Addr, err), s.Close())
+			errs = append(errs, fmt.Errorf("shut down %s: %w", s.Fallback.Addr, err), s.Close())
 		}
 	}
 	return errors.Join(errs...)

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
+	"github.com/serve-nomad/serve-nomad/h1"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -101,7 +102,7 @@ func start(tb testing.TB, v routes.View, configure ...func(*Config)) *rig {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.Run(ctx) })
 	r := &rig{Proxy: p, discovery: d, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1000, DisableCompression: true}}}
-	serve := func(s *http.Server) string {
+	serve := func(s *h1.Server) string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			tb.Fatal(err)

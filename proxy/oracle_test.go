@@ -84,7 +84,7 @@ func TestSameAsReverseProxy(t *testing.T) {
 		"PUT with a trailer":    "PUT /app/x HTTP/1.1\nHost: h\nTransfer-Encoding: chunked\nTrailer: X-Sum\n\n5\nhello\n0\nX-Sum: 1\n\n",
 		"hop-by-hop headers":    "GET /app/x HTTP/1.1\nHost: h\nConnection: keep-alive, X-Hop\nX-Hop: 1\nKeep-Alive: 1\nProxy-Connection: x\nTe: trailers, gzip\n",
 		"no upgrade without it": "GET /app/x HTTP/1.1\nHost: h\nUpgrade: websocket\n",
-		"an absolute form":      "GET http://other/app/x HTTP/1.1\nHost: h\n",
+		"an absolute form":      "GET http://h/app/x HTTP/1.1\nHost: h\n",
 		"HTTP/1.0":              "GET /app/x HTTP/1.0\nHost: h\n",
 		"a cookie":              "GET /app/x HTTP/1.1\nHost: h\nCookie: a=1\nCookie: b=2\n",
 	}

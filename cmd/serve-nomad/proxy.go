@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/cli"
 
 	"github.com/serve-nomad/serve-nomad/consulsd"
+	"github.com/serve-nomad/serve-nomad/h1"
 	"github.com/serve-nomad/serve-nomad/proxy"
 )
 
@@ -52,6 +53,10 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
+	watching, err := c.telemetry(ctx, cfg, log.Named("telemetry"))
+	if err != nil {
+		return err
+	}
 	public, err := listen(ctx, cfg.Proxy.Address, "proxy.address")
 	if err != nil {
 		return err
@@ -63,7 +68,13 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 	watcher := consulsd.NewWatcher(consul)
 	p := proxy.New(proxy.Config{
 		Discovery: watcher, Loads: sender, Name: proxyName(cfg), DrainNotice: c.notice,
+		Observer: watching, Metrics: watching.Handler(), HideAdmin: cfg.Proxy.AdminAddress != "",
 	}, log.Named("proxy"))
+	watching.Watch(p)
+	closeAdmin, err := serveAdmin(ctx, p, cfg.Proxy.AdminAddress, log)
+	if err != nil {
+		return errors.Join(err, public.Close(), handles.Close())
+	}
 
 	// The table goes on being followed while requests drain.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -72,8 +83,10 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { watcher.Run(working) })
 	parts.Go(func() { p.Run(working) })
+	parts.Go(func() { watching.Run(working) })
+	parts.Go(func() { reopenLogs(working, watching, log) })
 	for _, s := range []struct {
-		server   *http.Server
+		server   *h1.Server
 		listener net.Listener
 	}{
 		{p.Server(cfg.Proxy.Address), public},
@@ -94,7 +107,7 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 	log.Info("draining", "at_most", c.drain, "notice", c.notice)
 	limit, done := context.WithTimeout(working, c.drain)
 	defer done()
-	err = errors.Join(err, p.Drain(limit))
+	err = errors.Join(err, p.Drain(limit), closeAdmin())
 	stop()
 	parts.Wait()
 	return err

@@ -128,8 +128,14 @@ func serveReverseProxy(ctx context.Context, i instance) error {
 	return serveUntil(ctx, &http.Server{Handler: rp, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second}, l)
 }
 
+// server is one of net/http or of ours.
+type server interface {
+	Serve(l net.Listener) error
+	Close() error
+}
+
 // serveUntil serves until ctx ends, and then closes at once.
-func serveUntil(ctx context.Context, s *http.Server, l net.Listener) error {
+func serveUntil(ctx context.Context, s server, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // Serve says it
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

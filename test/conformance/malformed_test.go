@@ -82,14 +82,14 @@ type bench struct {
 	recorders []*recorder
 }
 
-func startBench(tb testing.TB, strict bool) *bench {
+func startBench(tb testing.TB) *bench {
 	tb.Helper()
 	main, admin := newRecorder(tb, "app"), newRecorder(tb, "admin")
 	view := viewOf(
 		application{name: "app", prefix: "/app", ongoing: 1, queued: -1, replicas: []string{main.address}},
 		application{name: "admin", prefix: "/app/admin", ongoing: 1, queued: -1, replicas: []string{admin.address}},
 	)
-	return &bench{rig: startWith(tb, view, options{proxies: 1, strict: strict}), recorders: []*recorder{main, admin}}
+	return &bench{rig: start(tb, view), recorders: []*recorder{main, admin}}
 }
 
 // all returns what both replicas saw.
@@ -116,46 +116,24 @@ func TestMalformedRequests(t *testing.T) {
 	if len(vectors) < 60 {
 		t.Fatalf("only %d vectors", len(vectors))
 	}
-	gaps := knownGaps()
 	for _, v := range vectors {
 		if names[v.name] {
 			t.Errorf("two vectors are called %q", v.name)
 		}
 		names[v.name] = true
-		t.Run("strict/"+v.name, func(t *testing.T) {
-			t.Parallel()
-			fault := v.run(t, true)
-			if _, gap := knownStrictGaps()[v.name]; gap {
-				t.Logf("known gap: %s", fault)
-			} else if fault != "" {
-				t.Errorf("%.500q: %s", v.send, fault)
-			}
-		})
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
-			fault := v.run(t, false)
-			_, gap := gaps[v.name]
-			switch {
-			case fault != "" && gap:
-				t.Logf("known gap: %s", fault)
-			case fault != "":
+			if fault := v.run(t); fault != "" {
 				t.Errorf("%.500q: %s", v.send, fault)
-			case gap:
-				t.Log("no longer a gap: take it off the list")
 			}
 		})
-	}
-	for name := range gaps {
-		if !names[name] {
-			t.Errorf("the known gap %q is no vector", name)
-		}
 	}
 }
 
 // run sends the vector and says what is not as it should be. What may not be,
 // whatever the proxy's opinion, fails the test at once.
-func (v vector) run(t *testing.T, strict bool) (fault string) {
-	b := startBench(t, strict)
+func (v vector) run(t *testing.T) (fault string) {
+	b := startBench(t)
 	got := v.exchange(t, b.addr)
 	summary, requests, raw := b.all(t)
 	refused := refusal(got)

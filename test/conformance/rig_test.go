@@ -16,7 +16,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
-	"github.com/serve-nomad/serve-nomad/h1"
 	"github.com/serve-nomad/serve-nomad/proxy"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
@@ -130,7 +129,6 @@ type rig struct {
 type options struct {
 	proxies   int
 	configure func(*proxy.Config)
-	strict    bool // behind the server loop of package h1
 }
 
 func start(tb testing.TB, v routes.View, configure ...func(*proxy.Config)) *rig {
@@ -176,12 +174,7 @@ func (r *rig) addProxy(tb testing.TB, v routes.View, o options) {
 	parts.Go(func() { p.Run(ctx) })
 	l := listen(tb)
 	s := p.Server("")
-	serve, shut := s.Serve, func() {} // the drain ends it
-	if o.strict {
-		strict := strictServer(p, s)
-		serve, shut = strict.Serve, func() { _ = strict.Close() }
-	}
-	parts.Go(func() { _ = serve(l) })
+	parts.Go(func() { _ = s.Serve(l) }) // the drain ends it
 	r.proxies, r.discoveries, r.addrs = append(r.proxies, p), append(r.discoveries, d), append(r.addrs, l.Addr().String())
 	tb.Cleanup(func() {
 		r.client.CloseIdleConnections()
@@ -190,18 +183,9 @@ func (r *rig) addProxy(tb testing.TB, v routes.View, o options) {
 		if err := p.Drain(limit); err != nil {
 			tb.Errorf("drain at the end of the test: %v", err)
 		}
-		shut()
 		cancel()
 		parts.Wait()
 	})
-}
-
-// strictServer is the server loop of package h1 with the limits of s.
-func strictServer(p *proxy.Proxy, s *http.Server) *h1.Server {
-	return &h1.Server{
-		Handler: p.Handler(), ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout,
-		MaxHeaderBytes: s.MaxHeaderBytes, ConnContext: s.ConnContext, Fallback: s,
-	}
 }
 
 // publish shows every proxy another view.
