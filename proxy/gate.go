@@ -43,7 +43,7 @@ type gate struct {
 	mu       sync.Mutex
 	closed   bool // the deployment is not in the table
 	limit    int
-	maxQueue int // -1: none
+	maxQueue int  // -1: none
 	classed  bool // requests may say of their place in the queue
 	version  string
 	http2    bool   // replicas of that version speak HTTP/2 and nothing else

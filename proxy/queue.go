@@ -52,6 +52,7 @@ func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
 			limits.Bytes = g.limits.Load().MaxQueuedBytes
 		}
 		if full := g.queue.Fits(w.item.Bytes, limits); full != fairqueue.Room {
+			g.waiters.Put(w)
 			return nil, g.full(full, now)
 		}
 	}
