@@ -70,11 +70,11 @@ func heap() uint64 {
 }
 
 // TestOverload offers ten times what the replicas can do. Those who are let in
-// wait little longer than ever, and the others are told so at once.
+// wait little longer than ever, and the others are told so at once. How long is
+// judged in the long form alone, which has the machine for itself.
 func TestOverload(t *testing.T) {
-	t.Parallel()
 	const (
-		ongoing, queued = 4, 4
+		ongoing, queued = 2, 2
 		work            = 50 * time.Millisecond
 		capacity        = 2 * ongoing * int(time.Second/work) // a second
 	)
@@ -117,18 +117,16 @@ func TestOverload(t *testing.T) {
 	t.Logf("capacity %d/s: normal p99 %v (%d); overload: %d offered, %d admitted with p50 %v p99 %v (%.2fx), %d rejected with p50 %v p99 %v; memory %+d kB",
 		capacity, normal, all.count("normal 200"), offered, all.count("overload 200"), all.quantile("overload 200", 0.5), admitted,
 		float64(admitted)/float64(normal), all.count("overload 503"), all.quantile("overload 503", 0.5), rejected, (int64(after)-int64(before))/1024)
-	// Coarse, because other tests use the machine too: a proxy that queued
-	// without a bound would have requests of many seconds and none rejected.
 	if n := all.count("overload 200") + all.count("overload 503"); n != offered {
 		t.Errorf("%d of %d requests were neither served nor rejected: %v", offered-n, offered, all.outcomes())
 	}
 	if all.count("overload 503") < offered/2 || all.count("overload 200") == 0 {
 		t.Errorf("of ten times the capacity: %v", all.outcomes())
 	}
-	if admitted > normal+time.Second || rejected > time.Second {
+	if long() && (admitted > 3*normal || rejected > 200*time.Millisecond) {
 		t.Errorf("p99 of admitted %v, rejected %v, normal %v", admitted, rejected, normal)
 	}
-	if after > before+64<<20 {
+	if after > before+128<<20 {
 		t.Errorf("memory went from %d to %d bytes", before, after)
 	}
 	if most.Load() > 2*ongoing {
