@@ -184,7 +184,7 @@ func (t *transit) limitByClient() {
 		return
 	}
 	if end := t.arrived.Add(d); t.deadline.IsZero() || end.Before(t.deadline) {
-		t.deadline = end
+		t.deadline, t.hurried = end, true
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -126,7 +127,12 @@ func grpcRig(tb testing.TB, s *service, a app, options ...grpc.ServerOption) (*r
 	address, _ := grpcReplica(tb, s, options...)
 	a.addresses = []string{address}
 	r := start(tb, speaking(routes.ProtocolGRPC, a))
-	return r, testpb.NewTestServiceClient(grpcClient(tb, r.addr))
+	return r, newTestClient(tb, r.addr)
+}
+
+func newTestClient(tb testing.TB, address string) testpb.TestServiceClient {
+	tb.Helper()
+	return testpb.NewTestServiceClient(grpcClient(tb, address))
 }
 
 func grpcClient(tb testing.TB, address string, options ...grpc.DialOption) *grpc.ClientConn {
@@ -454,7 +460,7 @@ func TestGRPCDeadline(t *testing.T) {
 	})
 	t.Run("it counts while the request waits", func(t *testing.T) {
 		r := start(t, speaking(routes.ProtocolGRPC, app{ongoing: 1, queued: -1, timeout: 50 * time.Millisecond}))
-		_, err := testpb.NewTestServiceClient(grpcClient(t, r.addr)).UnaryCall(t.Context(), payload(1))
+		_, err := newTestClient(t, r.addr).UnaryCall(t.Context(), payload(1))
 		wantStatus(t, err, codes.DeadlineExceeded, "request_timeout")
 	})
 }
@@ -489,6 +495,36 @@ func TestGRPCSlots(t *testing.T) {
 	r.waitIdle(t)
 	if most := s.most.Load(); most > limit {
 		t.Errorf("the replica had %d requests at once, over %d", most, limit)
+	}
+}
+
+// TestGRPCCancelledHandlersFinish holds that a slot is not given on before a
+// handler that has been told to stop has done so.
+func TestGRPCCancelledHandlersFinish(t *testing.T) {
+	begun := make(chan struct{})
+	s := &service{unary: func(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+		begun <- struct{}{}
+		<-ctx.Done()
+		time.Sleep(10 * time.Millisecond) // what stopping takes
+		return nil, ctx.Err()
+	}}
+	r, client := grpcRig(t, s, app{ongoing: 1, queued: -1})
+	var wg sync.WaitGroup
+	cancels := make(chan context.CancelFunc, 5)
+	for range cap(cancels) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancels <- cancel
+		wg.Go(func() { _, _ = client.UnaryCall(ctx, payload(1)) })
+		eventually(t, "it is there", func() bool { ongoing, queued := r.load(); return ongoing+queued == len(cancels) })
+	}
+	for range cap(cancels) {
+		<-begun
+		(<-cancels)()
+	}
+	wg.Wait()
+	r.waitIdle(t)
+	if most := s.most.Load(); most > 1 {
+		t.Errorf("the replica had %d requests at once", most)
 	}
 }
 
@@ -527,18 +563,18 @@ func TestGRPCRefusals(t *testing.T) {
 		_ = l.Close()
 		v := speaking(routes.ProtocolGRPC, app{ongoing: 1, queued: -1, addresses: []string{address, address, address}})
 		r := start(t, v)
-		_, err = testpb.NewTestServiceClient(grpcClient(t, r.addr)).UnaryCall(t.Context(), payload(1))
+		_, err = newTestClient(t, r.addr).UnaryCall(t.Context(), payload(1))
 		wantStatus(t, err, codes.Unavailable, "no replica could be reached")
 	})
 	t.Run("a replica that speaks HTTP/1.1 is UNAVAILABLE", func(t *testing.T) {
-		address := replicaServer(t, nil)
+		address := replicaServer(t, func(http.ResponseWriter, *http.Request) {})
 		r := start(t, speaking(routes.ProtocolGRPC, app{ongoing: 1, queued: -1, addresses: []string{address, address, address}}))
-		_, err := testpb.NewTestServiceClient(grpcClient(t, r.addr)).UnaryCall(t.Context(), payload(1))
+		_, err := newTestClient(t, r.addr).UnaryCall(t.Context(), payload(1))
 		wantStatus(t, err, codes.Unavailable, "no replica could be reached")
 	})
 	t.Run("without a table it is UNAVAILABLE", func(t *testing.T) {
 		r := start(t, routes.View{})
-		_, err := testpb.NewTestServiceClient(grpcClient(t, r.addr)).UnaryCall(t.Context(), payload(1))
+		_, err := newTestClient(t, r.addr).UnaryCall(t.Context(), payload(1))
 		wantStatus(t, err, codes.Unavailable, "routing table")
 	})
 }
@@ -562,7 +598,7 @@ func TestGRPCReplicaDies(t *testing.T) {
 	}
 	address, server := grpcReplica(t, s)
 	r := start(t, speaking(routes.ProtocolGRPC, app{ongoing: 5, queued: -1, addresses: []string{address}}))
-	client := testpb.NewTestServiceClient(grpcClient(t, r.addr))
+	client := newTestClient(t, r.addr)
 	stream, err := client.FullDuplexCall(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -611,7 +647,7 @@ func TestGRPCRouting(t *testing.T) {
 	add("one", "/one", routes.ProtocolGRPC)
 	t.Run("the only one that speaks it needs no name", func(t *testing.T) {
 		r := start(t, v)
-		out, err := testpb.NewTestServiceClient(grpcClient(t, r.addr)).UnaryCall(t.Context(), payload(1))
+		out, err := newTestClient(t, r.addr).UnaryCall(t.Context(), payload(1))
 		if err != nil || out.GetUsername() != "one/in" {
 			t.Errorf("%v, %v", out, err)
 		}
@@ -657,7 +693,7 @@ func TestGRPCRouting(t *testing.T) {
 		})
 	}
 	t.Run("by a prefix of the path, which stays whole", func(t *testing.T) {
-		_, err := testpb.NewTestServiceClient(grpcClient(t, r.addr)).EmptyCall(t.Context(), &testpb.Empty{})
+		_, err := newTestClient(t, r.addr).EmptyCall(t.Context(), &testpb.Empty{})
 		wantStatus(t, err, codes.Unimplemented, "EmptyCall")
 	})
 }
@@ -809,6 +845,49 @@ func TestGRPCWaitersDoNotBlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	wg.Wait()
+	r.waitIdle(t)
+}
+
+// TestGRPCSilence holds that a stream may be silent for longer than a client may
+// send nothing of another body.
+func TestGRPCSilence(t *testing.T) {
+	const stall = 50 * time.Millisecond
+	address, _ := grpcReplica(t, &service{})
+	v := speaking(routes.ProtocolGRPC, app{ongoing: 1, queued: -1, addresses: []string{address}})
+	r := start(t, v, func(c *Config) { c.ClientStall = stall })
+	stream, err := newTestClient(t, r.addr).FullDuplexCall(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // before the response has begun, and after
+		<-time.After(4 * stall)
+		if err := stream.Send(input(1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestGRPCClientThatDoesNotRead holds that a client which reads nothing of a
+// response for too long loses its stream, and so gives the slot back.
+func TestGRPCClientThatDoesNotRead(t *testing.T) {
+	s := &service{duplex: func(stream testpb.TestService_FullDuplexCallServer) error {
+		for {
+			if err := stream.Send(output(64 << 10)); err != nil {
+				return err
+			}
+		}
+	}}
+	address, _ := grpcReplica(t, s)
+	v := speaking(routes.ProtocolGRPC, app{ongoing: 1, queued: -1, addresses: []string{address}})
+	r := start(t, v, func(c *Config) { c.ClientStall = 50 * time.Millisecond })
+	if _, err := newTestClient(t, r.addr).FullDuplexCall(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is there", func() bool { return s.ongoing.Load() == 1 })
+	eventually(t, "it has lost the slot", func() bool { return s.ongoing.Load() == 0 })
 	r.waitIdle(t)
 }
 

@@ -31,7 +31,8 @@ type stream struct {
 
 	res      *http.Response // nil: it has not come
 	finished bool           // the replica has ended the stream, or never had it
-	until    time.Time      // write deadline towards the client; zero: none set
+	writes   writeLimit
+	stall    time.Duration // that a write may take
 }
 
 // attemptStream has one replica that speaks HTTP/2 serve the request. The slot
@@ -54,7 +55,10 @@ func (t *transit) attemptStream(s *slot) (got outcome) {
 	if err != nil {
 		return t.notConnected(s, err)
 	}
-	x := &stream{transit: t, slot: s, conn: c, ctx: ctx}
+	x := &stream{
+		transit: t, slot: s, conn: c, ctx: ctx, stall: t.proxy.limits.Load().ClientStall,
+		writes: writeLimit{control: &t.control, http2: t.r.ProtoMajor == 2},
+	}
 	defer func() {
 		cancel()
 		x.end(got == unsent)
@@ -183,6 +187,7 @@ func (x *stream) lost(err error) outcome {
 	case x.transit.ctx.Err() != nil: // the client has left: nobody reads an answer
 		return settled
 	case x.late() || errors.Is(err, context.DeadlineExceeded):
+		x.tooLate()
 		x.refuse(errDeadline)
 		return settled
 	case broken != nil:
@@ -204,6 +209,14 @@ func (x *stream) lost(err error) outcome {
 	}
 	x.slot.failed()
 	return died
+}
+
+// tooLate holds it against the replica that the request's time is over, unless
+// it was the client that gave it no more.
+func (x *stream) tooLate() {
+	if !x.hurried {
+		x.slot.late(x.arrived, x.deadline)
+	}
 }
 
 // notTaken says whether a replica has certainly not begun with a stream: it has
@@ -289,6 +302,9 @@ func (x *stream) respond() {
 	}
 	if names := trailerNames(res.Trailer); len(names) > 0 {
 		h.Set("Trailer", strings.Join(names, ", "))
+		if x.r.ProtoMajor == 1 {
+			h.Del("Content-Length") // only a chunked body has trailers
+		}
 	}
 	announced := len(res.Trailer)
 	x.begun = true
@@ -309,7 +325,7 @@ func (x *stream) respond() {
 		x.slot.answered(httpStatus(res))
 	}
 	x.passTrailers(announced)
-	x.relax()
+	x.writes.relax()
 }
 
 // pass copies the response's body until it ends or one side fails.
@@ -329,9 +345,7 @@ func (x *stream) pass() (readErr, writeErr error) {
 	for {
 		n, err := x.res.Body.Read(*buf)
 		if n > 0 {
-			x.hurry()
-			written, werr := x.w.Write((*buf)[:n])
-			x.record.Sent += int64(written)
+			werr := x.write((*buf)[:n])
 			if werr == nil && live && err == nil {
 				werr = x.flush()
 			}
@@ -349,27 +363,17 @@ func (x *stream) pass() (readErr, writeErr error) {
 }
 
 func (x *stream) flush() error {
-	x.hurry()
+	x.writes.begin(x.stall)
+	defer x.writes.end()
 	return x.control.Flush()
 }
 
-// hurry bounds how long a write to the client may take, as for other responses.
-func (x *stream) hurry() {
-	now := time.Now()
-	stall := x.proxy.limits.Load().ClientStall
-	if x.until.Sub(now) > stall-stallCheck {
-		return
-	}
-	x.until = now.Add(stall)
-	// An error means that the connection is dead, which the write will say.
-	_ = x.control.SetWriteDeadline(x.until)
-}
-
-// relax takes the write deadline away before the connection's next request.
-func (x *stream) relax() {
-	if !x.until.IsZero() {
-		_ = x.control.SetWriteDeadline(time.Time{}) // as in hurry
-	}
+func (x *stream) write(b []byte) error {
+	x.writes.begin(x.stall)
+	defer x.writes.end()
+	n, err := x.w.Write(b)
+	x.record.Sent += int64(n)
+	return err
 }
 
 // brokeOff ends a response that has begun and will not be complete.
@@ -381,6 +385,7 @@ func (x *stream) brokeOff(err error) {
 		x.record.Code = codeClientGone
 		panic(http.ErrAbortHandler)
 	case x.late() || errors.Is(err, context.DeadlineExceeded):
+		x.tooLate()
 		x.record.Code = codeTimeout
 		x.trailGRPC(grpcDeadlineExceeded, "the request took longer than it may")
 	case errors.As(err, &reset):
@@ -393,7 +398,7 @@ func (x *stream) brokeOff(err error) {
 		x.slot.failed()
 		x.trailGRPC(grpcUnavailable, "the replica broke off")
 	}
-	x.relax()
+	x.writes.relax()
 }
 
 // passTrailers passes on what the replica ended its response with.

@@ -46,6 +46,7 @@ type transit struct {
 	touched  bool     // the body has been read from
 	begun    bool     // a final response has been started
 	grpc     bool     // it is one of gRPC
+	hurried  bool     // deadline is the client's own
 
 	sending *streamBody // body on its way to a replica that speaks HTTP/2; nil: it has not been sent to one
 
