@@ -39,11 +39,8 @@ type Member struct {
 	standing
 }
 
-// NewMember returns the replica with this id. near says that it is on this
-// node.
-func NewMember(id string, near bool) *Member {
-	return &Member{id: id, near: near, seed: hash(id)}
-}
+// NewMember returns the replica with this id.
+func NewMember(id string) *Member { return &Member{id: id, seed: hash(id)} }
 
 // ID returns the replica's id.
 func (m *Member) ID() string { return m.id }
@@ -156,6 +153,19 @@ func (s *Set) Free(m *Member) {
 func (s *Set) Elsewhere(m *Member, n int) {
 	m.elsewhere = n
 	s.place(m)
+}
+
+// Near says whether m is on this host.
+func (s *Set) Near(m *Member, near bool) {
+	if near == m.near {
+		return
+	}
+	if m.level > 0 && m.near {
+		s.near.remove(m, 1)
+	}
+	if m.near = near; m.level > 0 && near {
+		s.near.add(m, 1)
+	}
 }
 
 // Usable says whether m may be given a request without having been picked: it is

@@ -22,7 +22,7 @@ func newRig(n, limit int) *rig {
 	r := &rig{now: time.Unix(1000, 0), dice: rand.New(rand.NewPCG(1, 2))}
 	r.SetLimit(limit)
 	for i := range n {
-		r.all = append(r.all, NewMember(fmt.Sprintf("r%04d", i), false))
+		r.all = append(r.all, NewMember(fmt.Sprintf("r%04d", i)))
 	}
 	r.Replace(r.all, r.now)
 	return r
@@ -131,9 +131,10 @@ func TestNear(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{4, 40} {
 		r := newRig(n, 5)
-		near := NewMember("near", true)
+		near := NewMember("near")
 		r.all = append(r.all, near)
 		r.Replace(r.all, r.now)
+		r.Near(near, true)
 		r.now = r.now.Add(slowStart) // which it had
 		for want := range 2 {
 			if m := r.take(Want{}); m != near {
@@ -160,7 +161,7 @@ func TestSlowStart(t *testing.T) {
 			r.Take(m) // so that there is something to be better than
 		}
 		r.now = r.now.Add(slowStart)
-		young := NewMember("new", false)
+		young := NewMember("new")
 		r.Replace(append(r.all, young), r.now)
 		early := r.share(4000, Want{})["new"]
 		r.now = r.now.Add(slowStart * 9 / 10)
@@ -273,7 +274,7 @@ func TestLaws(t *testing.T) {
 		r.SetPolicy(Policy{GatewayFailures: 2, ServerErrors: 3, Interval: 3 * time.Second, RateReplicas: 3, RateRequests: 2, Base: time.Second, Most: 9 * time.Second, MaxPercent: 50})
 		var held []*Member
 		for range rapid.IntRange(1, 100).Draw(t, "steps") {
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
+			switch rapid.IntRange(0, 10).Draw(t, "step") {
 			case 0, 1, 2:
 				want := Want{Key: rapid.SampledFrom([]uint64{0, 0, 7}).Draw(t, "key")}
 				if len(r.all) > 0 && rapid.Bool().Draw(t, "avoids") {
@@ -315,6 +316,10 @@ func TestLaws(t *testing.T) {
 					r.Elsewhere(rapid.SampledFrom(r.all).Draw(t, "shared"), rapid.IntRange(0, 6).Draw(t, "elsewhere"))
 				}
 			case 9:
+				if len(r.all) > 0 {
+					r.Near(rapid.SampledFrom(r.all).Draw(t, "near or not"), rapid.Bool().Draw(t, "near"))
+				}
+			case 10:
 				if len(held) > 0 {
 					m := rapid.SampledFrom(held).Draw(t, "missed")
 					if rapid.Bool().Draw(t, "reached") {
@@ -369,6 +374,9 @@ func checkLaws(t *rapid.T, r *rig) {
 		}
 		if m.level > 0 && r.Set.all.lists[m.level-1][m.at[0]] != m {
 			t.Fatalf("%s is not where it says", m.ID())
+		}
+		if m.level > 0 && m.near && r.near.lists[m.level-1][m.at[1]] != m {
+			t.Fatalf("%s is not where it says among those near", m.ID())
 		}
 	}
 	if want := ejected > 0 && 2*left < len(r.members); r.panicking != want {

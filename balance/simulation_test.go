@@ -56,7 +56,7 @@ func (e *events) Pop() any {
 func newWorld(replicas, limit int) *world {
 	w := &world{dice: rand.New(rand.NewPCG(1, uint64(replicas*100+limit))), limit: limit, bound: make([][]job, replicas), longer: 1}
 	for i := range replicas {
-		w.members = append(w.members, NewMember(fmt.Sprint(i), false))
+		w.members = append(w.members, NewMember(fmt.Sprint(i)))
 	}
 	w.set.SetLimit(limit)
 	w.set.Replace(w.members, w.clock())

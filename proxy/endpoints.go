@@ -23,6 +23,9 @@ func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint, keepe
 	g.limit, g.maxQueue, g.version = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests, d.Version
 	g.set.SetLimit(g.limit)
 	g.classed = d.PriorityHeaders
+	if g.slots != nil {
+		g.host = hostOf(g.slots.Own())
+	}
 	g.http2 = d.SpeaksHTTP2()
 	g.scales = d.MetricsInterval > 0
 	g.probes.follow(d)
@@ -114,10 +117,10 @@ func (g *gate) admit(id string, e routes.Endpoint) {
 	r := g.replicas[id]
 	if r == nil {
 		r = &replica{id: id, version: e.Version, node: e.Node, series: g.series, http2: g.http2}
-		host, _, err := net.SplitHostPort(e.Address)
-		r.member = balance.NewMember(id, err == nil && host == g.host)
+		r.member = balance.NewMember(id)
 		g.replicas[id] = r
 	}
+	g.set.Near(r.member, g.host != "" && hostOf(e.Address) == g.host)
 	r.meetProbe(e, g.probes.asks())
 	if r.address != e.Address {
 		r.pool.flush()
@@ -130,6 +133,15 @@ func (g *gate) admit(id string, e routes.Endpoint) {
 	}
 	r.address, r.known, r.passing, r.unproven = e.Address, true, e.Passing, e.Unproven
 	g.enroll(r, e)
+}
+
+// hostOf returns the host of a host:port, or "".
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return host
 }
 
 // close sends everyone who waits away: the deployment is not in the table any

@@ -35,7 +35,6 @@ var (
 type gate struct {
 	application, deployment string
 	observer                Observer // nil: there is none
-	host                    string   // this proxy's, whose replicas are preferred; "": nobody's
 	log                     hclog.Logger
 
 	seq atomic.Uint64
@@ -43,8 +42,9 @@ type gate struct {
 	mu       sync.Mutex
 	closed   bool // the deployment is not in the table
 	limit    int
-	maxQueue int  // -1: none
-	classed  bool // requests may say of their place in the queue
+	maxQueue int    // -1: none
+	host     string // of this proxy's own gatekeeper, whose replicas are preferred; "": none
+	classed  bool   // requests may say of their place in the queue
 	version  string
 	http2    bool   // replicas of that version speak HTTP/2 and nothing else
 	series   Series // the observer's, of that version

@@ -50,7 +50,6 @@ type Config struct {
 	Observer  Observer               // is told of each request; nil: nobody is
 	Metrics   http.Handler           // serves /-/metrics; nil: there is none
 	HideAdmin bool                   // of what is below /-/, the ports serve only healthz: the rest is AdminHandler's
-	Host      string                 // this host's address: replicas at it are preferred; "": none are
 
 	DialTimeout       time.Duration // to connect to a replica; default 3s
 	IdleTimeout       time.Duration // for which an unused connection to a replica is kept; below what servers keep; default 4s

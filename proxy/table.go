@@ -135,7 +135,7 @@ func (p *Proxy) gatekeepers(v routes.View) []routes.Gatekeeper {
 func (p *Proxy) newGate(application, deployment string) *gate {
 	g := newGate(application, deployment)
 	g.probes.prober, g.observer = p.prober, p.config.Observer
-	g.log, g.host, g.limits, g.slots = p.log, p.config.Host, &p.limits, p.config.Slots
+	g.log, g.limits, g.slots = p.log, &p.limits, p.config.Slots
 	if p.reporter != nil {
 		g.alarm = p.reporter.alarms
 	}
