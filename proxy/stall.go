@@ -76,18 +76,3 @@ func (l *bodyLimit) cut() {
 	// Where it has no deadlines the body ends with the connection.
 	_ = l.control.SetReadDeadline(time.Now().Add(-time.Hour))
 }
-
-// restPatience is how long the rest of a body may take that nobody reads.
-const restPatience = 5 * time.Second
-
-// leaveBody bounds how long a request keeps its connection whose body nobody is
-// going to read. The server reads what is left of a small one, so that the
-// connection can be kept, and has no limit of its own for that.
-func (p *Proxy) leaveBody(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor != 1 || !hasBody(r) {
-		return
-	}
-	until := time.Now().Add(min(restPatience, p.limits.Load().ClientStall))
-	// An error means that the connection is dead.
-	_ = http.NewResponseController(w).SetReadDeadline(until)
-}

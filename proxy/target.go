@@ -71,7 +71,6 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder, handl
 	p.lastOnConnection(w.Header())
 	at, err := parsePath(r.URL)
 	if err == nil && isControl(at.decoded) && r.Method != http.MethodConnect {
-		p.leaveBody(w, r)
 		p.serveControl(w, r, !p.config.HideAdmin)
 		return
 	}

@@ -269,8 +269,6 @@ func (t *transit) fail(status int, code, message string) {
 	t.record.Status, t.record.Code = status, code
 	if t.touched && t.r.ProtoMajor == 1 {
 		t.w.Header().Set("Connection", "close") // what is left of the body is not a request
-	} else {
-		t.proxy.leaveBody(t.w, t.r)
 	}
 	writeError(t.w, errorBody{Status: status, Code: code, Message: message, RequestID: t.head.id})
 }

@@ -50,7 +50,7 @@ func TestSlowClients(t *testing.T) {
 	}
 	slow := application{name: "slow", prefix: "/slow", ongoing: 10, queued: -1, timeout: 5 * time.Second, replicas: []string{replica(t, bigAnswer)}}
 	r := start(t, viewOf(app(10, replica(t, answerPath)), slow), func(c *proxy.Config) {
-		c.Limits.ClientStall = stall
+		c.ClientStall = stall
 		c.Linger = stall
 	})
 	before := heap()
