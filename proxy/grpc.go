@@ -261,11 +261,7 @@ func httpStatus(res *http.Response) int {
 	if res.StatusCode != http.StatusOK {
 		return res.StatusCode
 	}
-	status := res.Trailer.Get("Grpc-Status")
-	if status == "" {
-		status = res.Header.Get("Grpc-Status") // the response is nothing else
-	}
-	switch status {
+	switch grpcStatusOf(res) {
 	case "2", "13", "15": // UNKNOWN, INTERNAL, DATA_LOSS
 		return http.StatusInternalServerError
 	case "14": // UNAVAILABLE
@@ -274,13 +270,21 @@ func httpStatus(res *http.Response) int {
 	return http.StatusOK
 }
 
+// grpcStatusOf is the gRPC status of a response that has been read to its end.
+func grpcStatusOf(res *http.Response) string {
+	if status := res.Trailer.Get("Grpc-Status"); status != "" {
+		return status
+	}
+	return res.Header.Get("Grpc-Status") // the response is nothing else
+}
+
 // failGRPC answers with a gRPC status, in a response that has nothing else.
 func (t *transit) failGRPC(code string, status int, message string) {
 	if t.begun {
 		return
 	}
 	t.begun = true
-	t.record.Status, t.record.Code = http.StatusOK, code
+	t.record.Status, t.record.Code, t.record.GRPC = http.StatusOK, code, strconv.Itoa(status)
 	h := t.w.Header()
 	if seconds := h.Get("Retry-After"); seconds != "" {
 		// For clients that try again: https://github.com/grpc/proposal/blob/master/A6-client-retries.md
@@ -304,8 +308,9 @@ func (x *stream) trailGRPC(status int, message string) {
 	if !x.grpc {
 		panic(http.ErrAbortHandler)
 	}
+	x.record.GRPC = strconv.Itoa(status)
 	h := x.w.Header()
-	h[http.TrailerPrefix+"Grpc-Status"] = []string{strconv.Itoa(status)}
+	h[http.TrailerPrefix+"Grpc-Status"] = []string{x.record.GRPC}
 	h[http.TrailerPrefix+"Grpc-Message"] = []string{encodeGRPCMessage(message)}
 }
 

@@ -61,8 +61,9 @@ type Record struct {
 	Node        string // of that replica
 	Address     string // of that replica
 
-	Status   int    // as sent; StatusClientGone: none was
+	Status   int    // of HTTP, as sent; StatusClientGone: none was
 	Code     string // of X-Serve-Error, or client-gone, response-broke-off, internal; "": the replica's answer in full
+	GRPC     string // gRPC's own status, a number, as sent; "": it is not gRPC, or none was
 	Received int64  // bytes of the request's body, or of a tunnel's way up
 	Sent     int64  // bytes of the response's body, or of a tunnel's way down
 
@@ -86,6 +87,12 @@ type Trace struct {
 	Span    [8]byte  // of the request in this proxy
 	Replica [8]byte  // of the request at a replica, which the replica is told; zero: it is told what the client said
 	Flags   byte     // bit 0: sampled
+}
+
+// Aborted says whether the client did not get a whole response, rather than one
+// of the proxy's own.
+func (r *Record) Aborted() bool {
+	return r.Code == codeClientGone || r.Code == codeBrokeOff || (r.Code != "" && r.FirstByte > 0)
 }
 
 // Sampled says whether spans of the trace are kept.

@@ -323,6 +323,7 @@ func (x *stream) respond() {
 	x.finished = true
 	if x.grpc {
 		x.slot.answered(httpStatus(res))
+		x.record.GRPC = grpcStatusOf(res)
 	}
 	x.passTrailers(announced)
 	x.writes.relax()

@@ -88,15 +88,20 @@ func openLog(path string) (*os.File, error) {
 
 // note has a line written for the request, if it is one that has a line.
 func (a *accessLog) note(r *proxy.Record) {
-	if a.config.Sample >= 1 || r.Status >= http.StatusInternalServerError || aborted(r) ||
+	if a.config.Sample >= 1 || failed(r) ||
 		(a.config.Slow > 0 && r.Duration >= a.config.Slow) || rand.Float64() < a.config.Sample {
 		a.queue.put(r)
 	}
 }
 
-// aborted says whether the client did not get a whole response.
-func aborted(r *proxy.Record) bool {
-	return r.Status == proxy.StatusClientGone || (r.Code != "" && r.Status < http.StatusBadRequest)
+// failed says whether the client got no whole response, or one that says that
+// the deployment or this proxy could not serve it.
+func failed(r *proxy.Record) bool {
+	switch r.GRPC {
+	case "2", "4", "8", "13", "14", "15": // UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS
+		return true
+	}
+	return r.Status >= http.StatusInternalServerError || r.Aborted()
 }
 
 // reopen has the file of the same name take the place of the open one.

@@ -133,26 +133,27 @@ func valid(s string) string { return string([]rune(s)) }
 
 func TestSampling(t *testing.T) {
 	kinds := map[string]func(*proxy.Record){
-		"ordinary":  func(*proxy.Record) {},
-		"not found": func(r *proxy.Record) { r.Status = 404 },
-		"slow":      func(r *proxy.Record) { r.Duration = time.Second },
-		"failed":    func(r *proxy.Record) { r.Status = 502 },
-		"refused":   func(r *proxy.Record) { r.Status, r.Code = 503, "queue-full" },
-		"left":      func(r *proxy.Record) { r.Status, r.Code = proxy.StatusClientGone, "client-gone" },
-		"broke off": func(r *proxy.Record) { r.Code = "response-broke-off" },
+		"ordinary":    func(*proxy.Record) {},
+		"not found":   func(r *proxy.Record) { r.Status = 404 },
+		"unavailable": func(r *proxy.Record) { r.GRPC = "14" },
+		"slow":        func(r *proxy.Record) { r.Duration = time.Second },
+		"failed":      func(r *proxy.Record) { r.Status = 502 },
+		"refused":     func(r *proxy.Record) { r.Status, r.Code = 503, "queue-full" },
+		"left":        func(r *proxy.Record) { r.Status, r.Code = proxy.StatusClientGone, "client-gone" },
+		"broke off":   func(r *proxy.Record) { r.Code = "response-broke-off" },
 	}
 	for _, c := range []struct {
 		sample float64
 		slow   time.Duration
 		want   string
 	}{
-		{1, 0, "broke off failed left not found ordinary refused slow"},
-		{0, time.Second, "broke off failed left refused slow"},
-		{0, 0, "broke off failed left refused"},
+		{1, 0, "broke off failed left not found ordinary refused slow unavailable"},
+		{0, time.Second, "broke off failed left refused slow unavailable"},
+		{0, 0, "broke off failed left refused unavailable"},
 	} {
 		tel := newTelemetry(t, Config{AccessLog: &AccessLog{Writer: &output{}, Format: JSON, Sample: c.sample, Slow: c.slow}})
 		var logged []string
-		for _, kind := range []string{"broke off", "failed", "left", "not found", "ordinary", "refused", "slow"} {
+		for _, kind := range []string{"broke off", "failed", "left", "not found", "ordinary", "refused", "slow", "unavailable"} {
 			r := record("/")
 			kinds[kind](r)
 			before := tel.access.queue.kept.Load()

@@ -67,6 +67,7 @@ func (f *lineFormat) json(line []byte, e *entry, fields [][]byte) []byte {
 	line = member(line, "node", e.Node)
 	line = member(line, "address", e.Address)
 	line = number(line, "status", int64(e.Status))
+	line = member(line, "grpc_status", e.GRPC)
 	line = member(line, "error", e.Code)
 	line = number(line, "bytes_in", e.Received)
 	line = number(line, "bytes_out", e.Sent)

@@ -35,8 +35,8 @@ type metrics struct {
 	registry *prometheus.Registry
 	source   Source // nil until watch
 
-	requests, rejected, aborted, retried, dialled, unmet, received, sent *prometheus.CounterVec
-	duration, queued, firstByte                                          *prometheus.HistogramVec
+	requests, grpc, rejected, aborted, retried, dialled, unmet, received, sent *prometheus.CounterVec
+	duration, queued, firstByte                                                *prometheus.HistogramVec
 
 	classes  [1000]uint8 // of a status: its place among the codes
 	codes    []string
@@ -59,7 +59,7 @@ type series struct {
 	forgotten bool      // guarded by metrics.mu
 
 	codes                                  []atomic.Pointer[prometheus.Counter]
-	rejected, aborted                      reasons
+	grpc, rejected, aborted                reasons
 	retried, dialled, unmet, sent, arrived prometheus.Counter
 	duration, queued, firstByte            prometheus.Observer
 }
@@ -81,7 +81,7 @@ func newMetrics(build string, t *Telemetry) *metrics {
 	info.Set(1)
 	m.registry.MustRegister(
 		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.requests, m.rejected, m.aborted, m.retried, m.dialled, m.unmet, m.received, m.sent,
+		m.requests, m.grpc, m.rejected, m.aborted, m.retried, m.dialled, m.unmet, m.received, m.sent,
 		m.duration, m.queued, m.firstByte, newMoment(m), newOutputs(t),
 	)
 	return m
@@ -104,6 +104,7 @@ func (m *metrics) define() {
 	seconds := []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300}
 
 	m.requests = counter("requests_total", "Requests that have ended, by HTTP status; 499: the client left before it was answered.", "code")
+	m.grpc = counter("grpc_requests_total", "Requests of gRPC that were answered, by gRPC's status.", "grpc_status")
 	m.rejected = counter("rejected_total", "Requests that the proxy answered itself, by what X-Serve-Error said.", "reason")
 	m.aborted = counter("aborted_total", "Requests whose client did not get a whole response, by the reason.", "reason")
 	m.retried = counter("retried_total", "Further replicas that requests were given to after the first.")
@@ -131,6 +132,15 @@ func statusCodes() (codes []string, of [1000]uint8) {
 		}
 	}
 	return codes, of
+}
+
+// grpcStatus is a value of the label grpc_status: one that gRPC knows, as in
+// statusCodes.
+func grpcStatus(status string) string {
+	if n, err := strconv.Atoi(status); err != nil || n < 0 || n > 16 || len(status) > 2 {
+		return "other"
+	}
+	return status
 }
 
 func (m *metrics) newSeries(v version) *series {
@@ -187,9 +197,12 @@ func (m *metrics) count(r *proxy.Record) {
 	if r.Tries > 1 {
 		s.retried.Add(float64(r.Tries - 1))
 	}
+	if r.GRPC != "" {
+		m.reason(s, &s.grpc, m.grpc, grpcStatus(r.GRPC))
+	}
 	switch {
 	case r.Code == "":
-	case aborted(r):
+	case r.Aborted():
 		m.reason(s, &s.aborted, m.aborted, r.Code)
 	default:
 		m.reason(s, &s.rejected, m.rejected, r.Code)
@@ -274,7 +287,7 @@ func (m *metrics) forget(s *series) {
 	for _, vec := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
 	}{
-		m.requests, m.rejected, m.aborted, m.retried, m.dialled, m.unmet, m.received, m.sent,
+		m.requests, m.grpc, m.rejected, m.aborted, m.retried, m.dialled, m.unmet, m.received, m.sent,
 		m.duration, m.queued, m.firstByte,
 	} {
 		vec.DeletePartialMatch(labels)

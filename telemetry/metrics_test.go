@@ -81,8 +81,16 @@ func TestMetrics(t *testing.T) {
 	left := record("/app/x")
 	left.Series, left.Status, left.Code = r.Series, proxy.StatusClientGone, "client-gone"
 	tel.Ended(left)
+	call := record("/app/x")
+	call.Series, call.GRPC = r.Series, "14"
+	tel.Ended(call)
+	call.GRPC = "four hundred"
+	tel.Ended(call)
+	call.GRPC, call.Code, call.FirstByte = "8", "queue-full", 0
+	tel.Ended(call)
 	nowhere := record("/x")
-	nowhere.Application, nowhere.Series, nowhere.Status, nowhere.Code = "", nil, http.StatusNotFound, "no-route"
+	nowhere.Application, nowhere.Series, nowhere.FirstByte = "", nil, 0
+	nowhere.Status, nowhere.Code = http.StatusNotFound, "no-route"
 	tel.Ended(nowhere)
 
 	f := families(t, tel)
@@ -92,22 +100,25 @@ func TestMetrics(t *testing.T) {
 		labels []string
 		want   float64
 	}{
-		{"requests_total", append(of, "code=200"), 1},
+		{"requests_total", append(of, "code=200"), 4},
+		{"grpc_requests_total", append(of, "grpc_status=14"), 1},
+		{"grpc_requests_total", append(of, "grpc_status=8"), 1},
+		{"grpc_requests_total", append(of, "grpc_status=other"), 1},
 		{"requests_total", append(of, "code=503"), 1},
 		{"requests_total", append(of, "code=499"), 1},
 		{"requests_total", []string{"application=", "code=404"}, 1},
-		{"rejected_total", append(of, "reason=queue-full"), 1},
+		{"rejected_total", append(of, "reason=queue-full"), 2},
 		{"rejected_total", []string{"application=", "reason=no-route"}, 1},
 		{"rejected_total", append(of, "reason=client-gone"), -1},
 		{"aborted_total", append(of, "reason=client-gone"), 1},
 		{"retried_total", of, 1},
-		{"replica_connections_opened_total", of, 3},
+		{"replica_connections_opened_total", of, 6},
 		{"replica_connections_failed_total", of, 1},
-		{"sent_bytes_total", of, 45},
-		{"received_bytes_total", of, 9},
-		{"request_duration_seconds", of, 3},
-		{"queue_wait_seconds", of, 3},
-		{"first_byte_seconds", of, 2},
+		{"sent_bytes_total", of, 90},
+		{"received_bytes_total", of, 18},
+		{"request_duration_seconds", of, 6},
+		{"queue_wait_seconds", of, 6},
+		{"first_byte_seconds", of, 4},
 		{"ready", nil, 1},
 		{"draining", nil, 0},
 		{"lingering_requests", nil, 2},

@@ -43,7 +43,7 @@ func (t *tracer) spans(b *batch, e *entry) {
 	if !e.Granted.IsZero() {
 		_, client := t.tracer.Start(withID(ctx, e.Trace.ID, e.Trace.Replica), method,
 			trace.WithTimestamp(e.Granted), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(clientAttributes(e, method)...))
-		if e.Status >= http.StatusBadRequest || e.Code != "" {
+		if e.Status >= http.StatusBadRequest || e.Code != "" || failed(&e.Record) {
 			client.SetStatus(codes.Error, e.Code)
 		}
 		if e.FirstByte > 0 {
@@ -51,7 +51,7 @@ func (t *tracer) spans(b *batch, e *entry) {
 		}
 		client.End(trace.WithTimestamp(end))
 	}
-	if e.Status >= http.StatusInternalServerError || aborted(&e.Record) {
+	if failed(&e.Record) {
 		server.SetStatus(codes.Error, e.Code)
 	}
 	server.End(trace.WithTimestamp(end))
@@ -91,6 +91,9 @@ func serverAttributes(e *entry, fields [][]byte, method string) []attribute.KeyV
 			attribute.String("serve_nomad.deployment", e.Deployment),
 			attribute.String("serve_nomad.version", e.Version))
 	}
+	if code, err := strconv.Atoi(e.GRPC); err == nil {
+		list = append(list, attribute.Int("rpc.grpc.status_code", code))
+	}
 	return appendErrorType(list, e)
 }
 
@@ -124,6 +127,8 @@ func appendErrorType(list []attribute.KeyValue, e *entry) []attribute.KeyValue {
 	switch {
 	case e.Code != "":
 		return append(list, attribute.String("error.type", e.Code))
+	case e.GRPC != "" && failed(&e.Record):
+		return append(list, attribute.String("error.type", e.GRPC))
 	case e.Status >= http.StatusInternalServerError:
 		return append(list, attribute.String("error.type", strconv.Itoa(e.Status)))
 	}

@@ -82,6 +82,12 @@ type proxyConfig struct {
 	// Servers are base URLs of the control API, which is told of the load; any
 	// of them passes it on to the leader. Default: this file's own.
 	Servers []string `hcl:"servers,optional"`
+
+	// AdminAddress is where all that is below /-/ is served; "": on the two
+	// ports above, which otherwise have /-/healthz alone.
+	AdminAddress string           `hcl:"admin_address,optional"`
+	AccessLog    *accessLogConfig `hcl:"access_log,block"`
+	Tracing      *tracingConfig   `hcl:"tracing,block"`
 }
 
 // prometheusConfig is where the leader reads the metrics of autoscaling blocks.
@@ -109,7 +115,11 @@ func defaultConfig() *config {
 		Raft:     &raftConfig{Address: "127.0.0.1:8266", BootstrapExpect: 1},
 		Nomad:    &nomadConfig{Namespace: "default"},
 		Consul:   &consulConfig{Prefix: "serve-nomad"},
-		Proxy:    &proxyConfig{Address: "127.0.0.1:8000", HandleAddress: "127.0.0.1:8001"},
+		Proxy: &proxyConfig{
+			Address: "127.0.0.1:8000", HandleAddress: "127.0.0.1:8001",
+			AccessLog: &accessLogConfig{Output: "stdout", Format: "json", Sample: 1, Slow: "1s", Headers: []string{"User-Agent"}},
+			Tracing:   &tracingConfig{},
+		},
 		Jobs: &jobsConfig{
 			Datacenters: []string{"*"}, NodePool: "default",
 			ShutdownDelay: "2s", ProgressDeadline: "10m",
@@ -225,7 +235,7 @@ func (c *config) complete() error {
 	if n := c.Raft.BootstrapExpect; n > 1 && len(c.Raft.Peers) < n {
 		faults = append(faults, fmt.Errorf("raft.peers names %s, fewer than bootstrap_expect = %d: name every server's Raft address", plural(len(c.Raft.Peers), "server"), n))
 	}
-	return errors.Join(append(faults, c.wrongWords(), c.Jobs.parse(), c.Nodes.complete(c.DataDir))...)
+	return errors.Join(append(faults, c.wrongWords(), c.Proxy.completeTelemetry(), c.Jobs.parse(), c.Nodes.complete(c.DataDir))...)
 }
 
 // wrongWords finds what is there but means nothing.

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/proxy"
+	"github.com/serve-nomad/serve-nomad/telemetry"
+)
+
+// telemetry returns what observes the proxy.
+func (c *proxyCommand) telemetry(ctx context.Context, cfg *config, log hclog.Logger) (*telemetry.Telemetry, error) {
+	t := telemetry.Config{Version: buildVersion(), Name: proxyName(cfg)}
+	if a := cfg.Proxy.AccessLog; a.Enabled {
+		t.AccessLog = &telemetry.AccessLog{
+			Format: telemetry.Format(a.Format), Sample: a.Sample, Slow: a.slow, Query: a.Query, Headers: a.Headers,
+		}
+		switch a.Output {
+		case "stdout":
+			t.AccessLog.Writer = c.stdout
+			if checked, ok := c.stdout.(*checkedWriter); ok {
+				t.AccessLog.Writer = checked.w // which goes on after an error
+			}
+		case "stderr":
+			t.AccessLog.Writer = c.stderr
+		default:
+			t.AccessLog.File = a.Output
+		}
+	}
+	if s := cfg.Proxy.Tracing; s.Enabled && !telemetry.Disabled(c.getenv) {
+		t.Tracing = &telemetry.Tracing{Endpoint: s.Endpoint, Sample: s.Sample}
+	}
+	return telemetry.New(ctx, t, log)
+}
+
+// reopenLogs opens the access log's file anew at each signal that says that it
+// has been moved away, until ctx ends.
+func reopenLogs(ctx context.Context, t *telemetry.Telemetry, log hclog.Logger) {
+	signals := make(chan os.Signal, 1)
+	if list := reopenSignals(); len(list) > 0 { // none would mean all
+		signal.Notify(signals, list...)
+	}
+	defer signal.Stop(signals)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			if err := t.Reopen(); err != nil {
+				log.Error("the log goes on in the old file", "error", err)
+				continue
+			}
+			log.Info("log file opened anew")
+		}
+	}
+}
+
+// serveAdmin serves what is below /-/ on a port of its own, until the function
+// that it returns is called; "": it does nothing.
+func serveAdmin(ctx context.Context, p *proxy.Proxy, address string, log hclog.Logger) (stop func() error, err error) {
+	if address == "" {
+		return func() error { return nil }, nil
+	}
+	l, err := listen(ctx, address, "proxy.admin_address")
+	if err != nil {
+		return nil, err
+	}
+	server := p.AdminServer(address)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the admin port is closed", "address", address, "error", fmt.Sprint(err))
+		}
+	}()
+	return func() error {
+		err := server.Close()
+		<-done
+		return err
+	}, nil
+}
