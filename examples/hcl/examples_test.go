@@ -19,6 +19,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
 	"github.com/serve-nomad/serve-nomad/appspec"
 )
 
@@ -54,9 +61,19 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// start runs a command on a free port until the test ends, and waits until its
-// health check passes.
+// start runs a command and waits until its health check passes.
 func start(t *testing.T, env []string, command ...string) *program {
+	t.Helper()
+	p := launch(t, env, command...)
+	p.until(t, "it is healthy", func() bool {
+		status, _, err := p.get("/healthz")
+		return err == nil && status == http.StatusOK
+	})
+	return p
+}
+
+// launch runs a command on a free port until the test ends.
+func launch(t *testing.T, env []string, command ...string) *program {
 	t.Helper()
 	port := freePort(t)
 	p := &program{t: t, url: "http://127.0.0.1:" + port, log: &output{}, done: make(chan struct{})}
@@ -77,10 +94,6 @@ func start(t *testing.T, env []string, command ...string) *program {
 		if t.Failed() {
 			t.Logf("%v said:\n%s", command, p.log)
 		}
-	})
-	p.until(t, "it is healthy", func() bool {
-		status, _, err := p.get("/healthz")
-		return err == nil && status == http.StatusOK
 	})
 	return p
 }
@@ -532,6 +545,62 @@ func TestEcho(t *testing.T) {
 		text, err := io.ReadAll(response.Body)
 		if n := strings.Count(string(text), "data: "); err != nil || n != 20 {
 			t.Errorf("%d events, %v", n, err)
+		}
+		p.endsWell(t)
+	})
+}
+
+// TestGRPC runs the gRPC example, which answers no HTTP/1.1.
+func TestGRPC(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"main.go", "go.mod", "go.sum", "start.sh"} {
+		body, err := os.ReadFile(filepath.Join("grpc", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, name), body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := launch(t, []string{"NOMAD_TASK_DIR=" + folder}, "/bin/sh", filepath.Join(folder, "start.sh"))
+	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(p.url, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	p.until(t, "its health service says SERVING", func() bool {
+		out, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+		return err == nil && out.GetStatus() == healthpb.HealthCheckResponse_SERVING
+	})
+	t.Run("greets, and says who it is", func(t *testing.T) {
+		out := new(wrapperspb.StringValue)
+		if err := conn.Invoke(t.Context(), "/greeter.v1.Greeter/Greet", wrapperspb.String("Nomad"), out); err != nil || out.GetValue() != "hello Nomad, this is replica replica-1" {
+			t.Errorf("%v, %v", out, err)
+		}
+		err := conn.Invoke(t.Context(), "/greeter.v1.Greeter/Greet", wrapperspb.String(strings.Repeat("a", 101)), out)
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("a long name: %v", err)
+		}
+	})
+	t.Run("counts, and finishes what it has begun", func(t *testing.T) {
+		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, "/greeter.v1.Greeter/Count")
+		if err == nil {
+			err = errors.Join(stream.SendMsg(wrapperspb.UInt32(10)), stream.CloseSend())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for want := range uint32(10) {
+			out := new(wrapperspb.UInt32Value)
+			if err := stream.RecvMsg(out); err != nil || out.GetValue() != want+1 {
+				t.Fatalf("%v, %v, want %d", out, err, want+1)
+			}
+			if want == 0 {
+				p.terminate(t)
+			}
+		}
+		if err := stream.RecvMsg(new(wrapperspb.UInt32Value)); !errors.Is(err, io.EOF) {
+			t.Error(err)
 		}
 		p.endsWell(t)
 	})

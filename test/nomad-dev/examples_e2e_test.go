@@ -55,6 +55,7 @@ func wanted(t *testing.T, example string) []string {
 	rows := map[string][]string{
 		"echo":    {"replica"},
 		"elastic": {"hello", "replica"},
+		"grpc":    {"hello Nomad", "replica"},
 		"hello":   {"hello", "replica"},
 		"nodes":   {"hello", "replica"},
 		"search":  {`"id": "astronomy-01"`, `"score"`},
