@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -94,7 +93,6 @@ type ticket struct {
 	avoid    string    // replica that failed it
 	key      uint64    // of its session or model, see affinity; 0: none
 	header   http.Header
-	client   net.Conn // looked at now and then while it waits: the client may have left; nil: ctx says it all
 }
 
 func (g *gate) ticket(deadline time.Time) *ticket {
@@ -147,31 +145,20 @@ func (g *gate) acquire(ctx context.Context, t *ticket) (*slot, error) {
 }
 
 func (g *gate) wait(ctx context.Context, t *ticket, w *waiter) (*slot, error) {
-	var late, look <-chan time.Time
+	var late <-chan time.Time
 	if !t.deadline.IsZero() {
 		timer := time.NewTimer(time.Until(t.deadline))
 		defer timer.Stop()
 		late = timer.C
 	}
-	if t.client != nil {
-		ticker := time.NewTicker(clientCheckInterval)
-		defer ticker.Stop()
-		look = ticker.C
-	}
 	var err error
-	for err == nil {
-		select {
-		case got := <-w.ready:
-			return got.slot, got.err
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		case <-late:
-			err = errDeadline
-		case <-look:
-			if clientGone(t.client) {
-				err = errClientGone
-			}
-		}
+	select {
+	case got := <-w.ready:
+		return got.slot, got.err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-late:
+		err = errDeadline
 	}
 	g.abandon(w)
 	return nil, err

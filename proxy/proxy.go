@@ -17,7 +17,6 @@ package proxy
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -161,9 +160,6 @@ func (p *Proxy) sweep(cutoff time.Time) {
 // Ready returns a channel that is closed when the proxy has its first table.
 func (p *Proxy) Ready() <-chan struct{} { return p.known }
 
-// clientConnKey is the context key of the connection that a request came on.
-type clientConnKey struct{}
-
 // Server returns a server for the public port, to be started by the caller. It
 // has the limits that a port needs that anybody may connect to; Drain ends it.
 func (p *Proxy) Server(addr string) *h1.Server {
@@ -202,9 +198,6 @@ func (p *Proxy) server(addr string, h http.Handler) *h1.Server {
 		IdleTimeout:       limits.KeepAlive,
 		MaxHeaderBytes:    limits.MaxHeader,
 		ErrorLog:          log,
-		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
-			return context.WithValue(ctx, clientConnKey{}, socketOf(nc))
-		},
 		Fallback: &http.Server{
 			Addr:              addr,
 			Handler:           h,

@@ -8,12 +8,8 @@ import (
 	"time"
 )
 
-var (
-	// errClientGone is the cause of a request's end when its client has left.
-	errClientGone = errors.New("the client is gone")
-	// errNotHTTP means that a replica's answer cannot be understood.
-	errNotHTTP = errors.New("the replica's answer is not HTTP/1.1")
-)
+// errNotHTTP means that a replica's answer cannot be understood.
+var errNotHTTP = errors.New("the replica's answer is not HTTP/1.1")
 
 // Bounds on sending one request again.
 const (
@@ -68,7 +64,7 @@ const (
 // run serves the request: it takes a slot, sends, and sends again elsewhere
 // where that is safe.
 func (t *transit) run() {
-	defer t.watchClient()()
+	t.ctx = t.r.Context() // which ends when the client leaves
 	ticket := t.ticket()
 	for {
 		s, err := t.gate.acquire(t.ctx, ticket)
@@ -129,35 +125,11 @@ func (t *transit) repeatable() bool {
 	return t.r.Header.Get("Idempotency-Key") != "" || t.r.Header.Get("X-Idempotency-Key") != ""
 }
 
-// ticket is a place in the gate's queue. While a request waits there its
-// client's next one may have come, which hides from the server that the client
-// has left.
+// ticket is a place in the gate's queue.
 func (t *transit) ticket() *ticket {
 	ticket := t.gate.ticket(t.deadline)
 	ticket.header, ticket.key = t.r.Header, affinity(t.r.Header)
-	if nc, ok := t.r.Context().Value(clientConnKey{}).(net.Conn); ok && t.body == nil && t.r.ProtoMajor == 1 {
-		ticket.client = nc
-	}
 	return ticket
-}
-
-// watchClient makes t.ctx end when the client leaves. Where the request has no
-// body, or is HTTP/2, the server does so; else the socket is looked at now and
-// then, because a body that nobody reads hides the end behind it.
-func (t *transit) watchClient() (stop func()) {
-	t.ctx = t.r.Context()
-	nc, ok := t.ctx.Value(clientConnKey{}).(net.Conn)
-	if t.body == nil || t.r.ProtoMajor != 1 || !ok {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancelCause(t.ctx)
-	t.ctx = ctx
-	watch := &clientWatch{nc: nc, gone: func() { cancel(errClientGone) }}
-	watch.again()
-	return func() {
-		watch.stop()
-		cancel(nil)
-	}
 }
 
 // attempt has one replica serve the request. A kept connection that turns out
