@@ -102,6 +102,10 @@ func (l *requestLine) parseTarget() fault {
 // field is one header field, its name in the canonical form.
 type field struct{ name, value string }
 
+// maxFields bounds the header fields of a request, which cost more than their
+// bytes.
+const maxFields = 1000
+
 // headers is what a request's header section says.
 type headers struct {
 	text     string // the section itself, of which most others are parts
@@ -131,6 +135,9 @@ func (h *headers) parse(text []byte) fault {
 		name, value, f := splitField(rest[:end-1])
 		if f.status == 0 {
 			f = h.note(name, value)
+		}
+		if len(h.fields) > maxFields {
+			f = fault{http.StatusRequestHeaderFieldsTooLarge, "it has too many headers"}
 		}
 		if f.status != 0 {
 			h.fields = nil

@@ -95,6 +95,7 @@ func TestRefused(t *testing.T) {
 		{"TLS to a port that has none", "\x16\x03\x02\x02", 400},
 		{"a header that is too large", "GET / HTTP/1.1\nHost: a\nX: " + long + "\n\n", 431},
 		{"a header that is too large and has no end", "GET / HTTP/1.1\nHost: a\nX: " + long, 431},
+		{"a thousand headers and one", "GET / HTTP/1.1\nHost: a\n" + strings.Repeat("X:b\n", maxFields+1) + "\n", 431},
 		{"many headers", "GET / HTTP/1.1\nHost: a\n" + strings.Repeat("X: b\n", 12<<10) + "\n", 431},
 		{"a target that is too long", "GET /" + long + " HTTP/1.1\nHost: a\n\n", 414},
 		{"a target that has no end", "GET /" + long, 414},
