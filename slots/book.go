@@ -12,7 +12,7 @@ func (b *Book) Open(h *Holder, id string, name Group, limit int) (*Replica, []Gr
 		r.group.replicas[r] = true
 	}
 	r.limit = max(limit, 1)
-	r.line(h).takes = true
+	r.line(h).open = true
 	return r, b.fill(r.group)
 }
 
@@ -20,7 +20,7 @@ func (b *Book) Open(h *Holder, id string, name Group, limit int) (*Replica, []Gr
 // released.
 func (b *Book) Close(h *Holder, r *Replica) {
 	if s := r.share[h]; s != nil {
-		s.takes = false
+		s.open, s.muted = false, false
 		b.tidy(h, r)
 	}
 }
@@ -28,7 +28,11 @@ func (b *Book) Close(h *Holder, r *Replica) {
 // Mute says whether the holder can use no slot of the replica for now, because
 // it cannot reach it, say: it is then given none that it did not take itself.
 func (b *Book) Mute(h *Holder, r *Replica, mute bool) []Grant {
-	r.line(h).takes = !mute
+	s := r.share[h]
+	if s == nil || !s.open {
+		return nil
+	}
+	s.muted = mute
 	if mute {
 		return nil
 	}
@@ -144,7 +148,7 @@ func (r *Replica) line(h *Holder) *share {
 
 // tidy forgets a line that says nothing, and a page without lines.
 func (b *Book) tidy(h *Holder, r *Replica) {
-	if s := r.share[h]; s == nil || s.held > 0 || s.takes {
+	if s := r.share[h]; s == nil || s.held > 0 || s.open {
 		return
 	}
 	delete(r.share, h)
@@ -211,7 +215,7 @@ func (g *group) roomFor(h *Holder) *Replica {
 		if r.busy >= r.limit {
 			continue
 		}
-		if s := r.share[h]; s == nil || !s.takes {
+		if s := r.share[h]; s == nil || !s.open || s.muted {
 			continue
 		}
 		if best == nil || r.busy < best.busy || (r.busy == best.busy && r.ID < best.ID) {

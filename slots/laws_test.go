@@ -12,7 +12,8 @@ import (
 type machine struct {
 	book    *Book
 	holders []*Holder
-	held    map[string]map[*Holder]int // replica -> holder -> slots
+	held    map[string]map[*Holder]int      // replica -> holder -> slots
+	open    map[string]map[*Holder]*Replica // replica -> who has opened it -> its page
 	limit   map[string]int
 	forced  map[string]bool // more was declared than there is room for, or the limit lowered
 	now     time.Time
@@ -25,13 +26,15 @@ func groupOf(replica int) Group { return Group{"app", fmt.Sprintf("d%d", replica
 func newMachine() *machine {
 	m := &machine{
 		book: NewBook(), held: map[string]map[*Holder]int{}, limit: map[string]int{}, forced: map[string]bool{},
-		now: time.Unix(1_700_000_000, 0),
+		open: map[string]map[*Holder]*Replica{},
+		now:  time.Unix(1_700_000_000, 0),
 	}
 	for i := range 3 {
 		m.holders = append(m.holders, m.book.Join(fmt.Sprintf("p%d", i)))
 	}
 	for i := range testReplicas {
 		m.held[fmt.Sprintf("r%d", i)] = map[*Holder]int{}
+		m.open[fmt.Sprintf("r%d", i)] = map[*Holder]*Replica{}
 	}
 	return m
 }
@@ -53,7 +56,8 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"open": func(t *rapid.T) {
 			h, i, id := m.draw(t)
 			limit := rapid.IntRange(1, 3).Draw(t, "limit")
-			_, grants := m.book.Open(h, id, groupOf(i), limit)
+			page, grants := m.book.Open(h, id, groupOf(i), limit)
+			m.open[id][h] = page
 			if limit < m.limit[id] {
 				m.forced[id] = true
 			}
@@ -85,6 +89,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			h, _, id := m.draw(t)
 			if r := m.book.Replica(id); r != nil {
 				m.book.Close(h, r)
+				delete(m.open[id], h)
 			}
 		},
 		"mute": func(t *rapid.T) {
@@ -106,6 +111,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			h, _, _ := m.draw(t)
 			for id := range m.held {
 				m.held[id][h] = 0
+				delete(m.open[id], h)
 			}
 			m.granted(m.book.Leave(h))
 		},
@@ -114,6 +120,13 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 }
 
 func (m *machine) check(t *rapid.T) {
+	for id, by := range m.open {
+		for h, page := range by {
+			if m.book.Replica(id) != page {
+				t.Fatalf("%s has opened %s, which has another page now", h.Name, id)
+			}
+		}
+	}
 	for id, held := range m.held {
 		total := 0
 		for _, n := range held {

@@ -46,7 +46,8 @@ type Replica struct {
 // share is what one holder has of one replica.
 type share struct {
 	held  int
-	takes bool // may be given a slot that it waits for
+	open  bool
+	muted bool // is given no slot that it waits for
 }
 
 type group struct {
