@@ -32,3 +32,6 @@ func (c *conn) tryRead(fd uintptr) bool {
 	}
 	return true
 }
+
+// tryReadSocket reads what there is; the socket does not block.
+func tryReadSocket(fd uintptr, p []byte) (int, error) { return syscall.Read(int(fd), p) }

@@ -2,17 +2,12 @@
 
 package proxy
 
-// asking is a request without a body that is to be sent.
+// asking is a request that is to be sent.
 type asking struct {
-	out []byte // empty: nothing
+	out   []byte             // empty: nothing
+	taken func()             // called when the kernel has all of it; nil: nobody needs to know
+	short func([]byte) error // not used here
 }
 
 // ask sends what is to be sent, and reads.
-func (c *conn) ask(p []byte) (int, error) {
-	out := c.asking.out
-	c.asking.out = nil
-	if _, err := (connWriter{c}).Write(out); err != nil {
-		return 0, err
-	}
-	return c.nc.Read(p)
-}
+func (c *conn) ask(p []byte) (int, error) { return c.askPlainly(p) }

@@ -12,12 +12,14 @@ import (
 // one go: the runtime's poller is told of one wait instead of two, and nothing
 // is read in vain before the answer can be there.
 type asking struct {
-	out  []byte // what is to be sent; empty: nothing
-	in   []byte // where the answer goes
-	n    int    // bytes of it
-	sent bool
-	err  error
-	step func(fd uintptr) bool // made once, for each connection
+	out   []byte             // what is to be sent; empty: nothing
+	taken func()             // called when the kernel has all of it; nil: nobody needs to know
+	short func([]byte) error // sends what the kernel did not take at once; nil: it is waited for
+	in    []byte             // where the answer goes
+	n     int                // bytes of it
+	sent  bool
+	err   error
+	step  func(fd uintptr) bool // made once, for each connection
 }
 
 // ask sends what is to be sent, and reads. It is errStale when a kept connection
@@ -25,12 +27,7 @@ type asking struct {
 func (c *conn) ask(p []byte) (int, error) {
 	a := &c.asking
 	if c.raw == nil {
-		out := a.out
-		a.out = nil
-		if _, err := (connWriter{c}).Write(out); err != nil {
-			return 0, err
-		}
-		return c.nc.Read(p)
+		return c.askPlainly(p)
 	}
 	if a.step == nil {
 		a.step = c.askStep
@@ -46,7 +43,12 @@ func (c *conn) ask(p []byte) (int, error) {
 		return a.n, err
 	}
 	// The kernel has taken a part.
-	if _, err := (connWriter{c}).Write(rest); err != nil {
+	if a.short != nil {
+		err = a.short(rest)
+	} else {
+		_, err = connWriter{c}.Write(rest)
+	}
+	if err != nil {
 		return 0, err
 	}
 	return c.nc.Read(p)
@@ -73,7 +75,9 @@ func (c *conn) askStep(fd uintptr) bool {
 			a.err = err
 			return true
 		}
-		a.sent = len(a.out) == 0
+		if a.sent = len(a.out) == 0; a.sent && a.taken != nil {
+			a.taken()
+		}
 		return !a.sent
 	}
 	n, err := again(func() (int, error) { return syscall.Read(int(fd), a.in) })

@@ -70,6 +70,7 @@ func newConn(nc net.Conn, maxHeader int64) *conn {
 // whoever runs into it sets it anew, see rearm.
 func (c *conn) begin(now, deadline time.Time) error {
 	c.sent, c.got, c.budget = 0, false, -1
+	c.asking.out, c.asking.taken, c.asking.short = nil, nil, nil
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = deadline
@@ -201,6 +202,20 @@ func (c *conn) askOrRead(p []byte) (int, error) {
 		return c.nc.Read(p)
 	}
 	return c.ask(p)
+}
+
+// askPlainly does the one after the other.
+func (c *conn) askPlainly(p []byte) (int, error) {
+	a := &c.asking
+	out := a.out
+	a.out = nil
+	if _, err := (connWriter{c}).Write(out); err != nil {
+		return 0, err
+	}
+	if a.taken != nil {
+		a.taken()
+	}
+	return c.nc.Read(p)
 }
 
 func (w connWriter) Write(p []byte) (int, error) {

@@ -64,33 +64,49 @@ func (x *exchange) release() {
 // handOver says that another goroutine gives the slot back.
 func (x *exchange) handOver() { x.owned = false }
 
+// endTeller is the context of our own server's requests.
+type endTeller interface {
+	AfterFunc(f func()) (stop func() bool)
+}
+
 // afterEnd has f called when ctx ends, in a goroutine of its own, as
 // context.AfterFunc does; some contexts can do so at less cost.
 func afterEnd(ctx context.Context, f func()) (stop func() bool) {
-	if direct, ok := ctx.(interface {
-		AfterFunc(f func()) (stop func() bool)
-	}); ok {
+	if direct, ok := ctx.(endTeller); ok {
 		return direct.AfterFunc(f)
 	}
 	return context.AfterFunc(ctx, f)
 }
 
 // send writes the head, and has the body follow by itself. Where there is none,
-// the head goes when the answer is first read.
+// or where all of it is there already, it goes when the answer is first read.
 func (x *exchange) send() error {
 	c := x.conn
 	head := x.head.append(c.bw.AvailableBuffer())
-	if x.body == nil {
+	switch {
+	case x.body == nil:
 		c.asking.out = head
 		return nil
-	}
-	if c.reused && c.stale() {
+	case x.readUpfront() && len(head) <= upfrontHead:
+		c.asking.out, c.asking.taken, c.asking.short = x.upfront.behind(head), x.upfront.drop, x.startPump
+		return nil
+	case c.reused && c.stale():
 		return errStale
 	}
-	_, _ = c.bw.Write(head) // the error stays in bw
+	_, _ = c.bw.Write(head) // errors stay in bw
+	_, _ = c.bw.Write(x.upfront.bytes())
 	if err := c.bw.Flush(); err != nil {
 		return err
 	}
+	x.upfront.drop()
+	if x.upfront.whole {
+		return nil
+	}
+	return x.startPump(nil)
+}
+
+// startPump has the body follow, after what has been read of it.
+func (x *exchange) startPump(first []byte) error {
 	if x.r.ProtoMajor == 1 {
 		// The response may begin before the body ends. Without this the
 		// server would read the body too.
@@ -99,7 +115,7 @@ func (x *exchange) send() error {
 		}
 	}
 	x.pump = &pump{
-		conn: x.conn, request: x.body, buffers: &x.proxy.buffers, patient: x.proxy.config.ContinueTimeout,
+		conn: x.conn, request: x.body, first: first, buffers: &x.proxy.buffers, patient: x.proxy.config.ContinueTimeout,
 		stopped: make(chan struct{}), done: make(chan struct{}),
 		limit: x.bodyLimit(),
 	}

@@ -32,6 +32,7 @@ func (b *buffers) put(p *[]byte) { b.pool.Put(p) }
 type pump struct {
 	conn    *conn
 	request *http.Request
+	first   []byte // of what has been read of the request; nil: nothing
 	buffers *buffers
 	proceed chan struct{} // closed when the replica wants the body; nil: at once
 	stopped chan struct{} // closed by the exchange: nobody wants the body any more
@@ -48,6 +49,9 @@ type pump struct {
 func (p *pump) run() {
 	defer close(p.done)
 	if !p.waitToProceed() {
+		return
+	}
+	if p.failed = p.writeFirst(); p.failed != nil {
 		return
 	}
 	buf := p.buffers.get()
@@ -75,6 +79,14 @@ func (p *pump) run() {
 			return
 		}
 	}
+}
+
+func (p *pump) writeFirst() error {
+	if len(p.first) == 0 {
+		return nil
+	}
+	_, _ = p.conn.bw.Write(p.first) // the error stays in bw
+	return p.conn.bw.Flush()
 }
 
 // waitToProceed waits until the replica says that it wants the body, or has

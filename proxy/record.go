@@ -235,8 +235,9 @@ func (t *transit) ended() {
 		r.Queued = r.Duration
 		r.Version, r.Series = t.gate.serves()
 	}
+	r.Received = t.upfront.read
 	if t.upload != nil && t.upload.finished() {
-		r.Received = t.upload.received
+		r.Received += t.upload.received
 	}
 	if t.sending != nil {
 		r.Received = t.sending.received()

@@ -39,10 +39,11 @@ type transit struct {
 	resends  int
 	moves    int
 	exchange exchange // the one under way, or the last
-	touched  bool     // the body has been read from
-	begun    bool     // a final response has been started
-	grpc     bool     // it is one of gRPC
-	hurried  bool     // deadline is the client's own
+	upfront  upfront
+	touched  bool // the body has been read from
+	begun    bool // a final response has been started
+	grpc     bool // it is one of gRPC
+	hurried  bool // deadline is the client's own
 
 	sending *streamBody // body on its way to a replica that speaks HTTP/2; nil: it has not been sent to one
 
@@ -64,6 +65,7 @@ const (
 // run serves the request: it takes a slot, sends, and sends again elsewhere
 // where that is safe.
 func (t *transit) run() {
+	defer t.upfront.drop()
 	t.ctx = t.r.Context() // which ends when the client leaves
 	ticket := t.ticket()
 	for {

@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestSmallBodies sends bodies of all sizes in all kinds of pieces: whatever
+// was there when the head was sent, the replica gets what the client sent.
+func TestSmallBodies(t *testing.T) {
+	t.Parallel()
+	address := replicaServer(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil || r.ContentLength != int64(len(b)) {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+		_, _ = w.Write(b)
+	})
+	r := start(t, app{ongoing: 2, queued: -1, addresses: []string{address}}.view())
+	nc := dial(t, r.addr)
+	br := bufio.NewReader(nc)
+	rapid.Check(t, func(t *rapid.T) {
+		size := rapid.OneOf(rapid.IntRange(1, 20), rapid.IntRange(3000, 10000), rapid.IntRange(upfrontBody-2, upfrontBody+2)).Draw(t, "size")
+		long := rapid.OneOf(rapid.Just(0), rapid.IntRange(upfrontHead-300, upfrontHead+300)).Draw(t, "header")
+		body := bytes.Repeat([]byte{'0', '1', '2', '3', '4', '5', '6'}, size/7+1)[:size]
+		message := fmt.Appendf(nil, "POST /app/x HTTP/1.1\r\nHost: a\r\nX-Long: %s\r\nContent-Length: %d\r\n\r\n%s", strings.Repeat("x", long), size, body)
+		for len(message) > 0 {
+			n := min(len(message), rapid.OneOf(rapid.Just(len(message)), rapid.IntRange(1, 9000)).Draw(t, "piece"))
+			if _, err := nc.Write(message[:n]); err != nil {
+				t.Fatal(err)
+			}
+			message = message[n:]
+			runtime.Gosched()
+		}
+		res, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != http.StatusOK || !bytes.Equal(got, body) {
+			t.Fatalf("got %d, %d bytes of %d, %v", res.StatusCode, len(got), len(body), err)
+		}
+	})
+	r.waitIdle(t)
+}
+
+// TestSmallBodyGoesWithItsHead has a replica count in how many pieces it gets
+// one: a body that has come with its head costs no write of its own.
+func TestSmallBodyGoesWithItsHead(t *testing.T) {
+	t.Parallel()
+	pieces := make(chan int, 1)
+	const size = 3000
+	address := rawReplica(t, func(nc net.Conn, _ *bufio.Reader) {
+		for {
+			buf := make([]byte, 64<<10)
+			n, reads := 0, 0
+			for !bytes.Contains(buf[:n], []byte("\r\n\r\n"+strings.Repeat("b", size))) {
+				more, err := nc.Read(buf[n:])
+				if err != nil {
+					return
+				}
+				n += more
+				reads++
+			}
+			pieces <- reads
+			fmt.Fprint(nc, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	r := start(t, app{ongoing: 1, queued: -1, addresses: []string{address}}.view())
+	nc := dial(t, r.addr)
+	br := bufio.NewReader(nc)
+	for range 3 { // over a new connection, and over a kept one
+		fmt.Fprintf(nc, "POST /app HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("b", size))
+		if res, err := http.ReadResponse(br, nil); err != nil || res.StatusCode != http.StatusOK {
+			t.Fatal(res, err)
+		}
+		if n := <-pieces; n != 1 {
+			t.Errorf("it came in %d pieces", n)
+		}
+	}
+}
+
+// TestAskOfWhatTheKernelTakesInParts has a socket that is too small for the
+// request.
+func TestAskOfWhatTheKernelTakesInParts(t *testing.T) {
+	t.Parallel()
+	request := bytes.Repeat([]byte("request "), 4<<10)
+	for _, follows := range []bool{false, true} {
+		far, near := tcpPair(t)
+		if err := near.SetWriteBuffer(4 << 10); err != nil {
+			t.Fatal(err)
+		}
+		c := newConn(near, 1<<20)
+		took, parts := false, 0
+		c.asking.out, c.asking.taken = request, func() { took = true }
+		sent := make(chan error, 1)
+		if follows {
+			c.asking.short = func(rest []byte) error {
+				parts = len(rest)
+				go func() {
+					_, err := connWriter{c}.Write(rest)
+					sent <- err
+				}()
+				return nil
+			}
+		} else {
+			sent <- nil
+		}
+		got := make(chan []byte, 1)
+		go func() {
+			b := make([]byte, len(request))
+			_, _ = io.ReadFull(far, b)
+			_, _ = far.Write([]byte("!"))
+			got <- b
+		}()
+		if b, err := c.br.ReadByte(); err != nil || b != '!' {
+			t.Errorf("got %q %v", b, err)
+		}
+		if err := <-sent; err != nil || !bytes.Equal(<-got, request) || c.sent != int64(len(request)) {
+			t.Errorf("sent %d of %d: %v", c.sent, len(request), err)
+		}
+		if follows && (parts == 0 || took) {
+			t.Errorf("%d bytes were to follow, taken: %v", parts, took)
+		}
+	}
+}
+
+// tcpPair returns both ends of a connection.
+func tcpPair(t *testing.T) (far, near *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near = dial(t, l.Addr().String())
+	nc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return nc.(*net.TCPConn), near
+}
