@@ -120,8 +120,9 @@ type rig struct {
 	proxies     []*proxy.Proxy
 	discoveries []*discovery
 	addrs       []string // of the public ports
-	addr        string   // the first of them
-	url         string   // of the first
+	keepers     []routes.Gatekeeper
+	addr        string // the first of addrs
+	url         string // of the first
 	client      *http.Client
 }
 
@@ -129,6 +130,7 @@ type rig struct {
 type options struct {
 	proxies   int
 	configure func(*proxy.Config)
+	keepers   bool // each proxy keeps the book of the replicas on its host
 }
 
 func start(tb testing.TB, v routes.View, configure ...func(*proxy.Config)) *rig {
@@ -148,6 +150,7 @@ func startWith(tb testing.TB, v routes.View, o options) *rig {
 	for range o.proxies {
 		r.addProxy(tb, v, o)
 	}
+	r.publish(v)
 	r.addr, r.url = r.addrs[0], "http://"+r.addrs[0]
 	tb.Cleanup(r.client.CloseIdleConnections)
 	eventually(tb, "the proxies are ready", func() bool {
@@ -167,6 +170,10 @@ func (r *rig) addProxy(tb testing.TB, v routes.View, o options) {
 	config := proxy.Config{Discovery: d, Name: fmt.Sprint("proxy", len(r.proxies))}
 	if o.configure != nil {
 		o.configure(&config)
+	}
+	if o.keepers {
+		g, known := keep(tb, len(r.proxies))
+		config.Slots, r.keepers = g, append(r.keepers, known)
 	}
 	p := proxy.New(config, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -190,6 +197,7 @@ func (r *rig) addProxy(tb testing.TB, v routes.View, o options) {
 
 // publish shows every proxy another view.
 func (r *rig) publish(v routes.View) {
+	v.Gatekeepers = r.keepers
 	for _, d := range r.discoveries {
 		d.set(v)
 	}
