@@ -120,29 +120,28 @@ func (c *Client) gatekeepers(ctx context.Context, index uint64, wait time.Durati
 	return found, meta.LastIndex, nil
 }
 
-// Announce tells the Consul agent, until ctx ends, that a gatekeeper answers at
-// an address, host and port. Then it takes that back.
-func (c *Client) Announce(ctx context.Context, at, proxy string) error {
-	host, text, err := net.SplitHostPort(at)
-	if err != nil {
-		return fmt.Errorf("announce the gatekeeper: %w", err)
-	}
+// Announce tells the Consul agent, until ctx ends, that the gatekeeper of a proxy
+// answers at an address, an IP and a port. Withdraw takes that back.
+func (c *Client) Announce(ctx context.Context, at, proxy string) {
+	host, text, _ := net.SplitHostPort(at)
 	port, err := strconv.Atoi(text)
-	if err != nil {
-		return fmt.Errorf("announce the gatekeeper: %w", err)
+	if err != nil || net.ParseIP(host) == nil {
+		c.log.Error("the gatekeeper cannot be announced: its address must be an IP and a port", "address", at)
+		return
 	}
-	service := &api.AgentServiceRegistration{
+	c.announce(ctx, &api.AgentServiceRegistration{
 		ID: gatekeeperService + "-" + at, Name: gatekeeperService, Address: host, Port: port,
 		Meta: map[string]string{"proxy": proxy},
 		Check: &api.AgentServiceCheck{
 			TCP: at, Interval: announceCheck, Timeout: announceCheck, Status: api.HealthPassing,
 			DeregisterCriticalServiceAfter: announceForget,
 		},
-	}
-	c.announce(ctx, service)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout/2)
-	defer cancel()
-	if err = c.consul.Agent().ServiceDeregisterOpts(service.ID, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
+	})
+}
+
+// Withdraw has Consul forget the gatekeeper at an address.
+func (c *Client) Withdraw(ctx context.Context, at string) error {
+	if err := c.consul.Agent().ServiceDeregisterOpts(gatekeeperService+"-"+at, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
 		return fmt.Errorf("take the gatekeeper out of Consul: %w", c.explain(err))
 	}
 	return nil

@@ -79,6 +79,11 @@ type proxyConfig struct {
 	HandleAddress   string `hcl:"handle_address,optional"`   // listen here for calls between deployments
 	HandleAdvertise string `hcl:"handle_advertise,optional"` // as replicas reach it; may hold Nomad's ${attr...}
 
+	// GatekeeperAddress is where other proxies ask for slots of the replicas on
+	// this machine. "": address's host, port 8002; "off": nowhere, and this proxy
+	// counts alone.
+	GatekeeperAddress string `hcl:"gatekeeper_address,optional"`
+
 	// Servers are base URLs of the control API, which is told of the load; any
 	// of them passes it on to the leader. Default: this file's own.
 	Servers []string `hcl:"servers,optional"`
@@ -235,7 +240,7 @@ func (c *config) complete() error {
 	if n := c.Raft.BootstrapExpect; n > 1 && len(c.Raft.Peers) < n {
 		faults = append(faults, fmt.Errorf("raft.peers names %s, fewer than bootstrap_expect = %d: name every server's Raft address", plural(len(c.Raft.Peers), "server"), n))
 	}
-	return errors.Join(append(faults, c.wrongWords(), c.Proxy.completeTelemetry(), c.Jobs.parse(), c.Nodes.complete(c.DataDir))...)
+	return errors.Join(append(faults, c.wrongWords(), c.Proxy.completeGatekeeper(), c.Proxy.completeTelemetry(), c.Jobs.parse(), c.Nodes.complete(c.DataDir))...)
 }
 
 // wrongWords finds what is there but means nothing.

@@ -66,8 +66,12 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 		return errors.Join(err, public.Close())
 	}
 	watcher := consulsd.NewWatcher(consul)
+	keeper := newSlotKeeper(cfg, consul, time.Now(), log)
+	if keeper != nil {
+		watcher.FollowGatekeepers(consul)
+	}
 	p := proxy.New(proxy.Config{
-		Discovery: watcher, Loads: sender, Name: proxyName(cfg), DrainNotice: c.notice,
+		Discovery: watcher, Slots: keeper.slots(), Loads: sender, Name: proxyName(cfg), DrainNotice: c.notice,
 		Observer: watching, Metrics: watching.Handler(), HideAdmin: cfg.Proxy.AdminAddress != "",
 	}, log.Named("proxy"))
 	watching.Watch(p)
@@ -83,6 +87,9 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { watcher.Run(working) })
 	parts.Go(func() { p.Run(working) })
+	if keeper != nil {
+		parts.Go(func() { keeper.run(working, nil) })
+	}
 	parts.Go(func() { watching.Run(working) })
 	parts.Go(func() { reopenLogs(working, watching, log) })
 	for _, s := range []struct {
@@ -109,6 +116,7 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 	defer done()
 	err = errors.Join(err, p.Drain(limit), closeAdmin())
 	stop()
+	keeper.leave()
 	parts.Wait()
 	return err
 }

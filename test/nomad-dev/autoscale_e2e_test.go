@@ -18,6 +18,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/api"
 	"github.com/serve-nomad/serve-nomad/reconcile"
+	nomaddev "github.com/serve-nomad/serve-nomad/test/nomad-dev"
 )
 
 // deployElastic deploys the application that scales by its load, and the one
@@ -52,6 +53,7 @@ type crowd struct {
 	path  string
 	leave []context.CancelFunc
 	next  int
+	avoid *nomaddev.Proxy // it is not asked; nil: all are
 }
 
 func (s *shop) startCrowd(path string) *crowd {
@@ -69,8 +71,12 @@ func (c *crowd) size(n int) {
 	for len(c.leave) < n {
 		ctx, cancel := context.WithCancel(context.Background())
 		c.leave = append(c.leave, cancel)
-		url := c.s.Proxies[c.next%len(c.s.Proxies)].URL() + c.path
-		c.next++
+		proxy := c.s.Proxies[c.next%len(c.s.Proxies)]
+		if c.next++; proxy == c.avoid {
+			proxy = c.s.Proxies[c.next%len(c.s.Proxies)]
+			c.next++
+		}
+		url := proxy.URL() + c.path
 		c.done.Go(func() {
 			for ctx.Err() == nil {
 				c.one(url)

@@ -98,6 +98,9 @@ func (o *ClusterOptions) ports() []*int {
 	for i := range o.Proxies {
 		list = append(list, &o.Proxies[i].HTTP, &o.Proxies[i].Handle)
 	}
+	if len(o.Proxies) > 0 {
+		list = append(list, &o.Proxies[0].Gatekeeper)
+	}
 	return list
 }
 

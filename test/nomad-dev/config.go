@@ -168,6 +168,8 @@ consul {
 proxy {
   address        = {{str .Proxy}}
   handle_address = {{str .Handle}}
+
+  gatekeeper_address = {{str .Gatekeeper}}
 {{- if .Servers}}
   servers        = [{{range $i, $s := .Servers}}{{if $i}}, {{end}}{{str $s}}{{end}}]
 {{- end}}

@@ -34,7 +34,7 @@ func TestConfigFiles(t *testing.T) {
 		NodeName: "server", DataDir: `/run/with "quotes" and ${dollars}/data`, LogLevel: "info",
 		API: "127.0.0.1:8265", Raft: "127.0.0.1:8266", Expect: 1,
 		Nomad: "http://127.0.0.1:4646", Consul: "http://127.0.0.1:8500",
-		Proxy: "127.0.0.1:8000", Handle: "127.0.0.1:8001",
+		Proxy: "127.0.0.1:8000", Handle: "127.0.0.1:8001", Gatekeeper: "127.0.0.1:8002",
 	}
 	making := serve
 	making.Nodes = &nodesValues{

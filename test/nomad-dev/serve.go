@@ -13,9 +13,11 @@ type ServerPorts struct {
 	API, Raft int
 }
 
-// ProxyPorts are the ports of a serve-nomad proxy; 0 stands for a free one.
+// ProxyPorts are the ports of a serve-nomad proxy; 0 stands for a free one. All
+// proxies of a cluster have the first one's Gatekeeper: they are on one machine,
+// and the one that opens it keeps the slots of all replicas there.
 type ProxyPorts struct {
-	HTTP, Handle int
+	HTTP, Handle, Gatekeeper int
 }
 
 // Server is a `serve-nomad server` process.
@@ -65,7 +67,7 @@ type serveValues struct {
 	Expect                      int
 	Peers                       []string
 	Nomad, Consul               string
-	Proxy, Handle               string
+	Proxy, Handle, Gatekeeper   string
 	Servers                     []string // base URLs of the control API, which proxies tell of their load
 	Nodes                       *nodesValues
 }
@@ -146,6 +148,7 @@ func (c *Cluster) serveValues(o ClusterOptions) serveValues {
 	v := serveValues{Nomad: c.Nomad.URL(), Consul: c.Consul.URL(), Expect: 1}
 	if len(o.Proxies) > 0 {
 		v.Proxy, v.Handle = hostPort(o.Bind, o.Proxies[0].HTTP), hostPort(loopback, o.Proxies[0].Handle)
+		v.Gatekeeper = hostPort(loopback, o.Proxies[0].Gatekeeper)
 	}
 	if len(o.Servers) > 0 {
 		v.API, v.Raft = hostPort(o.Bind, o.Servers[0].API), hostPort(loopback, o.Servers[0].Raft)

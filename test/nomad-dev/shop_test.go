@@ -207,6 +207,7 @@ type load struct {
 	sent     int
 	lost     []error
 	versions map[string]int
+	most     int // requests that a replica had at once
 }
 
 // loadRate is requests a second in all; one in ten takes a second.
@@ -257,6 +258,7 @@ func (l *load) one(url string) {
 		return
 	}
 	l.versions[a.Version]++
+	l.most = max(l.most, a.Most)
 }
 
 func (l *load) end() {

@@ -23,6 +23,8 @@ consul {
 proxy {
   address        = "127.0.0.1:8000"
   handle_address = "127.0.0.1:8001"
+
+  gatekeeper_address = "127.0.0.1:8002"
 }
 
 # Whoever reaches the API can run programs here anyway: raw_exec is on.

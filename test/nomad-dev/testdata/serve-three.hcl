@@ -24,5 +24,7 @@ consul {
 proxy {
   address        = "127.0.0.1:8000"
   handle_address = "127.0.0.1:8001"
+
+  gatekeeper_address = "127.0.0.1:8002"
   servers        = ["http://127.0.0.1:8265", "http://127.0.0.1:8275", "http://127.0.0.1:8285"]
 }

@@ -23,4 +23,6 @@ consul {
 proxy {
   address        = "127.0.0.1:8000"
   handle_address = "127.0.0.1:8001"
+
+  gatekeeper_address = "127.0.0.1:8002"
 }

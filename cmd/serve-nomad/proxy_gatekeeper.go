@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/serve-nomad/serve-nomad/consulsd"
+	"github.com/serve-nomad/serve-nomad/gatekeeper"
+	"github.com/serve-nomad/serve-nomad/proctable"
+)
+
+// gatekeeperOff as gatekeeper_address has the proxy count alone.
+const gatekeeperOff = "off"
+
+// gatekeeperPort is that of gatekeeper_address where the file does not name it.
+const gatekeeperPort = 8002
+
+// completeGatekeeper fills in gatekeeper_address, and says what is wrong with it.
+func (c *proxyConfig) completeGatekeeper() error {
+	host, _, err := net.SplitHostPort(c.Address)
+	switch {
+	case c.GatekeeperAddress == gatekeeperOff:
+	case c.GatekeeperAddress == "" && err == nil:
+		c.GatekeeperAddress = net.JoinHostPort(host, strconv.Itoa(gatekeeperPort))
+	case c.GatekeeperAddress != "" && !hostPort(c.GatekeeperAddress):
+		return fmt.Errorf("proxy.gatekeeper_address = %q: want host:port, such as 0.0.0.0:8002, or %q", c.GatekeeperAddress, gatekeeperOff)
+	}
+	return nil
+}
+
+// slotKeeper is the proxy's part in keeping the limits of replicas.
+type slotKeeper struct {
+	*gatekeeper.Gatekeeper
+	address string
+	consul  *consulsd.Client
+	name    string
+	log     hclog.Logger
+	retry   time.Duration // until the port is tried again that another proxy of this machine has
+
+	announcing sync.WaitGroup
+}
+
+// newSlotKeeper returns nil where the proxy counts alone.
+func newSlotKeeper(cfg *config, consul *consulsd.Client, began time.Time, log hclog.Logger) *slotKeeper {
+	if cfg.Proxy.GatekeeperAddress == gatekeeperOff {
+		return nil
+	}
+	name := proxyName(cfg)
+	log = log.Named("gatekeeper")
+	return &slotKeeper{
+		Gatekeeper: gatekeeper.New(gatekeeper.Config{Name: name, Incarnation: began.UnixNano(), Sockets: machineSockets{}}, log),
+		address:    cfg.Proxy.GatekeeperAddress, consul: consul, name: name, log: log, retry: 250 * time.Millisecond,
+	}
+}
+
+// slots is what the proxy is told; nil: it counts alone.
+func (k *slotKeeper) slots() *gatekeeper.Gatekeeper {
+	if k == nil {
+		return nil
+	}
+	return k.Gatekeeper
+}
+
+// run keeps the slots of this machine's replicas, as soon as no other proxy of
+// the machine does, until ctx ends. first is the port where it is open already.
+func (k *slotKeeper) run(ctx context.Context, first net.Listener) {
+	own := k.ownAddress(ctx)
+	for told := false; ctx.Err() == nil; told = true {
+		l, err := first, error(nil)
+		if first = nil; l == nil {
+			l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", k.address)
+		}
+		if err == nil {
+			k.log.Info("keeps the slots of this machine's replicas", "address", k.address, "as", own)
+			err = k.keep(ctx, l, own)
+		}
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return
+		case told:
+		case errors.Is(err, syscall.EADDRINUSE):
+			k.log.Info("another proxy of this machine keeps the slots of its replicas", "address", k.address)
+		default:
+			k.log.Error("the slots of this machine's replicas are not kept here", "address", k.address, "error", err,
+				"hint", "set proxy.gatekeeper_address to an address of this machine")
+		}
+		pause(ctx, k.retry)
+	}
+}
+
+// keep keeps them on an open port, and has other proxies know.
+func (k *slotKeeper) keep(ctx context.Context, l net.Listener, own string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	k.announcing.Go(func() { k.consul.Announce(ctx, own, k.name) })
+	return k.Keep(l, own)
+}
+
+// ownAddress is how proxies elsewhere know the port: where it is open on all
+// addresses, by that of the machine's node in Consul.
+func (k *slotKeeper) ownAddress(ctx context.Context) string {
+	host, port, err := net.SplitHostPort(k.address)
+	ip := net.ParseIP(host)
+	if err != nil || (host != "" && (ip == nil || !ip.IsUnspecified())) {
+		return k.address
+	}
+	for {
+		address, err := k.consul.NodeAddress(ctx)
+		if err == nil {
+			return net.JoinHostPort(address, port)
+		}
+		if ctx.Err() != nil {
+			return k.address
+		}
+		k.log.Warn("the address of this machine's node is not known yet", "error", err)
+		pause(ctx, time.Second)
+	}
+}
+
+// leave ends the part of a proxy whose requests have ended, as has run's context.
+func (k *slotKeeper) leave() {
+	if k == nil {
+		return
+	}
+	k.announcing.Wait()
+	if own := k.Own(); own != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if err := k.consul.Withdraw(ctx, own); err != nil {
+			k.log.Warn("Consul still names this gatekeeper", "error", err)
+		}
+	}
+	k.Close()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// machineSockets are this machine's, as a gatekeeper looks at them.
+type machineSockets struct{}
+
+func (machineSockets) Connections(addresses []string) (map[string][]gatekeeper.Connection, error) {
+	seen, err := proctable.Connections(addresses)
+	found := make(map[string][]gatekeeper.Connection, len(seen))
+	for address, connections := range seen {
+		list := make([]gatekeeper.Connection, 0, len(connections))
+		for _, c := range connections {
+			list = append(list, gatekeeper.Connection(c))
+		}
+		found[address] = list
+	}
+	return found, err
+}
