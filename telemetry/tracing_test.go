@@ -285,3 +285,19 @@ func TestSamplerLaws(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkSpans is what the spans of a request cost the goroutine that makes
+// them, without sending them.
+func BenchmarkSpans(b *testing.B) {
+	t := newTelemetry(b, Config{Tracing: &Tracing{Endpoint: "http://127.0.0.1:1", Sample: all()}})
+	defer run(b, t)()
+	var requests batch
+	r := record("/app")
+	t.Began(r)
+	requests.add(r, []string{"User-Agent"})
+	b.ReportAllocs()
+	for b.Loop() {
+		t.tracer.spans(&requests, &requests.entries[0])
+		t.tracer.ended.take()
+	}
+}
