@@ -134,6 +134,21 @@ func TestTimeouts(t *testing.T) {
 			nc.Close()
 		})
 	})
+	t.Run("a deadline of the handler ends with its request", func(t *testing.T) {
+		inTime(t, func(w http.ResponseWriter, _ *http.Request) {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Second))
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
+		}, func(t *testing.T, _ *Server, p *pipes) {
+			nc := p.dial()
+			br := bufio.NewReader(nc)
+			for range 3 {
+				fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				read(t, br, "GET")
+				time.Sleep(5 * time.Second)
+			}
+			nc.Close()
+		})
+	})
 	t.Run("a body that nobody wants and that does not come", func(t *testing.T) {
 		inTime(t, func(http.ResponseWriter, *http.Request) {}, func(t *testing.T, _ *Server, p *pipes) {
 			nc := p.dial()

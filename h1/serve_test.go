@@ -71,6 +71,35 @@ func TestContinue(t *testing.T) {
 	}
 }
 
+// TestAnsweredBeforeContinue has a handler read the body only after it has
+// answered: no 100 may follow.
+func TestAnsweredBeforeContinue(t *testing.T) {
+	t.Parallel()
+	_, addr := serveTCP(t, handle(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.Copy(w, r.Body)
+	}))
+	got := talk(t, addr, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello")
+	if strings.Contains(got, "100 Continue") || !strings.Contains(got, "hello") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestUsedWork holds that what a connection has left half done is not the next
+// one's.
+func TestUsedWork(t *testing.T) {
+	t.Parallel()
+	s := &Server{}
+	left := newWork()
+	left.in.r, left.in.w, left.in.lines, left.in.line, left.in.first, left.in.scanned = 10, 70, 3, 50, 20, 60
+	s.works.Put(left)
+	got := s.takeWork()
+	got.in.w = copy(got.in.room(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if end, f := got.in.scan(&got.line, 1000); f.status != 0 || end != len("GET / HTTP/1.1\r\nHost: a\r\n") || got.in.first != len("GET / HTTP/1.1") {
+		t.Errorf("the head ends at %d, %v", end, f)
+	}
+}
+
 // TestUnreadBody holds what becomes of a body that the handler has left.
 func TestUnreadBody(t *testing.T) {
 	t.Parallel()
@@ -79,15 +108,16 @@ func TestUnreadBody(t *testing.T) {
 	for _, tt := range []struct {
 		name, request string
 		responses     int
+		said          bool // the response says that the connection ends
 	}{
-		{"small", fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(small), small), 2},
-		{"large", fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(large), large), 1},
-		{"small, in chunks", fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(small), small), 2},
-		{"large, in chunks", fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s%s\r\n0\r\n\r\n", 2*len(large), large, large), 1},
-		{"malformed", "Transfer-Encoding: chunked\r\n\r\nx\r\n", 1},
+		{"small", fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(small), small), 2, false},
+		{"large", fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(large), large), 1, true},
+		{"small, in chunks", fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(small), small), 2, false},
+		{"large, in chunks", fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s%s\r\n0\r\n\r\n", 2*len(large), large, large), 1, false},
+		{"malformed", "Transfer-Encoding: chunked\r\n\r\nx\r\n", 1, false},
 	} {
 		got, _ := answers(talk(t, addr, "POST / HTTP/1.1\r\nHost: a\r\n"+tt.request+"GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
-		if len(got) != tt.responses {
+		if len(got) != tt.responses || strings.Contains(got[0], "close=true") != tt.said {
 			t.Errorf("%s: got %q", tt.name, got)
 		}
 	}
