@@ -244,12 +244,6 @@ func churn(t *testing.T, strict bool) {
 	f.rig.waitIdle(t)
 }
 
-// strictOverProxies says that the limit must hold for all proxies together where
-// gatekeepers keep it. It is to become true and go: as long as the page of a
-// replica is dropped whose only line is muted, two proxies can each have all of
-// its slots.
-const strictOverProxies = false
-
 // checkLimits looks at what each replica had at once.
 func (f *fleet) checkLimits(t *testing.T) {
 	t.Helper()
@@ -261,7 +255,7 @@ func (f *fleet) checkLimits(t *testing.T) {
 			}
 		}
 		most = max(most, c.mostSum)
-		if f.strict && strictOverProxies && c.mostSum > f.limit {
+		if f.strict && c.mostSum > f.limit {
 			t.Errorf("replica %s had %d requests at once, and its limit is %d", c.id, c.mostSum, f.limit)
 		}
 	}
