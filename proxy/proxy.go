@@ -6,9 +6,10 @@
 // A request's way: Handler and HandleHandler find the deployment (target.go)
 // from the routing table (table.go); the deployment's gate (gate.go) gives it a
 // slot on a replica, now or when it is its turn; a transit (transit.go) sends it
-// over a connection of its own client (exchange.go, pump.go, respond.go,
-// tunnel.go), again elsewhere where that is safe; and the slot goes back when
-// the replica has finished, also when nobody waits for it any more (linger.go).
+// over a connection of its own client (exchange.go; ask_unix.go, upfront.go and
+// pump.go send, answer.go and respond.go receive, tunnel.go does both), again
+// elsewhere where that is safe; and the slot goes back when the replica has
+// finished, also when nobody waits for it any more (linger.go).
 //
 // While requests wait, replicas that are new are asked whether they can serve
 // (probe.go, prober.go). Each gate keeps count of its load (load.go), and the

@@ -22,6 +22,7 @@ import (
 	"github.com/serve-nomad/serve-nomad/loads"
 	"github.com/serve-nomad/serve-nomad/proxy"
 	"github.com/serve-nomad/serve-nomad/routes"
+	"github.com/serve-nomad/serve-nomad/telemetry"
 )
 
 // instance is one proxy that is to be started.
@@ -69,8 +70,8 @@ func (fixed) Updates() <-chan struct{}                      { return nil }
 func (fixed) SendLoads(context.Context, loads.Report) error { return nil }
 
 // serveOurs runs package proxy as `serve-nomad proxy` does: with a request
-// timeout, a limit, a bounded queue and reports of the load, from a table that
-// is fixed instead of read from Consul.
+// timeout, a limit, a bounded queue, metrics and reports of the load, from a
+// table that is fixed instead of read from Consul.
 func serveOurs(ctx context.Context, i instance) error {
 	prefix := i.Prefix
 	if prefix == "" {
@@ -92,7 +93,16 @@ func serveOurs(ctx context.Context, i instance) error {
 			Version: "v1", Address: address, Node: "node", Passing: true,
 		})
 	}
-	p := proxy.New(proxy.Config{Discovery: f, Loads: f, Name: "bench"}, hclog.NewNullLogger())
+	log := hclog.NewNullLogger()
+	metrics, err := telemetry.New(ctx, telemetry.Config{Version: "bench", Name: "bench"}, log)
+	if err != nil {
+		return err
+	}
+	p := proxy.New(proxy.Config{
+		Discovery: f, Loads: f, Name: "bench", Observer: metrics, Metrics: metrics.Handler(),
+	}, log)
+	metrics.Watch(p)
+	go metrics.Run(ctx)
 	go p.Run(ctx)
 	l, err := net.Listen("tcp", i.Address) //nolint:noctx // it listens until ctx ends
 	if err != nil {
