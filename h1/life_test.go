@@ -135,14 +135,17 @@ func TestTimeouts(t *testing.T) {
 		})
 	})
 	t.Run("a deadline of the handler ends with its request", func(t *testing.T) {
-		inTime(t, func(w http.ResponseWriter, _ *http.Request) {
+		inTime(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/0" {
+				return
+			}
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Second))
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 		}, func(t *testing.T, _ *Server, p *pipes) {
 			nc := p.dial()
 			br := bufio.NewReader(nc)
-			for range 3 {
-				fmt.Fprint(nc, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			for i := range 3 {
+				fmt.Fprintf(nc, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i)
 				read(t, br, "GET")
 				time.Sleep(5 * time.Second)
 			}
