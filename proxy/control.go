@@ -12,6 +12,7 @@ import (
 // What X-Serve-Error says: which of the proxy's own reasons a response has.
 const (
 	codeBadPath     = "bad-path"
+	codeBadHost     = "bad-host"
 	codeBadBody     = "bad-body"
 	codeStalled     = "stalled"
 	codeTooLarge    = "body-too-large"

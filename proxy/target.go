@@ -104,6 +104,10 @@ func (t *transit) route(badPath error) *errorBody {
 		return &errorBody{Status: http.StatusMethodNotAllowed, Code: codeMethod, Message: "CONNECT is not served here"}
 	case badPath != nil:
 		return &errorBody{Status: http.StatusBadRequest, Code: codeBadPath, Message: badPath.Error()}
+	case t.r.ProtoMajor == 2:
+		if fault := checkHTTP2(t.r); fault != nil {
+			return fault
+		}
 	}
 	table := t.proxy.routing.Load()
 	if table == nil {
