@@ -57,6 +57,7 @@ func (c *crowd) Refused(*Line)   {}
 func (c *crowd) Lost(*Line)      {}
 func (c *crowd) Found(*Line)     {}
 func (c *crowd) Changed(*Line)   {}
+func (c *crowd) Contested(*Line) {}
 
 // got gives slots to those who wait, and back what nobody needs.
 func (c *crowd) got(lines ...*Line) {
@@ -193,12 +194,13 @@ func (s *sockets) Connections(addresses []string) (map[string][]Connection, erro
 // events is a hearer that passes on what it hears.
 type events chan string
 
-func (e events) Granted(*Line) { e <- "granted" }
-func (e events) Offered(*Line) { e <- "offered" }
-func (e events) Refused(*Line) { e <- "refused" }
-func (e events) Lost(*Line)    { e <- "lost" }
-func (e events) Found(*Line)   { e <- "found" }
-func (e events) Changed(*Line) {}
+func (e events) Granted(*Line)   { e <- "granted" }
+func (e events) Offered(*Line)   { e <- "offered" }
+func (e events) Refused(*Line)   { e <- "refused" }
+func (e events) Lost(*Line)      { e <- "lost" }
+func (e events) Found(*Line)     { e <- "found" }
+func (e events) Changed(*Line)   {}
+func (e events) Contested(*Line) {}
 
 func (e events) expect(t *testing.T, want string) {
 	t.Helper()

@@ -21,6 +21,9 @@ type Hearer interface {
 	Lost(l *Line)
 	// Found says that the gatekeeper can be asked.
 	Found(l *Line)
+	// Contested says that others wait for slots of the line's deployment, so
+	// that none should be kept unused.
+	Contested(l *Line)
 	// Changed says that others have more or fewer slots than before.
 	Changed(l *Line)
 }

@@ -267,18 +267,43 @@ func (l *link) hear(m message) error {
 	switch m.kind {
 	case kindPing:
 	case kindQueued:
-		l.g.mu.Lock()
-		group := slots.Group{Application: m.texts[0], Deployment: m.texts[1]}
-		if p := l.g.parties[group]; p != nil && p.away[l] != nil {
-			p.away[l].queued = int(min(m.numbers[0], 1<<30))
+		if l.queued(slots.Group{Application: m.texts[0], Deployment: m.texts[1]}, int(min(m.numbers[0], 1<<30))) {
+			l.contested(slots.Group{Application: m.texts[0], Deployment: m.texts[1]})
 		}
-		l.g.mu.Unlock()
 	case kindGranted, kindRefused, kindOffered, kindBusy:
 		l.answered(m)
 	default:
 		return fmt.Errorf("%w: a gatekeeper does not say %d", errProtocol, m.kind)
 	}
 	return nil
+}
+
+// queued notes how many requests wait at other proxies, and says whether there
+// are some now and were none before.
+func (l *link) queued(group slots.Group, n int) (began bool) {
+	l.g.mu.Lock()
+	defer l.g.mu.Unlock()
+	p := l.g.parties[group]
+	if p == nil || p.away[l] == nil {
+		return false
+	}
+	began = p.away[l].queued == 0 && n > 0
+	p.away[l].queued = n
+	return began
+}
+
+func (l *link) contested(group slots.Group) {
+	var lines []*Line
+	l.g.mu.Lock()
+	for _, line := range l.lines {
+		if line.party.group == group {
+			lines = append(lines, line)
+		}
+	}
+	l.g.mu.Unlock()
+	for _, line := range lines {
+		line.hearer.Contested(line)
+	}
 }
 
 // answered takes what the gatekeeper says of one line.

@@ -67,6 +67,7 @@ type gate struct {
 	keepers []routes.Gatekeeper    // those there are
 	asked   int                    // slots asked for and not answered
 	wanted  int                    // slots that the gatekeepers know to be waited for
+	sparing bool                   // returnSpares is due
 
 	// Of the load reports, see load.go.
 	alarm       chan<- struct{} // has a report made at once; nil: nobody reports

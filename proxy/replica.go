@@ -25,8 +25,10 @@ type replica struct {
 	known    bool   // Consul lists it, with the version that takes traffic
 	pool     pool
 
-	line  *gatekeeper.Line // where its slots are handed out; nil: here, see reserve.go
-	asked int              // slots asked for and not answered
+	line       *gatekeeper.Line // where its slots are handed out; nil: here, see reserve.go
+	asked      int              // slots asked for and not answered
+	spare      int              // slots held without a request
+	leastSpare int              // of them not needed since they were looked at last
 }
 
 // proven says whether r has passed since Consul listed it, and nothing is known

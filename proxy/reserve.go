@@ -29,7 +29,8 @@ func (g *gate) enroll(r *replica, e routes.Endpoint) {
 	case keeper == "" && r.line == nil:
 	case keeper == "":
 		r.line.Close()
-		r.line, r.asked = nil, 0
+		g.asked -= r.asked
+		r.line, r.asked, r.spare, r.leastSpare = nil, 0, 0, 0
 		g.set.Elsewhere(r.member, 0)
 	case r.line == nil:
 		r.line, granted = g.slots.Open(gatekeeper.Replica{
@@ -66,6 +67,11 @@ func (g *gate) seize(now time.Time, key uint64, avoid string) (r *replica, taken
 		}
 		if g.reckon(r) {
 			continue // it may not be the best any more
+		}
+		if r.spare > 0 {
+			r.spare--
+			r.leastSpare = min(r.leastSpare, r.spare)
+			return r, true
 		}
 		if way, _ := r.line.Way(); way == gatekeeper.Away {
 			return r, false
@@ -156,10 +162,54 @@ func (g *gate) giveBack(r *replica, now time.Time) {
 		return
 	}
 	way, contested := r.line.Way()
-	if way == gatekeeper.Away && !contested && g.queue.Len() > g.asked && g.hand(r, now) {
+	if way == gatekeeper.Away && !contested && ((g.queue.Len() > g.asked && g.hand(r, now)) || g.keepSpare(r)) {
 		return
 	}
 	g.give(r.line.Release(), now)
+}
+
+// spareFor is how long a slot of another gatekeeper is kept without a request.
+const spareFor = 10 * time.Millisecond
+
+// keepSpare keeps a slot for the next request, which then need not ask for it, where
+// the replica has one more for others. It is given back when they wait, or when
+// it has not been needed for a while.
+func (g *gate) keepSpare(r *replica) bool {
+	if g.queue.Len() > 0 || r.member.InFlight()+r.member.Elsewhere()+r.spare+1 >= g.limit || !g.set.Usable(r.member) {
+		return false
+	}
+	r.spare++
+	if !g.sparing {
+		g.sparing = true
+		time.AfterFunc(spareFor, g.returnSpares)
+	}
+	return true
+}
+
+// returnSpares gives back the slots that were kept and not needed since the last
+// time.
+func (g *gate) returnSpares() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	left := 0
+	for _, r := range g.replicas {
+		g.unspare(r, r.leastSpare, now)
+		r.leastSpare = r.spare
+		left += r.spare
+	}
+	if g.sparing = left > 0; g.sparing {
+		time.AfterFunc(spareFor, g.returnSpares)
+	}
+}
+
+// unspare gives back n of the slots of r that are kept.
+func (g *gate) unspare(r *replica, n int, now time.Time) {
+	for range n {
+		r.spare--
+		g.give(r.line.Release(), now)
+	}
+	r.leastSpare = min(r.leastSpare, r.spare)
 }
 
 // mute tells the gatekeeper whether the replica can be used.
@@ -167,7 +217,13 @@ func (g *gate) mute(r *replica) []*gatekeeper.Line {
 	if r.line == nil {
 		return nil
 	}
-	return r.line.Mute(!g.set.Usable(r.member))
+	usable := g.set.Usable(r.member)
+	more := r.line.Mute(!usable)
+	for ; !usable && r.spare > 0; r.spare-- {
+		more = append(more, r.line.Release()...)
+	}
+	r.leastSpare = min(r.leastSpare, r.spare)
+	return more
 }
 
 // muteAll tells the gatekeepers which replicas can be used.
@@ -238,9 +294,10 @@ func (h heard) Refused(l *gatekeeper.Line) {
 
 // Lost implements gatekeeper.Hearer.
 func (h heard) Lost(l *gatekeeper.Line) {
-	h.with(l, func(r *replica, _ time.Time) {
+	h.with(l, func(r *replica, now time.Time) {
 		h.g.asked -= r.asked
 		r.asked = 0
+		h.g.unspare(r, r.spare, now)
 		h.g.reckon(r)
 	})
 }
@@ -248,6 +305,11 @@ func (h heard) Lost(l *gatekeeper.Line) {
 // Found implements gatekeeper.Hearer.
 func (h heard) Found(l *gatekeeper.Line) {
 	h.with(l, func(r *replica, _ time.Time) { h.g.reckon(r) })
+}
+
+// Contested implements gatekeeper.Hearer.
+func (h heard) Contested(l *gatekeeper.Line) {
+	h.with(l, func(r *replica, now time.Time) { h.g.unspare(r, r.spare, now) })
 }
 
 // Changed implements gatekeeper.Hearer.
