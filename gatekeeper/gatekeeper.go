@@ -14,6 +14,8 @@ package gatekeeper
 import (
 	"context"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -224,4 +226,38 @@ func (g *Gatekeeper) changed(r *slots.Replica) {
 	if l := g.lines[r]; l != nil {
 		l.others.Store(int64(r.Busy() - r.Held(g.self)))
 	}
+}
+
+// Status is what a Gatekeeper does at the moment.
+type Status struct {
+	Address string       `json:"address,omitempty"` // of which it keeps the replicas' slots; "": of none
+	Proxies []string     `json:"proxies,omitempty"` // who asks here, by name
+	Missing int          `json:"missing,omitempty"` // slots of those that have vanished, whose requests may go on
+	Asks    []LinkStatus `json:"asks,omitempty"`    // the gatekeepers that are asked
+}
+
+// LinkStatus is how another gatekeeper is reached.
+type LinkStatus struct {
+	Address   string `json:"address"`
+	Connected bool   `json:"connected"`
+	Replicas  int    `json:"replicas"` // whose slots it keeps, of those that this proxy uses
+}
+
+// Status returns a snapshot.
+func (g *Gatekeeper) Status() Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := Status{Address: g.own}
+	for c := range g.clerks {
+		s.Proxies = append(s.Proxies, c.who.name)
+	}
+	for a := range g.lost {
+		a.holder.Holds(func(_ *slots.Replica, held int) { s.Missing += held })
+	}
+	for _, l := range g.links {
+		s.Asks = append(s.Asks, LinkStatus{Address: l.address, Connected: l.ready, Replicas: len(l.lines)})
+	}
+	slices.Sort(s.Proxies)
+	slices.SortFunc(s.Asks, func(a, b LinkStatus) int { return strings.Compare(a.Address, b.Address) })
+	return s
 }

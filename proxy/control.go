@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/gatekeeper"
 )
 
 // What X-Serve-Error says: which of the proxy's own reasons a response has.
@@ -73,8 +75,9 @@ type Status struct {
 	Discovery   string             `json:"discovery_error,omitempty"`
 	Stale       float64            `json:"discovery_stale_seconds,omitempty"` // for how long discovery_error has been
 	Draining    bool               `json:"draining"`
-	Lingering   int                `json:"lingering"`           // tunnels, and requests whose client left before the replica finished
-	Reporting   *ReportingStatus   `json:"reporting,omitempty"` // absent: nothing is reported
+	Lingering   int                `json:"lingering"`            // tunnels, and requests whose client left before the replica finished
+	Reporting   *ReportingStatus   `json:"reporting,omitempty"`  // absent: nothing is reported
+	Gatekeeper  *gatekeeper.Status `json:"gatekeeper,omitempty"` // absent: this proxy counts alone
 	Deployments []DeploymentStatus `json:"deployments"`
 }
 
@@ -102,6 +105,7 @@ type ReplicaStatus struct {
 	Version string `json:"version"`        // of the deployment
 	Node    string `json:"node,omitempty"` // in Consul
 	Ongoing int    `json:"ongoing"`
+	Others  int    `json:"others,omitempty"` // slots that other proxies have, as last heard
 	Idle    int    `json:"idle_connections"`
 	Passing bool   `json:"passing"`           // Consul says so
 	Probed  bool   `json:"probed,omitempty"`  // Consul does not yet, but it has answered this proxy's own question
@@ -123,6 +127,10 @@ func (p *Proxy) Status() Status {
 	}
 	if p.reporter != nil {
 		s.Reporting = p.reporter.status()
+	}
+	if p.config.Slots != nil {
+		part := p.config.Slots.Status()
+		s.Gatekeeper = &part
 	}
 	p.mu.Lock()
 	if s.Discovery = p.viewError; s.Discovery != "" {

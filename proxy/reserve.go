@@ -57,6 +57,14 @@ func (g *gate) reckon(r *replica) bool {
 	return true
 }
 
+// others is how many slots of the replica other proxies have, as last heard.
+func (r *replica) others() int {
+	if r.line == nil {
+		return 0
+	}
+	return r.line.Others()
+}
+
 // seize picks the replica that suits best. It has a slot for the request when
 // taken is true; else one must be asked for.
 func (g *gate) seize(now time.Time, key uint64, avoid string) (r *replica, taken bool) {
