@@ -74,7 +74,6 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 		Discovery: watcher, Slots: keeper.slots(), Loads: sender, Name: proxyName(cfg), DrainNotice: c.notice,
 		Observer: watching, Metrics: watching.Handler(), HideAdmin: cfg.Proxy.AdminAddress != "",
 	}, log.Named("proxy"))
-	watching.Watch(p)
 	closeAdmin, err := serveAdmin(ctx, p, cfg.Proxy.AdminAddress, log)
 	if err != nil {
 		return errors.Join(err, public.Close(), handles.Close())
@@ -90,8 +89,7 @@ func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
 	if keeper != nil {
 		parts.Go(func() { keeper.run(working, nil) })
 	}
-	parts.Go(func() { watching.Run(working) })
-	parts.Go(func() { reopenLogs(working, watching, log) })
+	parts.Go(func() { watch(working, p, watching, log) })
 	for _, s := range []struct {
 		server   *h1.Server
 		listener net.Listener

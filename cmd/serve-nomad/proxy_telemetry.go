@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -39,9 +40,13 @@ func (c *proxyCommand) telemetry(ctx context.Context, cfg *config, log hclog.Log
 	return telemetry.New(ctx, t, log)
 }
 
-// reopenLogs opens the access log's file anew at each signal that says that it
-// has been moved away, until ctx ends.
-func reopenLogs(ctx context.Context, t *telemetry.Telemetry, log hclog.Logger) {
+// watch has t tell of p until ctx ends, and opens the access log's file anew at
+// each signal that says that it has been moved away.
+func watch(ctx context.Context, p *proxy.Proxy, t *telemetry.Telemetry, log hclog.Logger) {
+	t.Watch(p)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	telling.Go(func() { t.Run(ctx) })
 	signals := make(chan os.Signal, 1)
 	if list := reopenSignals(); len(list) > 0 { // none would mean all
 		signal.Notify(signals, list...)
