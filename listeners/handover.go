@@ -28,27 +28,35 @@ const maxSocketPath = 103
 
 // Offer waits at a Unix socket for a process that takes this one's ports over.
 type Offer struct {
-	Path      string      // of the socket
-	Listeners []*Listener // all that the process has, running
+	Path      string             // of the socket
+	Listeners func() []*Listener // all that the process has, running
 	// State is called when nothing is accepted any more; what it returns the
 	// new process gets before it accepts. nil: there is nothing to be told.
 	State func() []byte
-	Log   hclog.Logger
+	// Resume is called with that when the new process has failed after all, and
+	// this one goes on. nil: there is nothing to be done.
+	Resume func(state []byte)
+	Log    hclog.Logger
+
+	socket *net.UnixListener
+}
+
+// Bind makes the socket: who takes over after it has returned finds this
+// process, and not the one before. Serve is to be called then.
+func (o *Offer) Bind() (err error) {
+	o.socket, err = bind(o.Path)
+	return err
 }
 
 // Serve offers the ports until ctx ends, which is an error, or until another
 // process has them and serves: then this one has stopped listening. Attempts
 // that fail leave everything as it was.
 func (o *Offer) Serve(ctx context.Context) error {
-	socket, err := bind(o.Path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = socket.Close() }()
-	unhook := context.AfterFunc(ctx, func() { _ = socket.Close() })
+	defer func() { _ = o.socket.Close() }()
+	unhook := context.AfterFunc(ctx, func() { _ = o.socket.Close() })
 	defer unhook()
 	for {
-		conn, err := socket.AcceptUnix()
+		conn, err := o.socket.AcceptUnix()
 		if ctx.Err() != nil {
 			_ = os.Remove(o.Path) // the next one makes its own
 			return ctx.Err()
@@ -92,22 +100,23 @@ func bind(path string) (*net.UnixListener, error) {
 func (o *Offer) handOver(ctx context.Context, conn *net.UnixConn) error {
 	unhook := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer unhook()
-	if err := o.offer(conn); err != nil {
+	ports := o.Listeners()
+	if err := o.offer(conn, ports); err != nil {
 		return giveUp(conn, err)
 	}
 	if err := expect(conn, readyWithin, kindReady); err != nil {
 		return giveUp(conn, fmt.Errorf("wait for the new process to be ready: %w", err))
 	}
-	for _, l := range o.Listeners {
+	for _, l := range ports {
 		l.Pause()
 	}
 	if err := o.stop(conn); err != nil {
-		for _, l := range o.Listeners {
+		for _, l := range ports {
 			l.Resume()
 		}
 		return giveUp(conn, err)
 	}
-	for _, l := range o.Listeners {
+	for _, l := range ports {
 		l.Stop()
 	}
 	// Should it not arrive, the new process finds this one gone and serves.
@@ -116,7 +125,7 @@ func (o *Offer) handOver(ctx context.Context, conn *net.UnixConn) error {
 }
 
 // offer sends the ports.
-func (o *Offer) offer(conn *net.UnixConn) error {
+func (o *Offer) offer(conn *net.UnixConn, listeners []*Listener) error {
 	if err := conn.SetDeadline(time.Now().Add(helloWithin)); err != nil {
 		return err
 	}
@@ -128,8 +137,8 @@ func (o *Offer) offer(conn *net.UnixConn) error {
 		return fmt.Errorf("the new process speaks version %d of the handover and this one %d: restart it in the ordinary way", hello.Protocol, protocol)
 	}
 	ports := message{Kind: kindPorts}
-	sockets := make([]*net.TCPListener, 0, len(o.Listeners))
-	for _, l := range o.Listeners {
+	sockets := make([]*net.TCPListener, 0, len(listeners))
+	for _, l := range listeners {
 		ports.Ports = append(ports.Ports, port{l.name, l.address})
 		sockets = append(sockets, l.socket)
 	}
@@ -146,6 +155,14 @@ func (o *Offer) stop(conn *net.UnixConn) error {
 	if o.State != nil {
 		stopped.State = o.State()
 	}
+	err := announceStop(conn, stopped)
+	if err != nil && o.Resume != nil {
+		o.Resume(stopped.State)
+	}
+	return err
+}
+
+func announceStop(conn *net.UnixConn, stopped message) error {
 	if err := conn.SetDeadline(time.Now().Add(servingWithin)); err != nil {
 		return err
 	}

@@ -15,12 +15,16 @@ var errNoHandover = errors.New("ports cannot be handed over on this system")
 // Offer waits at a Unix socket for a process that takes this one's ports over.
 type Offer struct {
 	Path      string
-	Listeners []*Listener
+	Listeners func() []*Listener
 	State     func() []byte
+	Resume    func([]byte)
 	Log       hclog.Logger
 }
 
-// Serve returns an error: this system has no way to do it.
+// Bind returns an error: this system has no way to do it.
+func (o *Offer) Bind() error { return errNoHandover }
+
+// Serve returns the same.
 func (o *Offer) Serve(context.Context) error { return errNoHandover }
 
 // Inheritance is empty on this system.

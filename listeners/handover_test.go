@@ -61,13 +61,15 @@ func follow(t *testing.T, path, state string, i *Inheritance) (*generation, stri
 	t.Helper()
 	g := &generation{listeners: map[string]*Listener{}, taken: make(chan error, 1)}
 	offer := &Offer{Path: path, State: func() []byte { return []byte(state) }, Log: hclog.NewNullLogger()}
+	var all []*Listener
+	offer.Listeners = func() []*Listener { return all }
 	for name, address := range ports() {
 		l, err := i.Open(t.Context(), name, address, Options{}, hclog.NewNullLogger())
 		if err != nil {
 			t.Fatal(err)
 		}
 		g.listeners[name] = l
-		offer.Listeners = append(offer.Listeners, l)
+		all = append(all, l)
 	}
 	before, err := i.Ready()
 	if err == nil {
@@ -82,6 +84,9 @@ func follow(t *testing.T, path, state string, i *Inheritance) (*generation, stri
 			w.Header().Set("Connection", "close")
 			fmt.Fprint(w, state)
 		})
+	}
+	if err := offer.Bind(); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var run sync.WaitGroup
@@ -288,7 +293,7 @@ func TestNobodyToTakeOverFrom(t *testing.T) {
 	check("left behind by a dead process", path)
 	long := filepath.Join(t.TempDir(), strings.Repeat("a", 120))
 	check("a path that no socket can have", long)
-	if err := (&Offer{Path: long, Log: hclog.NewNullLogger()}).Serve(t.Context()); err == nil || !strings.Contains(err.Error(), "too long") {
+	if err := (&Offer{Path: long, Log: hclog.NewNullLogger()}).Bind(); err == nil || !strings.Contains(err.Error(), "too long") {
 		t.Errorf("to wait there: %v", err)
 	}
 }

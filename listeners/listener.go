@@ -111,7 +111,7 @@ func (l *Listener) Run() {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			l.wait()
 		case errors.Is(err, net.ErrClosed):
-			l.err = err
+			l.err = errors.New("the port " + l.address + " has closed by itself")
 			return
 		default:
 			// Most likely there are too many files open, which passes.
@@ -303,14 +303,17 @@ func (a *Attachment) Accept() (net.Conn, error) {
 	}
 }
 
-// Detach makes Accept return net.ErrClosed. The port stays open for others.
+// Detach makes Accept return net.ErrClosed. The port stays open for others, also
+// when the server that had this attachment closes it then.
 func (a *Attachment) Detach() { a.detach.Do(func() { close(a.detached) }) }
 
 // Close is for net.Listener: it closes the port.
 func (a *Attachment) Close() error {
-	a.Detach()
-	a.listener.Stop()
-	a.listener.given.Do(func() { close(a.listener.gone) })
+	a.detach.Do(func() {
+		close(a.detached)
+		a.listener.Stop()
+		a.listener.given.Do(func() { close(a.listener.gone) })
+	})
 	return nil
 }
 

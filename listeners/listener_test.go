@@ -253,6 +253,9 @@ func TestAnotherServerTakesOver(t *testing.T) {
 	if err := <-waiting; err == nil {
 		t.Error("the first still accepts")
 	}
+	if err := first.Close(); err != nil { // as http.Server does
+		t.Error(err)
+	}
 	for range 3 {
 		if got := say(t, l.Addr(), plainRequest); !strings.HasPrefix(got, "HTTP/1.1 200") {
 			t.Errorf("got %q", got)

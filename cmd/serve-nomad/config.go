@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -16,6 +17,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/gohcl"
 	"github.com/hashicorp/hcl/v2/hclparse"
+
+	"github.com/serve-nomad/serve-nomad/proxy"
 )
 
 // config is the file that `serve-nomad server` and `serve-nomad proxy` read:
@@ -93,6 +96,32 @@ type proxyConfig struct {
 	AdminAddress string           `hcl:"admin_address,optional"`
 	AccessLog    *accessLogConfig `hcl:"access_log,block"`
 	Tracing      *tracingConfig   `hcl:"tracing,block"`
+
+	// DataDir is where the last routing table is kept, and the socket at which
+	// the proxy hands over to the next. Default: proxy below the file's data_dir;
+	// "" where there is none: nothing is kept.
+	DataDir        string `hcl:"data_dir,optional"`
+	UpgradeSocket  string `hcl:"upgrade_socket,optional"`  // default: upgrade.sock in DataDir
+	UpgradeTimeout string `hcl:"upgrade_timeout,optional"` // that requests may take to finish after a handover
+
+	ProxyProtocol  []string `hcl:"proxy_protocol,optional"`  // networks that must send a PROXY protocol header
+	TrustedProxies []string `hcl:"trusted_proxies,optional"` // networks whose X-Forwarded-For is believed
+
+	MaxConnections          int   `hcl:"max_connections,optional"` // of each port; 0: by the open files that the process may have
+	MaxConnectionsPerClient int   `hcl:"max_connections_per_client,optional"`
+	MaxHeaderBytes          int   `hcl:"max_header_bytes,optional"`
+	MaxBodyBytes            int64 `hcl:"max_body_bytes,optional"`
+	MinBodyRate             int64 `hcl:"min_body_rate,optional"` // bytes a second
+
+	HeaderTimeout    string `hcl:"header_timeout,optional"`
+	KeepAliveTimeout string `hcl:"keep_alive_timeout,optional"`
+	StallTimeout     string `hcl:"stall_timeout,optional"`
+
+	TLS *tlsConfig `hcl:"tls,block"`
+
+	limits         proxy.Limits
+	proxyProtocol  []netip.Prefix
+	upgradeTimeout time.Duration
 }
 
 // prometheusConfig is where the leader reads the metrics of autoscaling blocks.
@@ -124,6 +153,9 @@ func defaultConfig() *config {
 			Address: "127.0.0.1:8000", HandleAddress: "127.0.0.1:8001",
 			AccessLog: &accessLogConfig{Output: "stdout", Format: "json", Sample: 1, Slow: "1s", Headers: []string{"User-Agent"}},
 			Tracing:   &tracingConfig{},
+
+			MaxHeaderBytes: 64 << 10, MinBodyRate: 100,
+			HeaderTimeout: "10s", KeepAliveTimeout: "60s", StallTimeout: "60s", UpgradeTimeout: "15m",
 		},
 		Jobs: &jobsConfig{
 			Datacenters: []string{"*"}, NodePool: "default",
@@ -223,7 +255,11 @@ func (c *config) complete() error {
 		}
 	}
 	c.HTTP.Advertise = cmp.Or(c.HTTP.Advertise, c.HTTP.Address)
-	c.Proxy.Advertise = cmp.Or(c.Proxy.Advertise, "http://"+c.Proxy.Address)
+	scheme := "http://"
+	if c.Proxy.TLS != nil {
+		scheme = "https://"
+	}
+	c.Proxy.Advertise = cmp.Or(c.Proxy.Advertise, scheme+c.Proxy.Address)
 	c.Raft.Advertise = cmp.Or(c.Raft.Advertise, c.Raft.Address)
 	if len(c.Proxy.Servers) == 0 {
 		c.Proxy.Servers = []string{"http://" + reachable(c.HTTP.Advertise)}
@@ -240,7 +276,7 @@ func (c *config) complete() error {
 	if n := c.Raft.BootstrapExpect; n > 1 && len(c.Raft.Peers) < n {
 		faults = append(faults, fmt.Errorf("raft.peers names %s, fewer than bootstrap_expect = %d: name every server's Raft address", plural(len(c.Raft.Peers), "server"), n))
 	}
-	return errors.Join(append(faults, c.wrongWords(), c.Proxy.completeGatekeeper(), c.Proxy.completeTelemetry(), c.Jobs.parse(), c.Nodes.complete(c.DataDir))...)
+	return errors.Join(append(faults, c.wrongWords(), c.Proxy.completeGatekeeper(), c.Proxy.completeTelemetry(), c.Proxy.complete(c.DataDir), c.Jobs.parse(), c.Nodes.complete(c.DataDir))...)
 }
 
 // wrongWords finds what is there but means nothing.

@@ -52,6 +52,7 @@ func TestConfigurationInTheDocumentationShowsTheDefaults(t *testing.T) {
 	usual := defaultConfig()
 	usual.Raft.Peers = []string{}
 	usual.Nodes.Process.NomadServers, usual.Nodes.Process.ConsulServers = []string{}, []string{}
+	usual.Proxy.TrustedProxies, usual.Proxy.ProxyProtocol = []string{}, []string{}
 	usual.Name, usual.DataDir = shown.Name, shown.DataDir
 	if err := usual.complete(); err != nil {
 		t.Fatal(err)

@@ -16,13 +16,18 @@ import (
 func listen(ctx context.Context, address, field string) (net.Listener, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s = %q: the port is in use%s; stop what has it, or set another address", field, address, portOwner(address))
-	}
 	if err != nil {
-		return nil, fmt.Errorf("%s = %q: %w", field, address, err)
+		return nil, listenFault(err, address, field)
 	}
 	return l, nil
+}
+
+// listenFault is the error for a port that could not be opened.
+func listenFault(err error, address, field string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s = %q: the port is in use%s; stop what has it, or set another address", field, address, portOwner(address))
+	}
+	return fmt.Errorf("%s = %q: %w", field, address, err)
 }
 
 func portOwner(address string) string {

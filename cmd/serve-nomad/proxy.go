@@ -2,25 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
-	"net/http"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/cli"
-
-	"github.com/serve-nomad/serve-nomad/consulsd"
-	"github.com/serve-nomad/serve-nomad/h1"
-	"github.com/serve-nomad/serve-nomad/proxy"
 )
 
 type proxyCommand struct {
 	*command
-	config string
-	drain  time.Duration
-	notice time.Duration
+	config    string
+	drain     time.Duration
+	notice    time.Duration
+	upgrade   bool
+	supervise bool
 }
 
 func newProxyCommand(b *base) cli.Command {
@@ -28,93 +21,34 @@ func newProxyCommand(b *base) cli.Command {
 		synopsis: "Run the proxy of a node",
 		about: "Takes requests and passes them on to replicas, by the routes and endpoints in Consul.\n" +
 			"It reads the same configuration as the server, of which it uses the blocks proxy and consul.\n" +
-			"It tells the servers of its load, and needs none of them to go on serving. SIGTERM drains it: what has begun is finished.",
-		examples: "$ serve-nomad proxy -config=/etc/serve-nomad.hcl",
-		exits:    "0  stopped by a signal, with every request finished\n1  it could not start or go on, or had to cut requests off; why is on standard error\n2  the command line is wrong; nothing was done",
+			"It tells the servers of its load, and needs none of them to go on serving. SIGTERM drains it: what has begun is finished.\n" +
+			"SIGHUP has it read its configuration again. With -supervise, SIGUSR2 replaces it by the program that lies on disk then, and no connection is lost.",
+		examples: "$ serve-nomad proxy -config=/etc/serve-nomad.hcl\n$ serve-nomad proxy -supervise -config=/etc/serve-nomad.hcl",
+		exits:    "0  stopped by a signal, or another process has taken over, with every request finished\n1  it could not start or go on, or had to cut requests off; why is on standard error\n2  the command line is wrong; nothing was done",
 	})}
 	c.flags.StringVar(&c.config, "config", "", "`file` of HCL with the configuration.")
 	c.flags.DurationVar(&c.drain, "drain-timeout", 30*time.Second, "The `duration` that requests may take to finish after SIGTERM.")
 	c.flags.DurationVar(&c.notice, "drain-notice", 5*time.Second, "The `duration` of that in which /-/healthz says 503, while requests are still taken, so that a load balancer sends none when the port closes.")
+	c.flags.BoolVar(&c.upgrade, "upgrade", false, "Take the ports over from the proxy that runs with the same configuration, which finishes what it has begun and ends. Where none runs it starts as usual.")
+	c.flags.BoolVar(&c.supervise, "supervise", false, "Run the proxy as a process of its own below this one, which keeps its process id over upgrades: SIGUSR2 starts the program on disk with -upgrade; other signals are passed on.")
 	c.maxArgs, c.run = 0, c.serve
 	return c
 }
 
 func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
+	if c.supervise {
+		return c.superviseProxy(ctx)
+	}
 	cfg, err := readConfig(c.config)
 	if err != nil {
 		return err
 	}
-	log := newLogger(c.base, cfg)
-	consul, err := openConsul(cfg, log)
-	if err != nil {
-		return err
-	}
-	sender, err := newLoadSender(cfg.Proxy.Servers, c.getenv("SERVE_NOMAD_TOKEN"))
-	if err != nil {
-		return err
-	}
-	watching, err := c.telemetry(ctx, cfg, log.Named("telemetry"))
-	if err != nil {
-		return err
-	}
-	public, err := listen(ctx, cfg.Proxy.Address, "proxy.address")
-	if err != nil {
-		return err
-	}
-	handles, err := listen(ctx, cfg.Proxy.HandleAddress, "proxy.handle_address")
-	if err != nil {
-		return errors.Join(err, public.Close())
-	}
-	watcher := consulsd.NewWatcher(consul)
-	keeper := newSlotKeeper(cfg, consul, time.Now(), log)
-	if keeper != nil {
-		watcher.FollowGatekeepers(consul)
-	}
-	p := proxy.New(proxy.Config{
-		Discovery: watcher, Slots: keeper.slots(), Loads: sender, Name: proxyName(cfg), DrainNotice: c.notice,
-		Observer: watching, Metrics: watching.Handler(), HideAdmin: cfg.Proxy.AdminAddress != "",
-	}, log.Named("proxy"))
-	closeAdmin, err := serveAdmin(ctx, p, cfg.Proxy.AdminAddress, log)
-	if err != nil {
-		return errors.Join(err, public.Close(), handles.Close())
-	}
-
-	// The table goes on being followed while requests drain.
-	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ctx, orphaned, stop := followLifeline(ctx, c.getenv)
 	defer stop()
-	failed := make(chan error, 2)
-	var parts sync.WaitGroup
-	parts.Go(func() { watcher.Run(working) })
-	parts.Go(func() { p.Run(working) })
-	if keeper != nil {
-		parts.Go(func() { keeper.run(working, nil) })
+	p, err := c.open(ctx, cfg)
+	if err != nil {
+		return err
 	}
-	parts.Go(func() { watch(working, p, watching, log) })
-	for _, s := range []struct {
-		server   *h1.Server
-		listener net.Listener
-	}{
-		{p.Server(cfg.Proxy.Address), public},
-		{p.HandleServer(cfg.Proxy.HandleAddress), handles},
-	} {
-		parts.Go(func() {
-			if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve on %s: %w", s.listener.Addr(), err)
-			}
-		})
-	}
-	log.Info("serving", "requests", cfg.Proxy.Address, "handles", cfg.Proxy.HandleAddress, "consul", consul.Address())
-	select {
-	case <-ctx.Done():
-		err = nil
-	case err = <-failed:
-	}
-	log.Info("draining", "at_most", c.drain, "notice", c.notice)
-	limit, done := context.WithTimeout(working, c.drain)
-	defer done()
-	err = errors.Join(err, p.Drain(limit), closeAdmin())
-	stop()
-	keeper.leave()
-	parts.Wait()
-	return err
+	p.orphaned = orphaned
+	return p.run(ctx)
 }

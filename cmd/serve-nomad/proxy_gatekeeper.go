@@ -40,6 +40,7 @@ func (c *proxyConfig) completeGatekeeper() error {
 type slotKeeper struct {
 	*gatekeeper.Gatekeeper
 	address string
+	listen  func(context.Context) (net.Listener, error) // on the address
 	consul  *consulsd.Client
 	name    string
 	log     hclog.Logger
@@ -70,14 +71,11 @@ func (k *slotKeeper) slots() *gatekeeper.Gatekeeper {
 }
 
 // run keeps the slots of this machine's replicas, as soon as no other proxy of
-// the machine does, until ctx ends. first is the port where it is open already.
-func (k *slotKeeper) run(ctx context.Context, first net.Listener) {
+// the machine does, until ctx ends.
+func (k *slotKeeper) run(ctx context.Context) {
 	own := k.ownAddress(ctx)
 	for told := false; ctx.Err() == nil; told = true {
-		l, err := first, error(nil)
-		if first = nil; l == nil {
-			l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", k.address)
-		}
+		l, err := k.listen(ctx)
 		if err == nil {
 			k.log.Info("keeps the slots of this machine's replicas", "address", k.address, "as", own)
 			err = k.keep(ctx, l, own)

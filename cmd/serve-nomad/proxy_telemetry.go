@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/http"
 	"os"
 	"os/signal"
 	"sync"
@@ -64,29 +61,4 @@ func watch(ctx context.Context, p *proxy.Proxy, t *telemetry.Telemetry, log hclo
 			log.Info("log file opened anew")
 		}
 	}
-}
-
-// serveAdmin serves what is below /-/ on a port of its own, until the function
-// that it returns is called; "": it does nothing.
-func serveAdmin(ctx context.Context, p *proxy.Proxy, address string, log hclog.Logger) (stop func() error, err error) {
-	if address == "" {
-		return func() error { return nil }, nil
-	}
-	l, err := listen(ctx, address, "proxy.admin_address")
-	if err != nil {
-		return nil, err
-	}
-	server := p.AdminServer(address)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the admin port is closed", "address", address, "error", fmt.Sprint(err))
-		}
-	}()
-	return func() error {
-		err := server.Close()
-		<-done
-		return err
-	}, nil
 }
