@@ -1,8 +1,14 @@
 package gatekeeper
 
 import (
+	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"math"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -354,4 +360,85 @@ func TestAProxyThatComesBackHasNoMoreThanItHolds(t *testing.T) {
 	other.Want("app", "main", 1, time.Now())
 	line.Release()
 	heard2.expect(t, "offered")
+}
+
+// TestNonsenseIsSentAway says all sorts of things to a gatekeeper, which serves
+// the others as before.
+func TestNonsenseIsSentAway(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	hello := appendMessage(nil, message{kind: kindHello, texts: [4]string{"x"}, numbers: [3]uint64{protocolVersion, 1}})
+	say := func(m message) []byte { return appendMessage(append([]byte(nil), hello...), m) }
+	for name, said := range map[string][]byte{
+		"HTTP":                     []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+		"another version":          appendMessage(nil, message{kind: kindHello, texts: [4]string{"x"}, numbers: [3]uint64{99}}),
+		"no hello":                 appendMessage(nil, message{kind: kindAsk, numbers: [3]uint64{1}}),
+		"a line that is not open":  say(message{kind: kindAsk, numbers: [3]uint64{1}}),
+		"a release of nothing":     say(message{kind: kindRelease, numbers: [3]uint64{1}}),
+		"a long string":            append(append([]byte(nil), hello...), byte(kindOpen), 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"a number without an end":  append(append([]byte(nil), hello...), append([]byte{byte(kindAsk)}, bytes.Repeat([]byte{0xff}, 20)...)...),
+		"a replica without a name": say(message{kind: kindOpen, numbers: [3]uint64{1, 1, 0}}),
+		"what a gatekeeper says":   say(message{kind: kindGranted, numbers: [3]uint64{1, 1}}),
+		"half a message":           append(append([]byte(nil), hello...), byte(kindOpen), 3, 'a'),
+		"an unknown kind":          append(append([]byte(nil), hello...), 200),
+	} {
+		nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", k.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = nc.Write(said); err == nil {
+			err = nc.(*net.TCPConn).CloseWrite()
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err = nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection stays open", name)
+		}
+		_ = nc.Close()
+	}
+	g, line, heard := client(t, "sane", k.address)
+	defer g.Close()
+	line.Ask()
+	heard.expect(t, "granted")
+}
+
+// TestHugeNumbers has a proxy claim more than there can be: the others' replicas
+// are not touched by it.
+func TestHugeNumbers(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", k.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	b := appendMessage(nil, message{kind: kindHello, texts: [4]string{"greedy"}, numbers: [3]uint64{protocolVersion, math.MaxUint64}})
+	b = appendMessage(b, message{kind: kindOpen, texts: [4]string{"its", "app", "main", "x"}, numbers: [3]uint64{math.MaxUint64, math.MaxUint64, math.MaxUint64}})
+	b = appendMessage(b, message{kind: kindWant, texts: [4]string{"app", "main"}, numbers: [3]uint64{math.MaxUint64, math.MaxUint64}})
+	if _, err = nc.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	g, line, heard := client(t, "sane", k.address)
+	defer g.Close()
+	line.Ask()
+	heard.expect(t, "granted")
+}
+
+func FuzzMessages(f *testing.F) {
+	f.Add(appendMessage(nil, message{kind: kindOpen, texts: [4]string{"r", "a", "d", "127.0.0.1:1"}, numbers: [3]uint64{1, 2, 3}}))
+	f.Add([]byte{byte(kindAsk), 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := readMessage(bufio.NewReader(bytes.NewReader(b)))
+		if err != nil {
+			return
+		}
+		again, err := readMessage(bufio.NewReader(bytes.NewReader(appendMessage(nil, m))))
+		if err != nil || again != m {
+			t.Errorf("%+v comes back as %+v, %v", m, again, err)
+		}
+	})
 }
