@@ -22,6 +22,7 @@ const (
 
 	frontStreams = 250              // of one connection of a client
 	frontBuffer  = 128 << 10        // bytes of one request that are read ahead of its replica
+	frontFrame   = 16 << 10         // bytes of one frame; what every client begins with
 	frontPing    = 30 * time.Second // for which a client's connection may be silent, and then the answer be late
 
 	writeStall = 30 * time.Second // for which a replica may read nothing off a connection, whatever its windows say
@@ -54,6 +55,8 @@ func frontHTTP2() *http.HTTP2Config {
 		MaxConcurrentStreams:          frontStreams,
 		MaxReceiveBufferPerStream:     frontBuffer,
 		MaxReceiveBufferPerConnection: frontStreams * frontBuffer,
+		// A frame that is allowed must fit into the buffer of its stream.
+		MaxReadFrameSize: frontFrame,
 		// A stream may be silent for long, so a client that has vanished is
 		// found out by a question.
 		SendPingTimeout: frontPing,
