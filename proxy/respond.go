@@ -37,7 +37,7 @@ func (x *exchange) respond(res *http.Response) {
 	x.answered(res.StatusCode)
 	x.w.WriteHeader(res.StatusCode)
 
-	p := &passer{exchange: x, live: res.ContentLength < 0}
+	p := &passer{exchange: x, live: res.ContentLength < 0, writes: x.writeLimit()}
 	readErr, writeErr := p.pass(res.Body)
 	switch {
 	case writeErr != nil:
@@ -55,7 +55,7 @@ func (x *exchange) respond(res *http.Response) {
 	}
 	x.passTrailers(res.Trailer, announced)
 	x.finish(res)
-	p.relax()
+	p.writes.relax()
 }
 
 func trailerNames(t http.Header) []string {
@@ -95,8 +95,8 @@ func (x *exchange) passTrailers(t http.Header, announced int) {
 // passer copies a response's body to the client.
 type passer struct {
 	*exchange
-	live  bool      // the length is unknown: what comes is passed on at once
-	until time.Time // write deadline towards the client; zero: none set
+	live   bool // the length is unknown: what comes is passed on at once
+	writes writeLimit
 }
 
 // pass copies until the end or until one side fails.
@@ -127,8 +127,9 @@ func (p *passer) pass(body io.Reader) (readErr, writeErr error) {
 }
 
 func (p *passer) write(b []byte, more bool) error {
-	if len(b) > connBufferSize/2 || !p.until.IsZero() {
+	if len(b) > connBufferSize/2 || p.writes.used {
 		p.hurry()
+		defer p.writes.end()
 	}
 	n, err := p.w.Write(b)
 	p.record.Sent += int64(n)
@@ -143,33 +144,13 @@ func (p *passer) write(b []byte, more bool) error {
 
 func (p *passer) flush() error {
 	p.hurry()
+	defer p.writes.end()
 	return p.control.Flush()
 }
 
-// hurry bounds how long a write to the client may take: a client that does not
-// read must not keep a replica's slot for ever. Without it the request's own
-// deadline would not reach a write either.
-func (p *passer) hurry() {
-	now := time.Now()
-	stall := p.proxy.limits.Load().ClientStall
-	if p.until.Sub(now) > stall-stallCheck {
-		return
-	}
-	p.until = now.Add(stall)
-	deadline := p.until
-	if !p.deadline.IsZero() && p.deadline.Before(deadline) {
-		deadline = p.deadline
-	}
-	// An error means that the connection is dead, which the write will say.
-	_ = p.control.SetWriteDeadline(deadline)
-}
-
-// relax takes the write deadline away before the connection's next request.
-func (p *passer) relax() {
-	if !p.until.IsZero() {
-		_ = p.control.SetWriteDeadline(time.Time{}) // as in hurry
-	}
-}
+// hurry bounds the write that follows. Without it the request's own deadline
+// would not reach a write either.
+func (p *passer) hurry() { p.writes.begin(p.proxy.limits.Load().ClientStall, p.deadline) }
 
 // brokeOff ends an exchange whose response stopped on its way.
 func (x *exchange) brokeOff(err error) {

@@ -57,7 +57,7 @@ func (t *transit) attemptStream(s *slot) (got outcome) {
 	}
 	x := &stream{
 		transit: t, slot: s, conn: c, ctx: ctx, stall: t.proxy.limits.Load().ClientStall,
-		writes: writeLimit{control: &t.control, http2: t.r.ProtoMajor == 2},
+		writes: t.writeLimit(),
 	}
 	defer func() {
 		cancel()
@@ -364,13 +364,13 @@ func (x *stream) pass() (readErr, writeErr error) {
 }
 
 func (x *stream) flush() error {
-	x.writes.begin(x.stall)
+	x.writes.begin(x.stall, x.deadline)
 	defer x.writes.end()
 	return x.control.Flush()
 }
 
 func (x *stream) write(b []byte) error {
-	x.writes.begin(x.stall)
+	x.writes.begin(x.stall, x.deadline)
 	defer x.writes.end()
 	n, err := x.w.Write(b)
 	x.record.Sent += int64(n)

@@ -16,6 +16,7 @@ import (
 type writeLimit struct {
 	control *http.ResponseController
 	http2   bool
+	used    bool
 	until   time.Time // the deadline of HTTP/1; zero: none set
 
 	mu      sync.Mutex
@@ -23,26 +24,43 @@ type writeLimit struct {
 	writing bool
 }
 
-// begin is called before a write, and end after it.
-func (l *writeLimit) begin(stall time.Duration) {
+func (t *transit) writeLimit() writeLimit {
+	return writeLimit{control: &t.control, http2: t.r.ProtoMajor == 2}
+}
+
+// begin is called before a write, and end after it. The request's deadline,
+// zero for none, binds the write as well.
+func (l *writeLimit) begin(stall time.Duration, deadline time.Time) {
+	l.used = true
+	now := time.Now()
 	if l.http2 {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.writing = true
-		if l.timer == nil {
-			l.timer = time.AfterFunc(stall, l.over)
-		} else {
-			l.timer.Reset(stall)
+		if !deadline.IsZero() {
+			stall = min(stall, deadline.Sub(now))
 		}
+		l.arm(stall)
 		return
 	}
-	now := time.Now()
-	if l.until.Sub(now) > stall-stallCheck {
+	if l.until.Sub(now) > stall-min(stallCheck, stall/2) {
 		return
 	}
 	l.until = now.Add(stall)
+	if deadline.IsZero() || l.until.Before(deadline) {
+		deadline = l.until
+	}
 	// An error means that the connection is dead, which the write will say.
-	_ = l.control.SetWriteDeadline(l.until)
+	_ = l.control.SetWriteDeadline(deadline)
+}
+
+// arm has a write of HTTP/2 ended that takes too long.
+func (l *writeLimit) arm(stall time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writing = true
+	if l.timer == nil {
+		l.timer = time.AfterFunc(stall, l.over)
+	} else {
+		l.timer.Reset(stall)
+	}
 }
 
 func (l *writeLimit) end() {
