@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -107,73 +105,6 @@ func (x *stream) takeBody() error {
 		x.sending.limit.stall = 0 // a stream of messages may be silent; see pings in server
 	}
 	return nil
-}
-
-// request is what the replica is sent.
-func (x *stream) request() *http.Request {
-	out := &http.Request{
-		Method: x.r.Method, Host: x.r.Host, Header: x.head.header(),
-		// Opaque goes out as it is.
-		URL:   &url.URL{Scheme: "http", Host: x.conn.address, Opaque: x.head.target},
-		Proto: "HTTP/2.0", ProtoMajor: 2,
-	}
-	if x.grpc {
-		x.setTimeout(out.Header)
-	}
-	if x.sending != nil {
-		out.Body, out.ContentLength = x.sending, x.r.ContentLength
-		if out.ContentLength < 0 {
-			out.Trailer = trailersFor(x.r.Trailer)
-			x.sending.trailer = out.Trailer
-		}
-	}
-	return out.WithContext(x.ctx)
-}
-
-// trailersFor returns the trailers that a replica is promised, without values.
-func trailersFor(t http.Header) http.Header {
-	var out http.Header
-	for key := range t {
-		if hop(key) || ours(key) || imitates(key) || !isToken(key) {
-			continue
-		}
-		if out == nil {
-			out = http.Header{}
-		}
-		out[key] = nil
-	}
-	return out
-}
-
-// header is what write puts on an HTTP/1.1 connection, as HTTP/2 wants it.
-func (h *head) header() http.Header {
-	r := h.request
-	names := connectionNames(r.Header)
-	out := make(http.Header, len(r.Header)+8)
-	for key, values := range r.Header {
-		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) || h.retraced(key) {
-			continue
-		}
-		out[key] = values
-	}
-	if _, ok := out["User-Agent"]; !ok {
-		out["User-Agent"] = nil // else it would be ours
-	}
-	out["X-Forwarded-For"], out["X-Forwarded-Host"] = []string{h.addresses}, []string{r.Host}
-	out["X-Forwarded-Proto"], out["X-Request-Id"] = []string{h.scheme}, []string{h.id}
-	if h.prefix != "" {
-		out["X-Forwarded-Prefix"] = []string{h.prefix}
-	}
-	if h.traceparent != "" {
-		out["Traceparent"] = []string{h.traceparent}
-		if len(h.tracestate) > 0 {
-			out["Tracestate"] = h.tracestate
-		}
-	}
-	if hasToken(r.Header["Te"], "trailers") {
-		out["Te"] = []string{"trailers"}
-	}
-	return out
 }
 
 // lost ends an exchange that has not brought a response.
