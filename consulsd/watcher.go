@@ -30,6 +30,8 @@ type Watcher struct {
 	maxQueries int
 	// How the gatekeepers are asked for; nil: they are not.
 	gatekeepers func(ctx context.Context, index uint64, wait time.Duration) ([]routes.Gatekeeper, uint64, error)
+	keeper      *keeper // nil: nothing is kept on disk
+	unread      string  // the error until Consul has answered
 	view        atomic.Pointer[routes.View]
 	updates     chan struct{}
 
@@ -47,6 +49,7 @@ func newWatcher(source source, maxQueries int, log hclog.Logger, unread string) 
 		source:      source,
 		log:         log,
 		maxQueries:  maxQueries,
+		unread:      unread,
 		updates:     make(chan struct{}, 1),
 		subscribers: map[chan struct{}]bool{},
 	}
@@ -105,7 +108,9 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 	defer r.polls.Wait()
 	defer cancel()
+	r.startKeeping(ctx, &r.polls)
 	r.start(ctx)
+	r.recall(ctx)
 	r.loop(ctx)
 }
 
@@ -124,6 +129,7 @@ type run struct {
 	read      bool // the table has been read once
 	services  map[string]*service
 	keepers   *gatekeepers // nil: nobody wants to know
+	recalled  *saved       // what lay on disk; nil: nothing
 	known     bool
 	failing   bool // as logged
 }
@@ -153,6 +159,8 @@ func (r *run) send(ctx context.Context, change func(now time.Time)) {
 func (r *run) loop(ctx context.Context) {
 	expiry := time.NewTicker(time.Second)
 	defer expiry.Stop()
+	silence := time.NewTimer(recallAfter)
+	defer silence.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -164,6 +172,8 @@ func (r *run) loop(ctx context.Context) {
 			if !r.expire(ctx, now) {
 				continue
 			}
+		case <-silence.C:
+			r.remember()
 		}
 		r.refresh()
 	}
@@ -183,6 +193,7 @@ func (r *run) drain() {
 // tableOutcome takes in what came of asking for the table. ctx is that of Run.
 func (r *run) tableOutcome(ctx context.Context, o outcome[[]storedEntry], now time.Time) {
 	if r.tableErr = o.err; o.err != nil {
+		r.remember()
 		return
 	}
 	lost := o.lost || (o.again && len(o.value) == 0)
@@ -237,7 +248,7 @@ func (r *run) follow(ctx context.Context) {
 // watch starts to poll for a service's instances.
 func (r *run) watch(ctx context.Context, name string, owners owners) *service {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &service{owners: owners, cancel: cancel, held: map[string]heldReplica{}}
+	s := &service{owners: owners, cancel: cancel, held: map[string]heldReplica{}, last: r.recalled.replicas(owners)}
 	s.poll = &poll[[]instance]{
 		ask: func(ctx context.Context, index uint64) ([]instance, uint64, error) {
 			select {
@@ -292,7 +303,7 @@ func (r *run) refresh() {
 	r.known = r.known || (r.read && r.allTried())
 	next := &routes.View{Known: r.known, Error: r.fault()}
 	if !r.read {
-		next.Error = cmp.Or(next.Error, before.Error)
+		next.Error = cmp.Or(next.Error, r.unread) + r.age()
 	}
 	r.table.fill(next)
 	for _, name := range slices.Sorted(maps.Keys(r.services)) {
@@ -311,6 +322,9 @@ func (r *run) refresh() {
 	r.logFault(next)
 	if !same(before, next) {
 		r.publish(next)
+		if r.keeper != nil && next.Known && next.Error == "" {
+			r.keeper.keep(next)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -82,6 +83,9 @@ func (c *proxyCommand) open(ctx context.Context, cfg *config) (p *proxyProcess, 
 		}
 	}
 	p.watcher = consulsd.NewWatcher(consul)
+	if cfg.Proxy.DataDir != "" {
+		p.watcher.KeepIn(filepath.Join(cfg.Proxy.DataDir, "table"), consul)
+	}
 	if p.keeper = newSlotKeeper(cfg, consul, time.Now(), p.log); p.keeper != nil {
 		p.keeper.listen = p.listenForSlots
 		p.watcher.FollowGatekeepers(consul)

@@ -425,6 +425,52 @@ func TestAProxyWhoseSupervisorIsKilledIsTakenOver(t *testing.T) {
 	next.stop()
 }
 
+func TestAStartWithoutConsul(t *testing.T) {
+	consul := newTinyConsul(t, echoReplica(t))
+	dir := shortFolder(t)
+	p := newProxy(t, consul.URL, dir, "")
+	p.start("-supervise")
+	l := startLoad(t, "http://"+p.address+"/app")
+	p.eventually("the table is on disk", func() bool {
+		_, err := os.Stat(filepath.Join(dir, "table"))
+		return err == nil
+	})
+	consul.down.Store(true)
+	consul.CloseClientConnections()
+	p.signal(upgradeSignal)
+	p.eventually("the next one serves", func() bool { return p.output.count(`proxy serves: `) == 2 })
+	served := l.served.Load()
+	p.eventually("requests go on", func() bool { return l.served.Load() > served+8 })
+	l.end()
+	p.stop()
+
+	again := &proxyUnderTest{t: t, config: p.config, address: p.address}
+	again.start()
+	l = startLoad(t, "http://"+p.address+"/app")
+	again.eventually("requests are served", func() bool { return l.served.Load() > 8 })
+	if !strings.Contains(again.status(), "lay on disk") {
+		t.Errorf("the status does not say that the table is old: %s", again.status())
+	}
+	consul.down.Store(false)
+	again.eventually("Consul is read", func() bool { return !strings.Contains(again.status(), "discovery_error") })
+	l.end()
+	again.stop()
+}
+
+func (p *proxyUnderTest) status() string {
+	p.t.Helper()
+	res, err := http.Get("http://" + p.address + "/-/status")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(body)
+}
+
 func TestReload(t *testing.T) {
 	consul := newTinyConsul(t, echoReplica(t))
 	dir := shortFolder(t)
