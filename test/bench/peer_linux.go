@@ -104,6 +104,7 @@ func haproxyFull(program string, i instance) ([]string, error) {
 backend app
   balance leastconn
   option forwardfor
+  option http-no-delay
   http-request set-header X-Forwarded-Proto http
   http-request set-header X-Forwarded-Host %%[req.hdr(host)]
   http-request set-header X-Request-Id %%[uuid]
