@@ -109,6 +109,7 @@ type proxyUnderTest struct {
 	t       *testing.T
 	config  string
 	address string
+	slots   string // at which other proxies would ask for slots
 	output  output
 	ended   chan error
 }
@@ -137,15 +138,15 @@ func freePort(t *testing.T) string {
 // newProxy writes a configuration; more is what is in its block proxy.
 func newProxy(t *testing.T, consul, dir, more string) *proxyUnderTest {
 	t.Helper()
-	p := &proxyUnderTest{t: t, config: filepath.Join(dir, "proxy.hcl"), address: freePort(t)}
+	p := &proxyUnderTest{t: t, config: filepath.Join(dir, "proxy.hcl"), address: freePort(t), slots: freePort(t)}
 	p.configure(consul, dir, freePort(t), more)
 	return p
 }
 
 func (p *proxyUnderTest) configure(consul, dir, handles, more string) {
 	p.t.Helper()
-	text := fmt.Sprintf("name = \"n1\"\nconsul {\n address = %q\n}\nproxy {\n address = %q\n gatekeeper_address = \"off\"\n handle_address = %q\n servers = [\"http://127.0.0.1:1\"]\n data_dir = %q\n%s\n}\n",
-		consul, p.address, handles, dir, more)
+	text := fmt.Sprintf("name = \"n1\"\nconsul {\n address = %q\n}\nproxy {\n address = %q\n gatekeeper_address = %q\n handle_address = %q\n servers = [\"http://127.0.0.1:1\"]\n data_dir = %q\n%s\n}\n",
+		consul, p.address, p.slots, handles, dir, more)
 	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
