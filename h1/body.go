@@ -134,7 +134,6 @@ func (b *body) end() {
 type continuation struct {
 	mu   sync.Mutex
 	done bool // it has been asked, or will not be
-	sent bool
 }
 
 // ask sends the 100, once. A nil one has nobody to ask.
@@ -147,19 +146,29 @@ func (a *continuation) ask(w io.Writer) {
 	if a.done {
 		return
 	}
-	a.done, a.sent = true, true
+	a.done = true
 	// An error shows again in the read that follows.
 	_, _ = io.WriteString(w, "HTTP/1.1 100 Continue\r\n\r\n")
 }
 
+// hold keeps the 100 from being sent until letGo, which may say that it has been.
+func (a *continuation) hold() {
+	if a != nil {
+		a.mu.Lock()
+	}
+}
+
+func (a *continuation) letGo(asked bool) {
+	if a != nil {
+		a.done = a.done || asked
+		a.mu.Unlock()
+	}
+}
+
 // forgo makes sure that no 100 is sent from now on.
 func (a *continuation) forgo() {
-	if a == nil {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.done = true
+	a.hold()
+	a.letGo(true)
 }
 
 func isTimeout(err error) bool {

@@ -21,7 +21,7 @@ type phase int
 
 const (
 	fresh     phase = iota // no byte has come yet
-	shaking                // hands, for TLS
+	shaking                // it is being opened; for TLS, hands are shaken
 	idle                   // between two requests
 	reading                // a head
 	serving                // the handler runs
@@ -78,7 +78,28 @@ func (c *conn) isOver() bool {
 
 // serve serves the connection to its end.
 func (c *conn) serve() {
-	defer c.end()
+	orderly := false
+	defer func() {
+		if !orderly {
+			c.breakDown(recover())
+		}
+	}()
+	c.run()
+	orderly = true
+	c.end()
+}
+
+// breakDown ends a connection over a fault of ours, or of a handler that has
+// ended its goroutine: the others must not pay for it.
+func (c *conn) breakDown(reason any) {
+	c.server.logf("h1: panic on the connection of %s: %v\n%s", c.remote, reason, debug.Stack())
+	c.server.forget(c)
+	if c.work == nil || !c.work.response.hijacked {
+		c.close()
+	}
+}
+
+func (c *conn) run() {
 	if !c.open() {
 		return
 	}
@@ -93,6 +114,7 @@ func (c *conn) serve() {
 			return
 		}
 		if c.server.Fallback != nil && c.isPreface() {
+			c.server.forget(c) // its time is another's
 			c.handOver(&replayed{Conn: c.nc, rest: append([]byte(nil), c.work.in.b[:c.work.in.w]...)})
 			return
 		}
@@ -117,7 +139,8 @@ func (c *conn) end() {
 	}
 }
 
-// open shakes hands and learns who is there. It says whether to go on.
+// open shakes hands and learns who is there. It says whether to go on. It
+// leaves the phase as it is: await begins the next when the buffers may go.
 func (c *conn) open() bool {
 	if a := c.nc.RemoteAddr(); a != nil {
 		c.remote = a.String()
@@ -126,12 +149,10 @@ func (c *conn) open() bool {
 	if c.server.ConnContext != nil {
 		c.ctx = c.server.ConnContext(c.ctx, c.nc)
 	}
-	c.work = c.server.takeWork()
 	if t, ok := c.nc.(interface {
 		HandshakeContext(ctx context.Context) error
 		ConnectionState() tls.ConnectionState
 	}); ok {
-		c.enter(shaking)
 		if err := t.HandshakeContext(c.ctx); err != nil {
 			c.server.logf("h1: TLS handshake with %s: %v", c.remote, err)
 			c.close()
@@ -139,6 +160,7 @@ func (c *conn) open() bool {
 		}
 		state := t.ConnectionState()
 		if c.secure = &state; state.NegotiatedProtocol == "h2" && c.server.Fallback != nil {
+			c.server.forget(c) // its time is another's
 			c.handOver(c.nc)
 			return false
 		}
@@ -148,7 +170,10 @@ func (c *conn) open() bool {
 			c.raw, c.look, c.resign = raw, c.tryRead, true
 		}
 	}
-	return c.enter(fresh)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.work = c.server.takeWork()
+	return c.phase != over
 }
 
 // await waits for the first byte of a request, without a buffer where it can.
@@ -347,6 +372,9 @@ func (c *conn) liftDeadlines() {
 // refuse answers a request that no handler sees.
 func (c *conn) refuse(f fault) {
 	c.server.logf("h1: refused a request from %s: %d, %s", c.remote, f.status, f.why)
+	// The client may read nothing, and the sweep ends reads alone here. An
+	// error means that the connection is dead, which the write says.
+	_ = c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
 	if _, err := c.nc.Write(c.server.refusal(f)); err != nil {
 		c.close()
 		return
@@ -355,13 +383,26 @@ func (c *conn) refuse(f fault) {
 }
 
 // abort closes the connection so that the client sees that it has not got all.
+// A response whose head is not complete has not begun: nothing is sent of it.
 func (c *conn) abort() {
 	r := &c.work.response
-	if tcp, ok := c.nc.(interface{ SetLinger(seconds int) error }); ok && r.framing == toTheEnd {
+	if r.framing != undecided {
+		r.send()
+	}
+	if r.framing == toTheEnd {
+		c.reset()
+	}
+	c.close()
+}
+
+// reset closes the connection in a way that is not taken for the end of what was
+// sent on it: by TCP, and without the word that TLS has for it.
+func (c *conn) reset() {
+	below := innermost(c.nc)
+	if tcp, ok := below.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0) // an error means that it is closed already
 	}
-	r.send()
-	c.close()
+	_ = below.Close() // as above
 }
 
 // linger closes the connection when the client has, or has had its time to read

@@ -269,7 +269,7 @@ func check(l *requestLine, h *headers) fault {
 		return bad("the target's host is not the one in Host")
 	case l.minor == 0 && h.chunked:
 		return bad("HTTP/1.0 has no Transfer-Encoding")
-	case l.minor == 1 && h.expects != "" && !strings.EqualFold(h.expects, "100-continue"):
+	case h.expects != "" && !strings.EqualFold(h.expects, "100-continue"):
 		return fault{http.StatusExpectationFailed, "only 100-continue can be expected"}
 	}
 	return fault{}

@@ -75,25 +75,32 @@ func (r *response) WriteHeader(status int) {
 		r.c.server.logf("h1: WriteHeader again: %d after %d", status, r.status)
 		return
 	}
-	if status != http.StatusContinue {
-		r.work.asks().forgo()
-	}
 	if status < 200 && status != http.StatusSwitchingProtocols {
-		r.statusLine(status)
-		for name, values := range r.header {
-			if name != "Content-Length" && name != "Transfer-Encoding" {
-				r.field(name, values)
-			}
-		}
-		r.out = append(r.out, "\r\n"...)
-		r.send()
+		r.inform(status)
 		return
 	}
+	r.work.asks().forgo()
 	r.status = status
 	r.statusLine(status)
 	for name, values := range r.header {
 		r.note(name, values)
 	}
+}
+
+// inform sends a 1xx response. A client that waits to be asked for its body
+// still does so, unless this is what it waits for.
+func (r *response) inform(status int) {
+	asks := r.work.asks()
+	asks.hold()
+	defer asks.letGo(status == http.StatusContinue)
+	r.statusLine(status)
+	for name, values := range r.header {
+		if name != "Content-Length" && name != "Transfer-Encoding" {
+			r.field(name, values)
+		}
+	}
+	r.out = append(r.out, "\r\n"...)
+	r.send()
 }
 
 func bodyAllowed(status int) bool {

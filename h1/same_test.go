@@ -137,6 +137,14 @@ func respond(w http.ResponseWriter, control *http.ResponseController, way string
 		fmt.Fprint(w, strings.Repeat("x", 5000))
 		_ = control.Flush()
 		panic(http.ErrAbortHandler)
+	case "/aborthead":
+		h.Set("X-A", "1")
+		h.Set("Content-Length", "5")
+		w.WriteHeader(http.StatusOK)
+		panic(http.ErrAbortHandler)
+	case "/abortsoon":
+		fmt.Fprint(w, "hello")
+		panic(http.ErrAbortHandler)
 	case "/abortnothing":
 		panic(http.ErrAbortHandler)
 	}
@@ -260,7 +268,7 @@ func seeds() []string {
 		for _, way := range []string{
 			"/", "/length", "/short", "/more", "/2048", "/2049", "/10000", "/pieces", "/lengthpieces", "/flush", "/flushhead",
 			"/trailer", "/prefix", "/204", "/304", "/299", "/404", "/205", "/304body", "/hints", "/close", "/keep", "/identity", "/chunked", "/split", "/date",
-			"/abort", "/abortnothing",
+			"/abort", "/abortnothing", "/aborthead", "/abortsoon",
 		} {
 			one := strings.ReplaceAll(fmt.Sprintf(head, way), "\n", "\r\n")
 			out = append(out, one+one)
@@ -272,7 +280,7 @@ func seeds() []string {
 		"POST / HTTP/1.1\nHost: a\nContent-Length: 1\n\nx\n\nGET / HTTP/1.1\nHost: a\n\n",
 		"OPTIONS * HTTP/1.1\nHost: a\n\n", "CONNECT a:1 HTTP/1.1\nHost: a:1\n\n", "GET http://a/x?y HTTP/1.1\nHost: a\n\n",
 		"GET /a%2fb//c;d=e?f=%20&g HTTP/1.1\nHost: a\nX-a: 1\nx-A: 2\nCookie: b\nPragma: no-cache\n\n",
-		"GET / HTTP/1.1\nHost: a\nExpect: cake\n\n", "PRI * HTTP/2.0\n\nSM\n\n", "GET / HTTP/1.1\nHost: [::1]:80\nUpgrade: h2c\nConnection: upgrade\n\n",
+		"GET / HTTP/1.1\nHost: a\nExpect: cake\n\n", "GET / HTTP/1.0\nExpect: cake\n\n", "PRI * HTTP/2.0\n\nSM\n\n", "GET / HTTP/1.1\nHost: [::1]:80\nUpgrade: h2c\nConnection: upgrade\n\n",
 		"POST / HTTP/1.1\nHost: a\nContent-Length: 4\nTransfer-Encoding: chunked\n\n0\n\n", "GET / HTTP/1.1\nHost: a\nX: 1\n 2\n\n",
 		"POST / HTTP/1.1\nHost: a\nContent-Length: 4\n\nbo", "POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n4\nbo", "GET / HTTP/1.1\nHost: a\nX",
 		"GET /`{|}\"<>^\\ HTTP/1.1\nHost: a\n\n", "GET /%41%zz HTTP/1.1\nHost: a\n\n", "GET /x?%zz HTTP/1.1\nHost: a\n\n", "GET //x HTTP/1.1\nHost: a\n\n",

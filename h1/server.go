@@ -162,7 +162,7 @@ func (s *Server) end(l *listener) {
 
 // start serves a connection, unless the server has ended.
 func (s *Server) start(nc net.Conn) {
-	c := &conn{server: s, nc: nc, since: s.tick.Load()}
+	c := &conn{server: s, nc: nc, phase: shaking, since: s.tick.Load()}
 	s.mu.Lock()
 	if s.stopping.Load() {
 		s.mu.Unlock()

@@ -94,18 +94,18 @@ func (c *conn) inspect(tick int64) {
 	case fresh:
 		if age > head || (c.server.stopping.Load() && age > lastWait) {
 			c.expire()
+		} else {
+			c.resignAfter(age)
 		}
 	case idle:
 		rest := ticks(c.server.IdleTimeout)
 		if c.server.IdleTimeout <= 0 {
 			rest = head
 		}
-		switch {
-		case age > rest || !c.server.keepsAlive():
+		if age > rest || !c.server.keepsAlive() {
 			c.expire()
-		case age >= idleTicks && c.resign && c.work != nil:
-			c.server.works.Put(c.work)
-			c.work = nil
+		} else {
+			c.resignAfter(age)
 		}
 	case shaking, reading, finishing:
 		if age > head {
@@ -116,6 +116,15 @@ func (c *conn) inspect(tick int64) {
 			c.work.context.end()
 		}
 	case over:
+	}
+}
+
+// resignAfter takes its work from a connection that has not needed it for a
+// while. Its mutex is held.
+func (c *conn) resignAfter(age int64) {
+	if age >= idleTicks && c.resign && c.work != nil {
+		c.server.works.Put(c.work)
+		c.work = nil
 	}
 }
 
