@@ -147,7 +147,9 @@ func (l *Listener) take(socket *net.TCPConn) {
 	l.counts.accepted.Add(1)
 	options := l.options.Load()
 	if !l.clients.enter(options.MaxConnections) {
-		l.counts.full.Add(1)
+		if l.counts.full.Add(1) == 1 {
+			l.log.Warn("as many connections are open as may be; more are closed at once, and counted", "port", l.name, "most", options.MaxConnections)
+		}
 		refuse(socket)
 		return
 	}

@@ -78,6 +78,7 @@ type Status struct {
 	Lingering   int                `json:"lingering"`            // tunnels, and requests whose client left before the replica finished
 	Reporting   *ReportingStatus   `json:"reporting,omitempty"`  // absent: nothing is reported
 	Gatekeeper  *gatekeeper.Status `json:"gatekeeper,omitempty"` // absent: this proxy counts alone
+	Ports       any                `json:"ports,omitempty"`      // what Config.Ports says
 	Deployments []DeploymentStatus `json:"deployments"`
 }
 
@@ -127,6 +128,9 @@ func (p *Proxy) Status() Status {
 	}
 	if p.reporter != nil {
 		s.Reporting = p.reporter.status()
+	}
+	if p.config.Ports != nil {
+		s.Ports = p.config.Ports()
 	}
 	if p.config.Slots != nil {
 		part := p.config.Slots.Status()

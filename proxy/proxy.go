@@ -49,6 +49,7 @@ type Config struct {
 	Name      string                 // this proxy's name in what Loads is told: its own, and the same after a restart
 	Observer  Observer               // is told of each request; nil: nobody is
 	Metrics   http.Handler           // serves /-/metrics; nil: there is none
+	Ports     func() any             // what /-/status says of the ports; nil: nothing
 	HideAdmin bool                   // of what is below /-/, the ports serve only healthz: the rest is AdminHandler's
 
 	DialTimeout       time.Duration // to connect to a replica; default 3s

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -453,21 +454,30 @@ func TestAStartWithoutConsul(t *testing.T) {
 		t.Errorf("the status does not say that the table is old: %s", again.status())
 	}
 	consul.down.Store(false)
-	again.eventually("Consul is read", func() bool { return !strings.Contains(again.status(), "discovery_error") })
+	again.eventually("Consul is read", func() bool {
+		status := again.status()
+		return strings.Contains(status, `"ready":true`) && !strings.Contains(status, "discovery_error")
+	})
 	l.end()
 	again.stop()
 }
 
+// status returns what the proxy says of itself, or why it could not be asked.
 func (p *proxyUnderTest) status() string {
 	p.t.Helper()
-	res, err := http.Get("http://" + p.address + "/-/status")
+	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, "http://"+p.address+"/-/status", nil)
 	if err != nil {
 		p.t.Fatal(err)
+	}
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err.Error()
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		p.t.Fatal(err)
+		return err.Error()
 	}
 	return string(body)
 }
@@ -521,6 +531,28 @@ func TestReload(t *testing.T) {
 		t.Errorf("without the bound: %d", got)
 	}
 	l.end()
+	reload("max_connections = 1", `configuration read again`)
+	kept.CloseIdleConnections()
+	var stay net.Conn
+	p.eventually("the one connection is taken", func() bool {
+		c, err := net.Dial("tcp", p.address)
+		if err != nil {
+			return false
+		}
+		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_, err = c.Read(make([]byte, 1))
+		if stay = c; !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.Close()
+			return false
+		}
+		return true
+	})
+	defer stay.Close()
+	p.eventually("another one is refused", func() bool { return !p.healthy() })
+	stay.Close()
+	p.eventually("the ports count that", func() bool {
+		return p.healthy() && regexp.MustCompile(`"public":{[^}]*"full":[1-9]`).MatchString(p.status())
+	})
 	p.signal(upgradeSignal) // of no use, and no harm
 	p.eventually("it says so", func() bool { return p.output.count(`-supervise`) > 0 })
 	p.stop()
