@@ -22,6 +22,7 @@ import (
 type generation struct {
 	listeners map[string]*Listener
 	taken     chan error // what came of its Offer
+	resumed   atomic.Int64
 }
 
 func ports() map[string]string {
@@ -61,6 +62,12 @@ func follow(t *testing.T, path, state string, i *Inheritance) (*generation, stri
 	t.Helper()
 	g := &generation{listeners: map[string]*Listener{}, taken: make(chan error, 1)}
 	offer := &Offer{Path: path, State: func() []byte { return []byte(state) }, Log: hclog.NewNullLogger()}
+	offer.Resume = func(told []byte) {
+		if string(told) != state {
+			t.Errorf("it goes on with the state %q", told)
+		}
+		g.resumed.Add(1)
+	}
 	var all []*Listener
 	offer.Listeners = func() []*Listener { return all }
 	for name, address := range ports() {
@@ -184,6 +191,11 @@ func TestAFailedTakeOverLeavesTheOldOneServing(t *testing.T) {
 					t.Errorf("got %q", got)
 				}
 			}
+			want := int64(0)
+			if name == "it dies when the old one has stopped" {
+				want = 3
+			}
+			eventually(t, "it goes on with what it had told", func() bool { return g.resumed.Load() == want })
 			if _, before, err := next(t, path, "new"); err != nil || before != "old" {
 				t.Errorf("a good one then: %q, %v", before, err)
 			}
