@@ -23,10 +23,10 @@ type counted struct {
 	addresses []string
 	most      atomic.Int64
 	served    atomic.Int64
-	finish    chan struct{} // what a request waits for; nil: nothing
 }
 
 func countedReplicas(tb testing.TB, n int, takes time.Duration) *counted {
+	tb.Helper()
 	c := &counted{}
 	for range n {
 		var present atomic.Int64
