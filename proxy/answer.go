@@ -18,6 +18,7 @@ type answer struct {
 	res   http.Response
 	body  answerBody
 	block []byte
+	size  int // bytes of the head that was read last
 }
 
 // blockKept is up to how much memory for heads a connection keeps.
@@ -48,6 +49,7 @@ func (c *conn) readResponse(method string) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.size = len(block)
 	// One copy, of which all the names and values are parts.
 	line, fields, _ := strings.Cut(string(block), "\r\n")
 	res := &a.res
@@ -174,6 +176,11 @@ func (a *answer) frame(method string) error {
 	a.body = answerBody{}
 	switch {
 	case method == http.MethodHead:
+	case (res.StatusCode < 200 || res.StatusCode == http.StatusNoContent) && (chunked || length > 0):
+		// It says that there is what cannot be: what comes next may be a
+		// body, or the next response.
+		res.ContentLength, res.Close = 0, true
+		delete(res.Header, "Content-Length")
 	case res.StatusCode < 200 || res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified:
 		res.ContentLength = 0
 	case chunked:

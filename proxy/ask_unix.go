@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"syscall"
+
+	"github.com/serve-nomad/serve-nomad/nonblock"
 )
 
 // asking is a request without a body that is sent, and its answer awaited, in
@@ -34,6 +36,9 @@ func (c *conn) ask(p []byte) (int, error) {
 	}
 	a.in, a.n, a.sent, a.err = p, 0, false, nil
 	err := c.raw.Read(a.step)
+	for err != nil && !a.sent && c.rearm(err) {
+		err = c.raw.Read(a.step) // an earlier exchange's deadline came before anything was sent
+	}
 	rest := a.out
 	a.in, a.out = nil, nil
 	if err == nil {
@@ -66,7 +71,7 @@ func (c *conn) askStep(fd uintptr) bool {
 			a.err = errStale
 			return true
 		}
-		n, err := again(func() (int, error) { return syscall.Write(int(fd), a.out) })
+		n, err := nonblock.Write(fd, a.out)
 		if n > 0 {
 			c.sent += int64(n)
 			a.out = a.out[n:]
@@ -80,7 +85,7 @@ func (c *conn) askStep(fd uintptr) bool {
 		}
 		return !a.sent
 	}
-	n, err := again(func() (int, error) { return syscall.Read(int(fd), a.in) })
+	n, err := nonblock.Read(fd, a.in)
 	switch {
 	case errors.Is(err, syscall.EAGAIN):
 		return false
@@ -92,14 +97,4 @@ func (c *conn) askStep(fd uintptr) bool {
 		a.n = n
 	}
 	return true
-}
-
-// again repeats a system call that a signal has broken off.
-func again(call func() (int, error)) (int, error) {
-	for {
-		n, err := call()
-		if !errors.Is(err, syscall.EINTR) {
-			return n, err
-		}
-	}
 }

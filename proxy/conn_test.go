@@ -165,7 +165,7 @@ func TestEveryKeptConnectionIsDead(t *testing.T) {
 		arrived.Wait()
 		close(release)
 		all.Wait()
-		eventually(t, "connections are kept", func() bool { return idleConnections(r) == kept })
+		eventually(t, "connections are kept, and closed by the replica", func() bool { return deadConnections(r) == kept })
 		var content io.Reader
 		if method == http.MethodPost {
 			content = strings.NewReader("once")
@@ -179,6 +179,26 @@ func TestEveryKeptConnectionIsDead(t *testing.T) {
 		arrived.Add(kept)
 		release = make(chan struct{})
 	}
+}
+
+// deadConnections says how many of the kept connections the replica has closed.
+func deadConnections(r *rig) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.sortedGates() {
+		g.mu.Lock()
+		for _, replica := range g.replicas {
+			replica.pool.mu.Lock()
+			for _, c := range replica.pool.idle {
+				if c.stale() {
+					n++
+				}
+			}
+			replica.pool.mu.Unlock()
+		}
+		g.mu.Unlock()
+	}
+	return n
 }
 
 func idleConnections(r *rig) (n int) {

@@ -280,6 +280,8 @@ func TestH2StreamsNotTaken(t *testing.T) {
 		"a stream that was reset is not":          {refuse(http2.ErrCodeInternal), small, 502, codeBadResponse},
 		"a response without a status is none":     {func(f *http2.Framer, stream uint32) { answerH2(f, stream, "a", "b") }, small, 502, codeBadResponse},
 		"a response with an odd status is none":   {func(f *http2.Framer, stream uint32) { answerH2(f, stream, ":status", "x") }, small, 502, codeBadResponse},
+		"a response with status 0 is none":        {func(f *http2.Framer, stream uint32) { answerH2(f, stream, ":status", "0") }, small, 502, codeBadResponse},
+		"a response with status 1000 is none":     {func(f *http2.Framer, stream uint32) { answerH2(f, stream, ":status", "1000") }, small, 502, codeBadResponse},
 		"a response with a bad header is none":    {func(f *http2.Framer, stream uint32) { answerH2(f, stream, ":status", "200", "a", "b\r\nc: d") }, small, 502, codeBadResponse},
 		"a frame of nonsense ends the connection": {func(f *http2.Framer, _ uint32) { _ = f.WriteRawFrame(http2.FrameHeaders, 0, 0, []byte("x")) }, small, 502, codeReplicaDied},
 	} {

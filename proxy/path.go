@@ -46,7 +46,7 @@ func parsePath(u *url.URL) (path, error) {
 		}
 	}
 	for i := range len(u.RawQuery) {
-		if b := u.RawQuery[i]; b <= ' ' || b == 0x7f {
+		if b := u.RawQuery[i]; b <= ' ' || b >= 0x7f || b == '#' {
 			return path{}, errQueryBytes
 		}
 	}

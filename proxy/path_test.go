@@ -41,6 +41,8 @@ func TestParsePath(t *testing.T) {
 		{"a backslash is refused", `/search/a\b`, 0, "", "", errPathSlash},
 		{"NUL is refused", "/search/a%00b", 0, "", "", errPathNUL},
 		{"a space in the query is refused", "/search?a b", 0, "", "", errQueryBytes},
+		{"a fragment is refused", "/search?a#b", 0, "", "", errQueryBytes},
+		{"bytes beyond ASCII in the query are refused", "/search?\xc3\xa4", 0, "", "", errQueryBytes},
 		{"an encoded query is left alone", "/search?a=%20%00", 0, "/search", "/search", nil},
 	}
 	for _, tt := range tests {

@@ -127,7 +127,8 @@ func (p *passer) pass(body io.Reader) (readErr, writeErr error) {
 }
 
 func (p *passer) write(b []byte, more bool) error {
-	if len(b) > connBufferSize/2 || p.writes.used {
+	// What is less stays in the server's buffer until the request is over.
+	if p.writes.used || int64(p.conn.answer.size)+p.record.Sent+int64(len(b)) > connBufferSize/2 {
 		p.hurry()
 		defer p.writes.end()
 	}

@@ -84,6 +84,11 @@ func (x *stream) run() outcome {
 		return x.lost(err)
 	}
 	x.res = res
+	if res.StatusCode < 200 || res.StatusCode > 999 { // the client of HTTP/2 takes any number
+		x.slot.failed()
+		x.fail(http.StatusBadGateway, codeBadResponse, "the replica's answer has no status of HTTP")
+		return settled
+	}
 	if !x.grpc { // its status comes at the end
 		x.slot.answered(res.StatusCode)
 	}
@@ -101,6 +106,7 @@ func (x *stream) takeBody() error {
 	}
 	x.touched = true
 	x.sending = &streamBody{request: x.r, buffers: &x.proxy.buffers, limit: x.bodyLimit()}
+	x.sending.begin(x.upfront.bytes(), x.upfront.whole)
 	if x.grpc {
 		x.sending.limit.stall = 0 // a stream of messages may be silent; see pings in server
 	}

@@ -36,6 +36,22 @@ type streamBody struct {
 	at     int  // where in kept the present attempt is
 }
 
+// begin has the body start with what has been read of it, for a replica that
+// speaks HTTP/1.1 and did not get it. whole says that it is all of it.
+func (b *streamBody) begin(read []byte, whole bool) {
+	if len(read) == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keep(read)
+	b.at, b.count = 0, int64(len(read))
+	if whole {
+		b.err = io.EOF
+		b.whole.Store(true)
+	}
+}
+
 // Read is called by one goroutine at a time.
 func (b *streamBody) Read(p []byte) (int, error) {
 	b.reading.Lock()

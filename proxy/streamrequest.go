@@ -47,11 +47,12 @@ func (h *head) header() http.Header {
 	r := h.request
 	names := connectionNames(r.Header)
 	out := make(http.Header, len(r.Header)+8)
+	kept := keptValues(r)
 	for key, values := range r.Header {
 		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) || h.retraced(key) {
 			continue
 		}
-		out[key] = values
+		out[key] = kept(values)
 	}
 	if _, ok := out["User-Agent"]; !ok {
 		out["User-Agent"] = nil // else it would be ours
@@ -64,11 +65,26 @@ func (h *head) header() http.Header {
 	if h.traceparent != "" {
 		out["Traceparent"] = []string{h.traceparent}
 		if len(h.tracestate) > 0 {
-			out["Tracestate"] = h.tracestate
+			out["Tracestate"] = kept(h.tracestate)
 		}
 	}
 	if hasToken(r.Header["Te"], "trailers") {
 		out["Te"] = []string{"trailers"}
 	}
 	return out
+}
+
+// keptValues returns what makes a header's values last for longer than the
+// request: a stream that is given up may still be about to send them, while our
+// own server of HTTP/1.1 uses them for the next request.
+func keptValues(r *http.Request) func(values []string) []string {
+	if r.ProtoMajor != 1 {
+		return func(values []string) []string { return values }
+	}
+	all := make([]string, 0, len(r.Header)+4)
+	return func(values []string) []string {
+		start := len(all)
+		all = append(all, values...)
+		return all[start:len(all):len(all)]
+	}
 }

@@ -138,6 +138,12 @@ func (t *transit) ticket() *ticket {
 // to be dead is replaced once without giving up the slot. The slot is free
 // afterwards, or will be when the replica has finished.
 func (t *transit) attempt(s *slot) outcome {
+	if t.sending != nil { // its body has gone to another version, which speaks HTTP/2
+		t.sending.end()
+		s.release()
+		t.fail(http.StatusBadGateway, codeUnreachable, "the replicas that could be reached speak another protocol now")
+		return settled
+	}
 	x := &t.exchange
 	*x = exchange{transit: t, slot: s, owned: true}
 	defer func() {

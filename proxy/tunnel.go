@@ -43,6 +43,7 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 	defer done()
 	defer x.release()
 	defer t.close()
+	_ = client.SetWriteDeadline(time.Now().Add(t.stall)) // an error ends the write too
 	if _, err := client.Write(switchHead(res.Header, protocol, x.head.id)); err == nil {
 		t.run()
 	}
