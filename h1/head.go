@@ -215,10 +215,12 @@ func (h *headers) note(name, value string) fault {
 		h.close = h.close || hasToken(value, "close")
 		h.keepAlive = h.keepAlive || hasToken(value, "keep-alive")
 	case "Expect":
-		if h.expects != "" && !strings.EqualFold(h.expects, value) {
-			value = "two expectations"
-		}
 		h.expects = value
+		for _, f := range h.fields {
+			if f.name == name && !strings.EqualFold(f.value, value) {
+				h.expects = "two expectations"
+			}
+		}
 	case "Trailer":
 		for t := range strings.SplitSeq(value, ",") {
 			t = textproto.CanonicalMIMEHeaderKey(trim(t))
