@@ -35,9 +35,10 @@ var layers = map[string][]string{
 
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
-	"h1":        {},
+	"h1":        {"nonblock"},
 	"listeners": {},
 	"metrics":   {},
+	"nonblock":  {},
 	"nodepool":  {"nodescale", "placement", "proctable"},
 	"proctable": {},
 	"nomadjobs": {"jobspec", "placement", "reconcile"},
@@ -48,7 +49,7 @@ var layers = map[string][]string{
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
 	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gatekeeper": {"slots"},
-	"proxy":      {"balance", "fairqueue", "gatekeeper", "h1", "loads", "routes"},
+	"proxy":      {"balance", "fairqueue", "gatekeeper", "h1", "loads", "nonblock", "routes"},
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},

@@ -52,6 +52,7 @@ type conn struct {
 	got     int
 	gotErr  error
 	one     [1]byte
+	push    push
 
 	posted bool // the last request was a POST
 }

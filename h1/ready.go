@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"errors"
 	"io"
 	"syscall"
 )
@@ -34,12 +33,8 @@ func (b *body) ReadReady(p []byte) (int, error) {
 // readReady reads what the socket has. An error is left for who waits.
 func readReady(raw syscall.RawConn, p []byte) (n int) {
 	err := raw.Read(func(fd uintptr) bool {
-		var err error
-		for {
-			if n, err = tryReadSocket(fd, p); !errors.Is(err, syscall.EINTR) {
-				return true
-			}
-		}
+		n, _ = tryReadSocket(fd, p)
+		return true
 	})
 	if err != nil {
 		return 0

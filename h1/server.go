@@ -92,8 +92,8 @@ func (l *listener) Close() error {
 
 // Serve serves the connections that come from l, and closes it. It returns
 // http.ErrServerClosed after Shutdown or Close, else why l can no longer be
-// used. A connection that implements syscall.Conn is read by its descriptor: one
-// that has read ahead must not.
+// used. A connection that implements syscall.Conn is read and written by its
+// descriptor: one that has read ahead, or changes what is written, must not.
 func (s *Server) Serve(l net.Listener) error {
 	own := &listener{Listener: l, done: make(chan struct{})}
 	defer func() { _ = own.Close() }() // it is closed already, or nobody needs it

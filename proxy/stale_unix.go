@@ -5,6 +5,8 @@ package proxy
 import (
 	"errors"
 	"syscall"
+
+	"github.com/serve-nomad/serve-nomad/nonblock"
 )
 
 // stale says whether an idle connection can no longer carry a request: the
@@ -37,7 +39,7 @@ type look struct {
 
 // peek says whether the socket is open and has nothing to be read.
 func (l *look) peek(fd uintptr) bool {
-	_, _, err := syscall.Recvfrom(int(fd), l.b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	l.quiet = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)
+	_, err := nonblock.Peek(fd, l.b[:])
+	l.quiet = errors.Is(err, syscall.EAGAIN)
 	return l.quiet
 }
