@@ -26,8 +26,8 @@ const (
 	// readyWithin is how long a process that takes over may take to learn the
 	// routes; the one before it serves meanwhile.
 	readyWithin = 30 * time.Second
-	// orphanWaits is how long a proxy whose supervisor has died serves on, so
-	// that the next supervisor's proxy can take over.
+	// orphanWaits is how long a proxy whose supervisor has died serves on at
+	// most, so that the next supervisor's proxy can take over.
 	orphanWaits = 20 * time.Second
 )
 
@@ -159,7 +159,9 @@ func (p *proxyProcess) run(ctx context.Context) error {
 		p.parts.Go(port.listener.Run)
 		p.serveOn(port)
 	}
-	taken := p.offer(ctx)
+	offering, withdraw := context.WithCancel(ctx)
+	defer withdraw()
+	taken := p.offer(offering)
 	p.log.Info("serving", "requests", p.public.listener.Addr(), "handles", p.handles.listener.Addr(), "process", os.Getpid())
 	tellServing(p.command.getenv)
 	signals, ignore := notifySignals()
@@ -172,11 +174,14 @@ func (p *proxyProcess) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return p.drain(nil)
 		case <-orphaned:
-			p.log.Warn("the supervisor has died; another one has time to take over", "time", orphanWaits)
-			orphaned, alone = nil, time.After(orphanWaits)
+			wait := min(orphanWaits, p.command.drain)
+			p.log.Warn("the supervisor has died; another one has time to take over", "time", wait)
+			orphaned, alone = nil, time.After(wait)
 		case <-alone:
+			withdraw()
 			return p.drain(errors.New("the supervisor has died"))
 		case err := <-p.failed:
+			withdraw()
 			return p.drain(err)
 		case <-taken:
 			return p.handOver(ctx)

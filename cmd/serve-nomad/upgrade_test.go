@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -425,6 +426,28 @@ func TestAProxyWhoseSupervisorIsKilledIsTakenOver(t *testing.T) {
 	next.eventually("requests go on", func() bool { return l.served.Load() > served+8 })
 	l.end()
 	next.stop()
+}
+
+func TestAProxyWhoseSupervisorIsGoneEnds(t *testing.T) {
+	consul := newTinyConsul(t, echoReplica(t))
+	p := newProxy(t, consul.URL, shortFolder(t), "")
+	p.start("-supervise", "-drain-timeout", "1s")
+	match := regexp.MustCompile(`proxy started: process=(\d+)`).FindStringSubmatch(p.output.String())
+	if match == nil {
+		t.Fatal("it does not say which process it has started")
+	}
+	process, err := strconv.Atoi(match[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.signal(os.Kill)
+	p.eventually("the proxy ends", func() bool { return errors.Is(syscall.Kill(process, 0), syscall.ESRCH) || isZombie(process) })
+}
+
+// isZombie says whether a process has ended and nobody has asked how.
+func isZombie(process int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process))
+	return err == nil && bytes.Contains(status, []byte(") Z "))
 }
 
 func TestAStartWithoutConsul(t *testing.T) {
