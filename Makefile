@@ -15,7 +15,7 @@ test: unit e2e ## everything: unit tests, then the whole on real Nomad and Consu
 unit: ## unit, golden and property tests; no agents needed
 	$(GO) vet ./...
 	$(GO) test -race -shuffle=on -p 4 ./... # most of them wait more than they compute
-	$(GO) test ./appspec
+	$(GO) test ./appspec ./h1 ./nonblock ./proxy # what is different without the race detector
 
 e2e: ## tests on real agents; builds the pinned ones once when they are not on PATH
 	$(AGENTS)
