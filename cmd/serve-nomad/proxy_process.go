@@ -145,6 +145,9 @@ func (p *proxyProcess) run(ctx context.Context) error {
 	p.parts.Go(func() { p.watcher.Run(p.working) })
 	p.parts.Go(func() { p.proxy.Run(p.working) })
 	p.parts.Go(func() { watch(p.working, p.proxy, p.seen, p.log) })
+	if p.command.getenv("GOGC") == "" {
+		p.parts.Go(func() { proxy.PaceCollector(p.working) })
+	}
 	defer p.closeAdmin()
 	if err := p.begin(ctx); err != nil {
 		return err

@@ -103,6 +103,9 @@ func serveOurs(ctx context.Context, i instance) error {
 	}, log)
 	metrics.Watch(p)
 	go metrics.Run(ctx)
+	if os.Getenv("GOGC") == "" {
+		go proxy.PaceCollector(ctx)
+	}
 	go p.Run(ctx)
 	l, err := net.Listen("tcp", i.Address) //nolint:noctx // it listens until ctx ends
 	if err != nil {
