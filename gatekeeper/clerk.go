@@ -2,6 +2,7 @@ package gatekeeper
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +26,10 @@ type clerk struct {
 	holder  *slots.Holder
 	who     identity
 	lines   map[uint64]*entry
-	numbers map[*slots.Replica]uint64
-	queued  map[slots.Group]int // as it was told last
+	numbers map[*slots.Replica]uint64 // of the lines that are not closed
+	groups  map[slots.Group]int       // how many those are
+	queued  map[slots.Group]int       // as it was told last
+	wants   uint64                    // messages of that kind that were heard
 	out     sender
 	over    bool
 }
@@ -40,6 +43,7 @@ type identity struct {
 // entry is one line of another proxy.
 type entry struct {
 	page   *slots.Replica
+	held   int // slots that the proxy has by this line
 	closed bool
 	told   int // slots that others have, as it was told last
 }
@@ -48,9 +52,11 @@ type entry struct {
 func (g *Gatekeeper) serve(nc net.Conn) {
 	c := &clerk{
 		g: g, nc: nc, lines: map[uint64]*entry{}, numbers: map[*slots.Replica]uint64{},
-		queued: map[slots.Group]int{}, out: newSender(),
+		groups: map[slots.Group]int{}, queued: map[slots.Group]int{}, out: newSender(),
 	}
 	defer func() { _ = nc.Close() }() // an error means that it is closed
+	stop := context.AfterFunc(g.ctx, func() { _ = nc.Close() })
+	defer stop()
 	br := bufio.NewReader(nc)
 	if err := c.greet(br); err != nil {
 		g.log.Debug("connection of another proxy refused", "from", nc.RemoteAddr(), "error", err)
@@ -98,8 +104,9 @@ func (c *clerk) greet(br *bufio.Reader) error {
 	}
 	c.who = identity{m.texts[0], m.numbers[1]}
 	for other := range g.clerks {
-		if other.who == c.who {
-			other.end() // its connection is lost, and only this end does not know yet
+		if other.who == c.who { // its connection is lost, and only this end does not know yet
+			other.end()
+			g.lose(other, false)
 		}
 	}
 	c.holder = g.book.Join(c.who.name)
@@ -156,6 +163,7 @@ func (c *clerk) hear(m message) ([]*Line, error) {
 		return g.deliver(g.declared(c)), nil
 	case kindWant:
 		group := slots.Group{Application: m.texts[0], Deployment: m.texts[1]}
+		c.wants++
 		since := time.Now().Add(-time.Duration(min(m.numbers[1], uint64(time.Hour.Milliseconds()))) * time.Millisecond)
 		granted := g.deliver(g.book.Want(c.holder, group, int(min(m.numbers[0], 1<<20)), since))
 		g.tellQueued(group)
@@ -182,19 +190,37 @@ func (c *clerk) hearLine(m message) ([]*Line, error) {
 	case kindMute:
 		return g.deliver(g.book.Mute(c.holder, e.page, m.numbers[1] != 0)), nil
 	case kindLimit:
-		_, grants := g.book.Open(c.holder, e.page.ID, e.page.Group(), int(min(m.numbers[1], 1<<20)))
+		if e.closed {
+			return nil, nil
+		}
+		_, grants := g.book.Open(c.holder, e.page.ID, e.page.Group(), int(min(m.numbers[1], 1<<20)), 0)
 		return g.deliver(grants), nil
 	case kindClose:
-		if c.numbers[e.page] == number { // else it has been opened anew
+		if !e.closed { // else it has been opened anew
 			g.book.Close(c.holder, e.page)
+			c.shut(number, e)
 		}
-		e.closed = true
-		c.drop(number, e)
 		return nil, nil
 	}
+	if e.held == 0 {
+		return nil, fmt.Errorf("%w: line %d has no slot", errProtocol, number)
+	}
+	e.held--
 	granted := g.deliver(g.book.Release(c.holder, e.page))
 	c.drop(number, e)
 	return granted, nil
+}
+
+// shut ends a line, but for what its proxy still has by it.
+func (c *clerk) shut(number uint64, e *entry) {
+	e.closed = true
+	delete(c.numbers, e.page)
+	group := e.page.Group()
+	if c.groups[group]--; c.groups[group] == 0 {
+		delete(c.groups, group)
+		delete(c.queued, group) // the proxy forgets it too
+	}
+	c.drop(number, e)
 }
 
 func (c *clerk) open(m message) ([]*Line, error) {
@@ -202,20 +228,18 @@ func (c *clerk) open(m message) ([]*Line, error) {
 	if len(c.lines) >= maxLines || c.lines[m.numbers[0]] != nil || m.texts[0] == "" {
 		return nil, fmt.Errorf("%w: line %d cannot be opened", errProtocol, m.numbers[0])
 	}
+	held := int(min(m.numbers[2], 1<<20))
 	page, grants := g.openPage(c.holder, Replica{
 		ID: m.texts[0], Application: m.texts[1], Deployment: m.texts[2], Address: m.texts[3],
 		Limit: int(min(m.numbers[1], 1<<20)),
-	})
+	}, held)
 	if old, open := c.numbers[page]; open { // opened anew before the old line had nothing left
-		c.lines[old].closed = true
+		c.shut(old, c.lines[old])
 	}
-	e := &entry{page: page, told: -1}
+	e := &entry{page: page, held: held, told: -1}
 	c.lines[m.numbers[0]] = e
 	c.numbers[page] = m.numbers[0]
-	if held := int(min(m.numbers[2], 1<<20)); held > 0 {
-		grants = append(grants, g.book.Declare(c.holder, page, page.Held(c.holder)+held)...)
-		g.recovered(page, held)
-	}
+	c.groups[page.Group()]++
 	g.changed(page)
 	c.tellBusy(m.numbers[0], e)
 	return g.deliver(grants), nil
@@ -225,6 +249,7 @@ func (c *clerk) ask(number uint64, e *entry) {
 	answer := kindRefused
 	if c.g.book.Take(c.holder, e.page) {
 		answer = kindGranted
+		e.held++
 	}
 	e.told = e.page.Busy() - e.page.Held(c.holder)
 	c.out.put(message{kind: answer, numbers: [3]uint64{number, uint64(max(e.told, 0))}})
@@ -232,22 +257,16 @@ func (c *clerk) ask(number uint64, e *entry) {
 
 // grant tells the proxy of a slot that it wanted.
 func (c *clerk) grant(page *slots.Replica) {
-	number := c.numbers[page]
+	number := c.numbers[page] // only an open line is given what was not asked for
 	e := c.lines[number]
-	if e == nil {
-		return
-	}
+	e.held++
 	e.told = page.Busy() - page.Held(c.holder)
-	c.out.put(message{kind: kindOffered, numbers: [3]uint64{number, uint64(max(e.told, 0))}})
+	c.out.put(message{kind: kindOffered, numbers: [3]uint64{number, uint64(max(e.told, 0)), c.wants}})
 }
 
 func (c *clerk) drop(number uint64, e *entry) {
-	if !e.closed || e.page.Held(c.holder) > 0 {
-		return
-	}
-	delete(c.lines, number)
-	if c.numbers[e.page] == number {
-		delete(c.numbers, e.page)
+	if e.closed && e.held == 0 {
+		delete(c.lines, number)
 	}
 }
 
@@ -266,7 +285,7 @@ func (c *clerk) tellBusy(number uint64, e *entry) {
 func (g *Gatekeeper) tellQueued(group slots.Group) {
 	for c := range g.clerks {
 		n := g.book.Wanted(group, c.holder)
-		if (n == 0) != (c.queued[group] == 0) && c.has(group) {
+		if (n == 0) != (c.queued[group] == 0) && c.groups[group] > 0 {
 			c.tellQueued(group, n)
 		}
 	}
@@ -283,15 +302,6 @@ func (c *clerk) tellQueued(group slots.Group, n int) {
 	c.out.put(message{kind: kindQueued, texts: [4]string{group.Application, group.Deployment}, numbers: [3]uint64{uint64(n)}})
 }
 
-func (c *clerk) has(group slots.Group) bool {
-	for page := range c.numbers {
-		if page.Group() == group {
-			return true
-		}
-	}
-	return false
-}
-
 // report tells everybody what has changed since they were told.
 func (g *Gatekeeper) report() {
 	for _, l := range g.reportAway() {
@@ -305,12 +315,10 @@ func (g *Gatekeeper) reportAway() (changed []*Line) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for c := range g.clerks {
-		groups := map[slots.Group]bool{}
 		for number, e := range c.lines {
 			c.tellBusy(number, e)
-			groups[e.page.Group()] = true
 		}
-		for group := range groups {
+		for group := range c.groups {
 			c.tellQueued(group, g.book.Wanted(group, c.holder))
 		}
 		if len(c.out.pending) > maxBacklog {
@@ -335,19 +343,17 @@ func (g *Gatekeeper) reportAway() (changed []*Line) {
 // goodbye, and else when its requests have surely ended.
 func (g *Gatekeeper) leaves(c *clerk, bye bool, err error) {
 	g.mu.Lock()
-	delete(g.clerks, c)
-	delete(g.holders, c.holder)
-	if g.own == "" || g.closed {
+	if !g.clerks[c] || g.closed { // another connection of the proxy's has taken its place, or the book is another's now
 		g.mu.Unlock()
 		return
 	}
 	var granted []*Line
 	if bye {
+		delete(g.clerks, c)
+		delete(g.holders, c.holder)
 		granted = g.deliver(g.book.Leave(c.holder))
 	} else {
-		g.book.Silence(c.holder)
-		ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		g.miss(c, ended)
+		g.lose(c, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
 		g.log.Warn("the connection of another proxy is lost: its slots stay taken until its requests have ended",
 			"proxy", c.who.name, "from", c.nc.RemoteAddr(), "error", err)
 	}
@@ -356,4 +362,12 @@ func (g *Gatekeeper) leaves(c *clerk, bye bool, err error) {
 	}
 	g.mu.Unlock()
 	tell(granted)
+}
+
+// lose keeps what a proxy has whose connection is lost.
+func (g *Gatekeeper) lose(c *clerk, ended bool) {
+	delete(g.clerks, c)
+	delete(g.holders, c.holder)
+	g.book.Silence(c.holder)
+	g.miss(c, ended)
 }

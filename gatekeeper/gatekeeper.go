@@ -13,6 +13,7 @@ package gatekeeper
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -86,6 +87,7 @@ type Gatekeeper struct {
 
 	mu        sync.Mutex
 	closed    bool
+	watching  bool   // watchLost goes on
 	own       string // the address whose replicas it keeps itself; "": none
 	book      *slots.Book
 	self      *slots.Holder
@@ -129,43 +131,83 @@ func (g *Gatekeeper) Keep(l net.Listener, own string) error {
 		return l.Close()
 	}
 	g.own, g.began = own, time.Now()
+	say := g.moveLines(own)
+	if !g.watching {
+		g.watching = true
+		g.work.Go(g.watchLost)
+	}
 	g.mu.Unlock()
+	say()
 	stop := context.AfterFunc(g.ctx, func() { _ = l.Close() }) // which Accept tells of
 	defer stop()
-	g.moveLines(own)
-	g.work.Go(g.watchLost)
+	err := g.accept(l)
+	if g.ctx.Err() != nil {
+		return nil
+	}
+	// Whoever opens the address next keeps the book.
+	g.mu.Lock()
+	say = func() {}
+	if g.own == own {
+		say = g.resign()
+	}
+	g.mu.Unlock()
+	say()
+	return err
+}
+
+// accept takes connections until the listener is closed. Other errors pass, too
+// many open files say.
+func (g *Gatekeeper) accept(l net.Listener) error {
 	for {
 		nc, err := l.Accept()
-		if err != nil {
-			if g.ctx.Err() != nil {
-				return nil
-			}
+		switch {
+		case err == nil:
+		case errors.Is(err, net.ErrClosed):
 			return err
+		default:
+			g.log.Warn("connections of other proxies cannot be taken", "error", err)
+			select {
+			case <-time.After(g.config.Retry):
+			case <-g.ctx.Done():
+				return err
+			}
+			continue
 		}
 		g.mu.Lock()
-		if !g.closed {
+		if g.closed {
+			_ = nc.Close()
+		} else {
 			g.work.Go(func() { g.serve(nc) })
 		}
 		g.mu.Unlock()
 	}
 }
 
-// Yield ends Keep's part for this process, because another takes over the same
-// address: it says what it keeps, and asks the other from now on.
-func (g *Gatekeeper) Yield() []byte {
-	g.mu.Lock()
+// resign ends this proxy's part as a gatekeeper. The caller holds the mutex, and
+// calls what is returned when it does not.
+func (g *Gatekeeper) resign() (say func()) {
 	own := g.own
-	if own == "" {
-		g.mu.Unlock()
-		return nil
-	}
-	state := g.encodeBook()
 	g.own = ""
 	for c := range g.clerks {
 		c.end()
 	}
+	clear(g.clerks)
+	clear(g.holders)
+	return g.moveLines(own)
+}
+
+// Yield ends Keep's part for this process, because another takes over the same
+// address: it says what it keeps, and asks the other from now on.
+func (g *Gatekeeper) Yield() []byte {
+	g.mu.Lock()
+	if g.own == "" {
+		g.mu.Unlock()
+		return nil
+	}
+	state := g.encodeBook()
+	say := g.resign()
 	g.mu.Unlock()
-	g.moveLines(own)
+	say()
 	return state
 }
 

@@ -53,7 +53,8 @@ type Line struct {
 	number uint64         // on the link
 }
 
-// party is the lines of one deployment, and how many slots it waits for.
+// party is the lines of one deployment, and how many slots it waits for. It is
+// there as long as there is either.
 type party struct {
 	group slots.Group
 	lines int
@@ -66,8 +67,9 @@ type party struct {
 // stand is how a party stands with another gatekeeper.
 type stand struct {
 	lines  int
-	told   int // slots that the gatekeeper knows to be waited for
-	queued int // requests that wait at other proxies
+	told   int    // slots that the gatekeeper knows to be waited for
+	toldAt uint64 // by which of the link's kindWant
+	queued int    // requests that wait at other proxies
 }
 
 // Open opens a line at the gatekeeper of that address, which is this one or
@@ -76,15 +78,27 @@ type stand struct {
 func (g *Gatekeeper) Open(r Replica, keeper string, held int, hearer Hearer) (*Line, []*Line) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	group := slots.Group{Application: r.Application, Deployment: r.Deployment}
+	p := g.partyOf(slots.Group{Application: r.Application, Deployment: r.Deployment})
+	l := &Line{g: g, replica: r, keeper: keeper, held: held, hearer: hearer, party: p}
+	p.lines++
+	return l, g.place(l)
+}
+
+// partyOf returns the group's party, made if it is new.
+func (g *Gatekeeper) partyOf(group slots.Group) *party {
 	p := g.parties[group]
 	if p == nil {
 		p = &party{group: group, away: map[*link]*stand{}}
 		g.parties[group] = p
 	}
-	l := &Line{g: g, replica: r, keeper: keeper, held: held, hearer: hearer, party: p}
-	p.lines++
-	return l, g.place(l)
+	return p
+}
+
+// drop forgets a party that has no lines, and waits for none.
+func (g *Gatekeeper) drop(p *party) {
+	if p.lines == 0 && p.want == 0 {
+		delete(g.parties, p.group)
+	}
 }
 
 // place puts the line into the book that it belongs to, with what it holds.
@@ -94,14 +108,10 @@ func (g *Gatekeeper) place(l *Line) []*Line {
 		g.linkTo(l.keeper).open(l)
 		return nil
 	}
-	page, grants := g.openPage(g.self, l.replica)
+	page, grants := g.openPage(g.self, l.replica, l.held)
 	l.page, l.link = page, nil
 	g.lines[page] = l
 	l.party.kept++
-	if l.held > 0 {
-		g.book.Declare(g.self, page, page.Held(g.self)+l.held)
-		g.recovered(page, l.held)
-	}
 	granted := g.deliver(grants)
 	if l.muted {
 		g.book.Mute(g.self, page, true)
@@ -126,8 +136,8 @@ func (g *Gatekeeper) leave(l *Line) {
 		return
 	}
 	l.party.kept--
+	g.book.Close(g.self, l.page) // first, so that what it releases is not given to it
 	grants := g.book.Declare(g.self, l.page, 0)
-	g.book.Close(g.self, l.page)
 	if g.lines[l.page] == l {
 		delete(g.lines, l.page)
 	}
@@ -141,9 +151,9 @@ func (g *Gatekeeper) leave(l *Line) {
 }
 
 // moveLines places the lines of that gatekeeper's address anew, because this
-// proxy has become it or is it no more.
-func (g *Gatekeeper) moveLines(keeper string) {
-	g.mu.Lock()
+// proxy has become it or is it no more. The caller holds the mutex, and calls
+// what is returned when it does not.
+func (g *Gatekeeper) moveLines(keeper string) (say func()) {
 	var moved, granted []*Line
 	for l := range g.all {
 		if l.keeper == keeper {
@@ -160,14 +170,15 @@ func (g *Gatekeeper) moveLines(keeper string) {
 		granted = append(granted, g.place(l)...)
 	}
 	kept := g.own == keeper
-	g.mu.Unlock()
-	for _, l := range moved {
-		l.hearer.Lost(l) // what was asked of the other has no answer
-		if kept {
-			l.hearer.Found(l)
+	return func() {
+		for _, l := range moved {
+			l.hearer.Lost(l) // what was asked of the other has no answer
+			if kept {
+				l.hearer.Found(l)
+			}
 		}
+		tell(granted)
 	}
-	tell(granted)
 }
 
 // Move has another gatekeeper keep the line's replica from now on.
@@ -193,9 +204,8 @@ func (l *Line) Close() {
 	}
 	g.leave(l)
 	l.held = 0
-	if l.party.lines--; l.party.lines == 0 {
-		delete(g.parties, l.party.group)
-	}
+	l.party.lines--
+	g.drop(l.party)
 }
 
 // Replica returns what the line is about.
@@ -307,7 +317,7 @@ func (l *Line) SetLimit(limit int) []*Line {
 	}
 	l.replica.Limit = limit
 	if l.page != nil {
-		_, grants := g.book.Open(g.self, l.replica.ID, l.party.group, limit)
+		_, grants := g.book.Open(g.self, l.replica.ID, l.party.group, limit, 0)
 		g.book.Mute(g.self, l.page, l.muted)
 		return g.deliver(grants)
 	}
@@ -324,12 +334,10 @@ func (g *Gatekeeper) Want(application, deployment string, want int, since time.T
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	group := slots.Group{Application: application, Deployment: deployment}
-	p := g.parties[group]
-	if p == nil {
-		return nil
-	}
+	p := g.partyOf(group) // which may have no line yet
 	before := p.want
 	p.want, p.since = want, since
+	g.drop(p)
 	for l, s := range p.away {
 		l.want(p, s)
 	}

@@ -2,6 +2,7 @@ package gatekeeper
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -20,8 +21,9 @@ type link struct {
 	address string
 	lines   map[uint64]*Line
 	next    uint64
-	ready   bool // it is connected, and the lines are open
-	over    bool // nobody needs it any more
+	ready   bool   // it is connected, and the lines are open
+	over    bool   // nobody needs it any more
+	wants   uint64 // kindWant said on this connection
 	out     sender
 }
 
@@ -79,8 +81,12 @@ func (l *link) close(line *Line) {
 	if s.lines--; s.lines == 0 {
 		delete(line.party.away, l)
 		if s.told > 0 {
-			l.send(message{kind: kindWant, texts: [4]string{line.party.group.Application, line.party.group.Deployment}})
+			l.sayWant(line.party, s, 0)
 		}
+	} else if s.told > 0 {
+		// What was offered to this line, and is on its way, was not had.
+		s.told = -1
+		l.want(line.party, s)
 	}
 	if len(l.lines) == 0 {
 		l.send(message{kind: kindBye})
@@ -99,7 +105,12 @@ func (l *link) want(p *party, s *stand) {
 	if s.told == want || (s.told >= p.want && s.told <= 2*p.want) || !l.ready {
 		return
 	}
-	s.told = want
+	l.sayWant(p, s, want)
+}
+
+func (l *link) sayWant(p *party, s *stand, want int) {
+	l.wants++
+	s.told, s.toldAt = want, l.wants
 	ago := uint64(max(time.Since(p.since).Milliseconds(), 0))
 	l.send(message{kind: kindWant, texts: [4]string{p.group.Application, p.group.Deployment}, numbers: [3]uint64{uint64(want), ago}})
 }
@@ -178,6 +189,11 @@ func (l *link) down() []*Line {
 // connect connects once, and returns when the connection has ended.
 func (l *link) connect() error {
 	g := l.g
+	select {
+	case <-l.out.done:
+		return net.ErrClosed
+	default:
+	}
 	d := net.Dialer{Timeout: g.config.Silence}
 	nc, err := d.DialContext(g.ctx, "tcp", l.address)
 	if err != nil {
@@ -185,7 +201,9 @@ func (l *link) connect() error {
 	}
 	defer func() { _ = nc.Close() }() // an error means that it is closed
 	br := bufio.NewReader(nc)
-	if err = l.greet(nc, br); err != nil {
+	stop := context.AfterFunc(g.ctx, func() { _ = nc.Close() })
+	err = l.greet(nc, br)
+	if stop(); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -202,10 +220,13 @@ func (l *link) connect() error {
 		line.hearer.Found(line)
 	}
 	err = l.read(nc, br)
-	_ = nc.Close() // ends the writer
 	g.mu.Lock()
 	out.stop()
+	if !l.over {
+		abort(nc)
+	}
 	g.mu.Unlock()
+	_ = nc.Close() // ends the writer
 	return errors.Join(err, <-written)
 }
 
@@ -231,7 +252,7 @@ func (l *link) greet(nc net.Conn, br *bufio.Reader) error {
 
 // begin says all that the gatekeeper must know, and returns the lines.
 func (l *link) begin() []*Line {
-	l.ready = true
+	l.ready, l.wants = true, 0
 	l.out.clear()
 	lines := make([]*Line, 0, len(l.lines))
 	for _, line := range l.lines {
@@ -324,7 +345,9 @@ func (l *link) answered(m message) {
 	if slot {
 		line.held++
 	}
-	if s := line.party.away[l]; m.kind == kindOffered && s.told > 0 {
+	// One that was given before the gatekeeper heard what is wanted now does
+	// not count.
+	if s := line.party.away[l]; m.kind == kindOffered && s.told > 0 && m.numbers[2] >= s.toldAt {
 		s.told--
 	}
 	g.mu.Unlock()

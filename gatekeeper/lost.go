@@ -49,18 +49,20 @@ func (g *Gatekeeper) declared(c *clerk) []slots.Grant {
 	return grants
 }
 
-// openPage opens a replica's page for a holder. While this gatekeeper is new it
-// does not know what others hold of the replica, and counts its connections.
-func (g *Gatekeeper) openPage(h *slots.Holder, r Replica) (*slots.Replica, []slots.Grant) {
-	fresh := g.book.Replica(r.ID) == nil
-	page, grants := g.book.Open(h, r.ID, slots.Group{Application: r.Application, Deployment: r.Deployment}, r.Limit)
-	g.addresses[page] = r.Address
-	if fresh && time.Since(g.began) < g.config.Recovery {
+// openPage opens a replica's page for a holder who has that many of its slots.
+// While this gatekeeper is new it does not know what others hold of the replica,
+// and counts its connections.
+func (g *Gatekeeper) openPage(h *slots.Holder, r Replica, held int) (*slots.Replica, []slots.Grant) {
+	group := slots.Group{Application: r.Application, Deployment: r.Deployment}
+	if g.book.Replica(r.ID) == nil && time.Since(g.began) < g.config.Recovery {
 		if n := g.inUse(r.Address, r.Limit); n > 0 {
-			g.book.Declare(g.unknown(), page, n)
+			page, _ := g.book.Open(g.unknown(), r.ID, group, r.Limit, n)
+			g.book.Close(g.unknown(), page) // it takes nothing
 		}
 	}
-	return page, grants
+	page, grants := g.book.Open(h, r.ID, group, r.Limit, held)
+	g.addresses[page] = r.Address
+	return page, append(grants, g.recovered(page, held)...)
 }
 
 // unknown is the holder of what cannot be told to be anybody's.
@@ -91,16 +93,17 @@ func (g *Gatekeeper) inUse(address string, limit int) int {
 
 // recovered says that a proxy has come back with slots of the page that were
 // counted as unknown.
-func (g *Gatekeeper) recovered(page *slots.Replica, held int) {
+func (g *Gatekeeper) recovered(page *slots.Replica, held int) (grants []slots.Grant) {
 	for a := range g.lost {
-		if before := page.Held(a.holder); a.who.name == "" && before > 0 {
-			g.book.Declare(a.holder, page, max(before-held, 0))
+		if before := page.Held(a.holder); held > 0 && a.who.name == "" && before > 0 {
+			grants = append(grants, g.book.Declare(a.holder, page, max(before-held, 0))...)
 		}
 	}
+	return grants
 }
 
 // watchLost takes back the slots of those who have vanished, as their requests
-// end, and tells others how busy the replicas are.
+// end, and tells others how busy the replicas are, while a book is kept.
 func (g *Gatekeeper) watchLost() {
 	ticker := time.NewTicker(min(lookEvery, busyEvery))
 	defer ticker.Stop()
@@ -109,11 +112,10 @@ func (g *Gatekeeper) watchLost() {
 		case <-g.ctx.Done():
 			return
 		case now := <-ticker.C:
-			if g.Own() == "" {
-				return
+			if g.Own() != "" {
+				g.look(now)
+				g.report()
 			}
-			g.look(now)
-			g.report()
 		}
 	}
 }
@@ -239,9 +241,8 @@ func (g *Gatekeeper) Inherit(state []byte) error {
 	g.began = time.Now()
 	unknown := g.unknown()
 	for _, r := range h.Replicas {
-		page, _ := g.book.Open(unknown, r.ID, slots.Group{Application: r.Application, Deployment: r.Deployment}, r.Limit)
+		page, _ := g.book.Open(unknown, r.ID, slots.Group{Application: r.Application, Deployment: r.Deployment}, r.Limit, r.Held)
 		g.addresses[page] = r.Address
-		g.book.Declare(unknown, page, r.Held)
 		g.book.Close(unknown, page) // it takes nothing
 	}
 	return nil

@@ -89,11 +89,11 @@ func (w *writer) run() error {
 		w.s.pending = spare[:0]
 		w.lock.Unlock()
 		if len(batch) > maxBacklog {
-			_ = w.nc.Close() // its reader says so too
+			abort(w.nc) // its reader says so too
 			return errBacklog
 		}
 		if err := w.write(batch); err != nil {
-			_ = w.nc.Close()
+			abort(w.nc)
 			return err
 		}
 		spare = batch
@@ -110,4 +110,13 @@ func (w *writer) write(batch []byte) error {
 	}
 	_, err := w.nc.Write(batch)
 	return err
+}
+
+// abort breaks a connection. The peer must not take it for the end of this
+// process: the requests that this one has go on.
+func abort(nc net.Conn) {
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = nc.Close()
 }

@@ -10,7 +10,7 @@ import (
 
 // protocolVersion is what a hello begins with. A peer of another version is
 // refused: what it says may mean something else.
-const protocolVersion = 1
+const protocolVersion = 2
 
 // maxText bounds a string on the wire.
 const maxText = 256
@@ -35,7 +35,7 @@ const (
 	kindBusy     kind = 13 // number, slots that others have
 	kindQueued   kind = 14 // application, deployment, requests that wait at other proxies
 	kindLimit    kind = 16 // number, slots of the replica
-	kindOffered  kind = 15 // what was wanted: number, slots that others have
+	kindOffered  kind = 15 // what was wanted: number, slots that others have, how many kindWant had been heard by then
 )
 
 // fields says how many strings and numbers a message has, in the order of
@@ -50,8 +50,10 @@ func (k kind) fields() (texts, numbers int, known bool) {
 		return 2, 2, true
 	case kindQueued:
 		return 2, 1, true
-	case kindMute, kindLimit, kindGranted, kindOffered, kindRefused, kindBusy:
+	case kindMute, kindLimit, kindGranted, kindRefused, kindBusy:
 		return 0, 2, true
+	case kindOffered:
+		return 0, 3, true
 	case kindClose, kindAsk, kindRelease:
 		return 0, 1, true
 	case kindDeclared, kindPing, kindBye:

@@ -3,8 +3,9 @@ package slots
 import "time"
 
 // Open makes the holder one that may be given slots of the replica, which gets a
-// page if it has none. The limit is the newest that anybody has said.
-func (b *Book) Open(h *Holder, id string, name Group, limit int) (*Replica, []Grant) {
+// page if it has none. It has held slots more than the book knows. The limit is
+// the newest that anybody has said.
+func (b *Book) Open(h *Holder, id string, name Group, limit, held int) (*Replica, []Grant) {
 	r := b.replicas[id]
 	if r == nil {
 		r = &Replica{ID: id, group: b.group(name), share: map[*Holder]*share{}}
@@ -12,7 +13,10 @@ func (b *Book) Open(h *Holder, id string, name Group, limit int) (*Replica, []Gr
 		r.group.replicas[r] = true
 	}
 	r.limit = max(limit, 1)
-	r.line(h).open = true
+	s := r.line(h)
+	s.open = true
+	s.held += held
+	r.busy += held
 	return r, b.fill(r.group)
 }
 
@@ -72,8 +76,12 @@ func (b *Book) Want(h *Holder, name Group, slots int, since time.Time) []Grant {
 		return nil
 	}
 	g := b.group(name)
+	waited := g.waiting[h]
 	h.wants[g] = want{slots: slots, since: since}
 	g.waiting[h] = true
+	if waited {
+		return nil // else it would have been given what is free before
+	}
 	return b.fill(g)
 }
 

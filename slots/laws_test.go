@@ -56,7 +56,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"open": func(t *rapid.T) {
 			h, i, id := m.draw(t)
 			limit := rapid.IntRange(1, 3).Draw(t, "limit")
-			page, grants := m.book.Open(h, id, groupOf(i), limit)
+			page, grants := m.book.Open(h, id, groupOf(i), limit, 0)
 			m.open[id][h] = page
 			if limit < m.limit[id] {
 				m.forced[id] = true
@@ -169,7 +169,7 @@ func TestTheLongestWaiterIsNext(t *testing.T) {
 	one, two, three := b.Join("one"), b.Join("two"), b.Join("three")
 	var r *Replica
 	for _, h := range []*Holder{one, two, three} {
-		r, _ = b.Open(h, "r", d, 1)
+		r, _ = b.Open(h, "r", d, 1, 0)
 	}
 	if !b.Take(one, r) || b.Take(two, r) {
 		t.Fatal("want one slot taken, and no more")
@@ -191,8 +191,8 @@ func TestASlotOfAHolderThatVanishedStaysTaken(t *testing.T) {
 	b := NewBook()
 	d := Group{"app", "main"}
 	gone, here := b.Join("gone"), b.Join("here")
-	r, _ := b.Open(gone, "r", d, 1)
-	b.Open(here, "r", d, 1)
+	r, _ := b.Open(gone, "r", d, 1, 0)
+	b.Open(here, "r", d, 1, 0)
 	b.Take(gone, r)
 	b.Silence(gone)
 	if got := b.Want(here, d, 1, time.Unix(1, 0)); len(got) != 0 {
@@ -206,7 +206,7 @@ func TestASlotOfAHolderThatVanishedStaysTaken(t *testing.T) {
 func BenchmarkTakeRelease(b *testing.B) {
 	book := NewBook()
 	h := book.Join("here")
-	r, _ := book.Open(h, "r", Group{"app", "main"}, 5)
+	r, _ := book.Open(h, "r", Group{"app", "main"}, 5, 0)
 	b.ReportAllocs()
 	for b.Loop() {
 		book.Take(h, r)

@@ -1,0 +1,306 @@
+package gatekeeper
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// totals sums up what the book of g says.
+func (g *Gatekeeper) busyOf(id string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if page := g.book.Replica(id); page != nil {
+		return page.Busy()
+	}
+	return 0
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// TestALineThatLeavesIsGivenNothing closes one with a slot while its proxy waits
+// for another: the slot that becomes free by that is not its own again.
+func TestALineThatLeavesIsGivenNothing(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	heard := make(events, 100)
+	l, _ := k.g.Open(one(1), k.address, 0, heard)
+	other, _, heard2 := client(t, "other", k.address)
+	defer other.Close()
+	if !l.Take() {
+		t.Fatal("no slot is free")
+	}
+	if got := k.g.Want("app", "main", 1, time.Now()); len(got) > 0 {
+		t.Fatal("there is no second slot")
+	}
+	l.Close()
+	if n := k.g.busyOf("r"); n != 0 {
+		t.Errorf("%d slots are taken by a line that is closed", n)
+	}
+	other.Want("app", "main", 1, time.Now())
+	heard2.expect(t, "offered")
+}
+
+// TestAProxyIsBackBeforeItsEndIsSeen has a proxy connect anew while the
+// gatekeeper still has its old connection: what it holds counts once.
+func TestAProxyIsBackBeforeItsEndIsSeen(t *testing.T) {
+	for range 20 {
+		config := testConfig("keeper")
+		config.Sockets = &sockets{}
+		k := keep(t, config, "127.0.0.1:0")
+		hello := message{kind: kindHello, texts: [4]string{"p"}, numbers: [3]uint64{protocolVersion, 7}}
+		open := message{kind: kindOpen, texts: [4]string{"r", "app", "main", "127.0.0.1:1"}, numbers: [3]uint64{1, 2, 1}}
+		b := appendMessage(appendMessage(appendMessage(nil, hello), open), message{kind: kindDeclared})
+		var all []net.Conn
+		for range 3 {
+			nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", k.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, nc)
+			if _, err = nc.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it has said what it holds", func() bool { return k.g.busyOf("r") > 0 })
+		}
+		eventually(t, "two of its connections are ended", func() bool {
+			k.g.mu.Lock()
+			defer k.g.mu.Unlock()
+			return len(k.g.clerks) == 1
+		})
+		_, err := all[2].Read(make([]byte, 1)) // the last is the one that is heard
+		if err != nil {
+			t.Error(err)
+		}
+		eventually(t, "one slot is taken", func() bool { return k.g.busyOf("r") == 1 && k.g.Status().Missing == 0 })
+		for _, nc := range all {
+			_ = nc.Close()
+		}
+		k.close(t)
+	}
+}
+
+// TestAProxyThatGivesUpOnItsConnectionKeepsItsSlots has the connection stall
+// until the proxy gives it up: it is alive, and so are its requests.
+func TestAProxyThatGivesUpOnItsConnectionKeepsItsSlots(t *testing.T) {
+	seen := &sockets{}
+	config := testConfig("keeper")
+	config.Sockets = seen
+	k := keep(t, config, "127.0.0.1:0")
+	defer k.close(t)
+	config = testConfig("p")
+	config.Retry = time.Hour
+	g, heard := New(config, hclog.NewNullLogger()), make(events, 100)
+	defer g.Close()
+	l, _ := g.Open(one(1), k.address, 0, heard)
+	heard.expect(t, "found")
+	l.Ask()
+	heard.expect(t, "granted")
+	seen.set([]Connection{{Peer: net.IPv4(127, 0, 0, 1)}})
+	eventually(t, "the gatekeeper is past its beginning", func() bool {
+		k.g.mu.Lock()
+		defer k.g.mu.Unlock()
+		return time.Since(k.g.began) > k.g.config.Recovery
+	})
+	// Nonsense, as a stall's end may be: the proxy gives up.
+	k.g.mu.Lock()
+	for c := range k.g.clerks {
+		c.out.put(message{kind: kindHello})
+	}
+	k.g.mu.Unlock()
+	heard.expect(t, "lost")
+	eventually(t, "the gatekeeper has lost it", func() bool { return k.g.Status().Missing > 0 || k.g.busyOf("r") == 0 })
+	k.g.look(time.Now())
+	if n := k.g.busyOf("r"); n != 1 {
+		t.Errorf("%d slots are taken of a replica with one request", n)
+	}
+}
+
+// TestWhoWaitsBeforeThereAreReplicas is told to the gatekeeper once there are.
+func TestWhoWaitsBeforeThereAreReplicas(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	g, heard := New(testConfig("p"), hclog.NewNullLogger()), make(events, 100)
+	defer g.Close()
+	g.Want("app", "main", 1, time.Now())
+	l, _ := g.Open(one(1), k.address, 0, heard)
+	heard.expect(t, "found")
+	heard.expect(t, "offered")
+	// The same when the last of its replicas has gone in between.
+	g.Want("app", "main", 1, time.Now())
+	l.Close()
+	_, _ = g.Open(one(1), k.address, 0, heard)
+	heard.expect(t, "found")
+	heard.expect(t, "offered")
+	g.Want("app", "main", 0, time.Now())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.parties) != 1 {
+		t.Errorf("%d parties", len(g.parties))
+	}
+}
+
+// TestALineThatMovesInIsNotOverbooked has one with a request come into a book
+// whose proxy waits for more.
+func TestALineThatMovesInIsNotOverbooked(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	heard := make(events, 100)
+	busy := one(1)
+	busy.ID = "busy"
+	_, _ = k.g.Open(busy, k.address, 1, heard) // so that the proxy has a say in the book
+	k.g.Want("app", "main", 1, time.Now())
+	_, granted := k.g.Open(one(1), k.address, 1, heard)
+	if n := k.g.busyOf("r"); n != 1 || len(granted) != 0 {
+		t.Errorf("%d slots are taken, %d given, of a replica with one request and one slot", n, len(granted))
+	}
+	// The same for a proxy elsewhere.
+	other, l, heard2 := client(t, "other", k.address)
+	defer other.Close()
+	l.Close()
+	other.Want("app", "main", 1, time.Now())
+	second := one(1)
+	second.ID = "second"
+	_, _ = other.Open(second, k.address, 1, heard2)
+	eventually(t, "it is open", func() bool { return k.g.busyOf("second") > 0 })
+	if n := k.g.busyOf("second"); n != 1 {
+		t.Errorf("%d slots are taken of a replica with one request and one slot", n)
+	}
+}
+
+// TestAnOfferToALineThatIsClosed takes the place of no other that is waited for.
+func TestAnOfferToALineThatIsClosed(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	holder, _, _ := client(t, "holder", k.address)
+	defer holder.Close()
+	g, heard := New(testConfig("p"), hclog.NewNullLogger()), make(events, 100)
+	defer g.Close()
+	l, _ := g.Open(one(1), k.address, 0, heard)
+	second := one(1)
+	second.ID = "second"
+	_, _ = g.Open(second, k.address, 1, heard)
+	heard.expect(t, "found")
+	g.Want("app", "main", 1, time.Now()) // the gatekeeper offers a slot of r
+	l.Close()                            // which nobody wants any more
+	eventually(t, "r is free", func() bool { return k.g.busyOf("r") == 0 })
+	for len(heard) > 0 {
+		<-heard
+	}
+	g.Want("app", "main", 1, time.Now())
+	third := one(1)
+	third.ID = "third"
+	_, _ = g.Open(third, k.address, 0, heard)
+	heard.expect(t, "offered")
+}
+
+// TestNobodyWaitsWhoHasSaidSo has a slot be offered before it is heard that one is
+// wanted: that it is wanted no more must be said all the same.
+func TestNobodyWaitsWhoHasSaidSo(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	g, heard := New(testConfig("p"), hclog.NewNullLogger()), make(events, 100)
+	defer g.Close()
+	_, _ = g.Open(one(1), listener.Addr().String(), 0, heard)
+	nc, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	say := func(m message) {
+		if _, err := nc.Write(appendMessage(nil, m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	br := bufio.NewReader(nc)
+	wanted := func(slots uint64) {
+		for {
+			m, err := readMessage(br)
+			if err != nil {
+				t.Fatalf("it is never said that %d are wanted: %v", slots, err)
+			}
+			if m.kind == kindWant && m.numbers[0] == slots {
+				return
+			}
+		}
+	}
+	say(message{kind: kindHello, texts: [4]string{"keeper"}, numbers: [3]uint64{protocolVersion, 1}})
+	heard.expect(t, "found")
+	g.Want("app", "main", 1, time.Now())
+	wanted(1)
+	say(message{kind: kindOffered, numbers: [3]uint64{1, 0, 0}})
+	heard.expect(t, "offered")
+	g.Want("app", "main", 0, time.Now())
+	if err = nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	wanted(0)
+}
+
+// TestLinesThatComeAndGoLeaveNothing opens and closes lines with a request.
+func TestLinesThatComeAndGoLeaveNothing(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	g, _, heard := client(t, "p", k.address)
+	defer g.Close()
+	second := one(5)
+	second.ID = "second"
+	l, _ := g.Open(second, k.address, 0, heard)
+	for range 100 {
+		l.Ask() // the answer comes when the line is closed
+		l.Close()
+		l, _ = g.Open(second, k.address, 1, heard)
+	}
+	l.Close()
+	eventually(t, "one line is left", func() bool {
+		k.g.mu.Lock()
+		defer k.g.mu.Unlock()
+		for c := range k.g.clerks {
+			if len(c.lines) != 1 || len(c.numbers) != 1 {
+				return false
+			}
+		}
+		return k.g.book.Replica("second") == nil
+	})
+}
+
+// TestClosingWaitsForNobodySilent has connections that say nothing.
+func TestClosingWaitsForNobodySilent(t *testing.T) {
+	config := testConfig("keeper")
+	config.Silence = time.Hour
+	k := keep(t, config, "127.0.0.1:0")
+	nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", k.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	_, _ = k.g.Open(one(1), silent.Addr().String(), 0, make(events, 10))
+	from, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = from.Close() }()
+	if _, err = io.ReadFull(from, make([]byte, 3)); err != nil { // of its hello
+		t.Fatal(err)
+	}
+	k.close(t)
+}
