@@ -49,6 +49,7 @@ type backend struct {
 }
 
 const (
+	jsonLength = 46
 	jsonAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 46\r\n\r\n" +
 		`{"answer": 42.000000, "model": "m", "n": 1234}`
 	streamHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -165,6 +166,10 @@ func runChild(kind string, args []string) error {
 	switch kind {
 	case childBackend:
 		return serveBackend(args[0])
+	case childGRPC:
+		return serveGRPC(args[0])
+	case childFront:
+		return runGo(args, serveFront)
 	case childOurs:
 		return runGo(args, serveOurs)
 	case childReverseProxy:
@@ -176,6 +181,8 @@ func runChild(kind string, args []string) error {
 const (
 	childPrefix       = "child-"
 	childBackend      = childPrefix + "backend"
+	childGRPC         = childPrefix + "grpc"
+	childFront        = childPrefix + "front"
 	childOurs         = childPrefix + "ours"
 	childReverseProxy = childPrefix + "reverse-proxy"
 )

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 // bench is one run.
@@ -21,6 +23,8 @@ type bench struct {
 	backend *process
 	address string // of the backend
 	port    string
+	grpc    *process        // the backend that speaks gRPC
+	grpcAt  string          // its address
 	missing map[string]bool // programs that the log has named
 }
 
@@ -57,11 +61,22 @@ func newBench(ctx context.Context, o options, log io.Writer) (*bench, error) {
 	}
 	// On every address of the loopback, so that it can pass for many replicas.
 	b.backend, err = startProcess(ctx, "backend", b.dir, []string{program, childBackend, ":" + b.port}, []string{b.address})
-	return b, err
+	if err != nil {
+		return nil, err
+	}
+	if b.grpcAt, err = freeAddress(); err == nil {
+		b.grpc, err = startProcess(ctx, "grpc", b.dir, []string{program, childGRPC, b.grpcAt}, []string{b.grpcAt})
+	}
+	if err != nil {
+		b.backend.stop()
+		return nil, err
+	}
+	return b, nil
 }
 
 func (b *bench) close() {
 	b.backend.stop()
+	b.grpc.stop()
 	if b.keep == "" {
 		_ = os.RemoveAll(b.dir) // what is left is in the folder for that
 	}
@@ -159,7 +174,7 @@ func (b *bench) launch(ctx context.Context, s scenario) ([]fleetMember, error) {
 		if !slices.Contains(b.peers, p.name) || !b.installed(p.program) {
 			continue
 		}
-		if (s.chain && !p.chains) || (s.h2 && p.argv == nil) || (s.holds != nil && p.argv == nil) {
+		if (s.grpc && p.grpc == nil) || (p.alone && !s.small) || (s.chain && !p.chains) || (s.h2 && p.argv == nil) || (s.holds != nil && p.argv == nil) {
 			continue
 		}
 		m, err := b.member(ctx, s, p)
@@ -183,6 +198,9 @@ func (b *bench) member(ctx context.Context, s scenario, p peer) (fleetMember, er
 		m.processes = []*process{b.backend}
 		return m, nil
 	}
+	if s.grpc {
+		return b.memberGRPC(ctx, s, m)
+	}
 	backends := []string{b.address}
 	if s.chain {
 		inner, err := b.start(ctx, &m, p.name+"-"+s.name+"-inner", instance{Backends: backends})
@@ -203,6 +221,18 @@ func (b *bench) member(ctx context.Context, s scenario, p peer) (fleetMember, er
 	if s.h2 {
 		m.turn.address = i.H2
 	}
+	return m, err
+}
+
+// memberGRPC starts one proxy of gRPC.
+func (b *bench) memberGRPC(ctx context.Context, s scenario, m fleetMember) (fleetMember, error) {
+	m.peer.argv = m.peer.grpc
+	i := instance{Backends: []string{b.grpcAt}, Protocol: routes.ProtocolGRPC}
+	if b.profile != "" && m.peer.name == ours {
+		i.Profile = filepath.Join(b.profile, s.name+".pprof")
+	}
+	i, err := b.start(ctx, &m, m.peer.name+"-"+s.name, i)
+	m.turn.address = i.H2
 	return m, err
 }
 

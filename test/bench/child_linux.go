@@ -33,6 +33,7 @@ type instance struct {
 	Prefix   string   `json:"prefix"`   // taken off the path; "": nothing
 	Backends []string `json:"backends"` // host:port
 	Profile  string   `json:"profile"`  // file for a CPU profile; "": none
+	Protocol string   `json:"protocol"` // of the backends, as a specification names it; "": HTTP/1.1
 }
 
 // maxOngoing is how many requests a proxy sends to one backend at a time.
@@ -72,7 +73,10 @@ func (fixed) SendLoads(context.Context, loads.Report) error { return nil }
 // serveOurs runs package proxy as `serve-nomad proxy` does: with a request
 // timeout, a limit, a bounded queue, metrics and reports of the load, from a
 // table that is fixed instead of read from Consul.
-func serveOurs(ctx context.Context, i instance) error {
+func serveOurs(ctx context.Context, i instance) error { return serveProxy(ctx, i, nil) }
+
+// serveProxy runs it, with another handler than its own if there is one.
+func serveProxy(ctx context.Context, i instance, instead http.Handler) error {
 	prefix := i.Prefix
 	if prefix == "" {
 		prefix = "/"
@@ -82,7 +86,7 @@ func serveOurs(ctx context.Context, i instance) error {
 		Table: routes.Table{"app": {
 			Schema: routes.Schema, Application: "app", RoutePrefix: prefix, Ingress: "main", RequestTimeout: time.Minute,
 			Deployments: map[string]routes.Deployment{"main": {
-				Service: "serve-app-main", Version: "v1", HealthPath: "/healthz", HealthPeriod: 10 * time.Second,
+				Service: "serve-app-main", Version: "v1", Protocol: i.Protocol, HealthPath: "/healthz", HealthPeriod: 10 * time.Second,
 				MaxOngoingRequests: maxOngoing, MaxQueuedRequests: 10000, MetricsInterval: 100 * time.Millisecond,
 			}},
 		}},
@@ -112,6 +116,9 @@ func serveOurs(ctx context.Context, i instance) error {
 		return err
 	}
 	s := p.Server(i.Address)
+	if instead != nil {
+		s.Handler, s.Fallback.Handler = instead, instead
+	}
 	return serveUntil(ctx, s, l)
 }
 

@@ -93,16 +93,19 @@ func parseWrk(out string) (measured, error) {
 	return m, nil
 }
 
-// h2load loads with h2load over HTTP/2 without TLS, as fast as it goes.
-func h2load(clients, streams int, path string) func(context.Context, turn) (measured, error) {
+// h2load loads with h2load over HTTP/2 without TLS, as fast as it goes. more is
+// what else it is told.
+func h2load(clients, streams int, path string, more ...string) func(context.Context, turn) (measured, error) {
 	return func(ctx context.Context, t turn) (measured, error) {
 		log := filepath.Join(t.dir, "h2load.log")
 		if err := os.Remove(log); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return measured{}, err
 		}
 		seconds := strings.TrimSuffix(wrkDuration(t.duration), "s")
-		out, err := exec.CommandContext(ctx, "h2load", "-t1", "-c", strconv.Itoa(clients), "-m", strconv.Itoa(streams),
-			"-D", seconds, "--log-file", log, "http://"+t.address+t.prefix+path).CombinedOutput()
+		argv := append([]string{
+			"-t1", "-c", strconv.Itoa(clients), "-m", strconv.Itoa(streams), "-D", seconds, "--log-file", log,
+		}, more...)
+		out, err := exec.CommandContext(ctx, "h2load", append(argv, "http://"+t.address+t.prefix+path)...).CombinedOutput()
 		if err != nil {
 			return measured{}, fmt.Errorf("h2load: %w: %s", err, out)
 		}

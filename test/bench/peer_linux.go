@@ -15,8 +15,11 @@ type peer struct {
 	program string // to be found on PATH; "": this one
 	ownH2   bool   // HTTP/2 without TLS has an address of its own
 	chains  bool   // measured with two in a row
+	alone   bool   // answers by itself
 	// argv writes the instance's configuration and returns the command line.
 	argv func(program string, i instance) ([]string, error)
+	// grpc does so for backends that speak gRPC. Nil: it is not measured.
+	grpc func(program string, i instance) ([]string, error)
 }
 
 // The names that the scenarios and the tables know.
@@ -31,11 +34,12 @@ const (
 func peers() []peer {
 	return []peer{
 		{name: direct},
-		{name: ours, chains: true, argv: child(childOurs)},
-		{name: haproxyTie, program: "haproxy", ownH2: true, chains: true, argv: haproxyFull},
+		{name: ours, chains: true, argv: child(childOurs), grpc: child(childOurs)},
+		{name: "front", alone: true, argv: child(childFront)},
+		{name: haproxyTie, program: "haproxy", ownH2: true, chains: true, argv: haproxyFull, grpc: haproxyGRPC},
 		{name: haproxyPlainName, program: "haproxy", ownH2: true, argv: haproxyPlain},
 		{name: "nginx", program: "nginx", ownH2: true, chains: true, argv: nginx},
-		{name: "traefik", program: "traefik", argv: traefik},
+		{name: "traefik", program: "traefik", argv: traefik, grpc: traefikGRPC},
 		{name: "traefik-fast", program: "traefik", argv: traefikFast},
 		{name: "caddy", program: "caddy", argv: caddy},
 		{name: "reverse-proxy", chains: true, argv: child(childReverseProxy)},
@@ -201,10 +205,14 @@ func traefik(program string, i instance) ([]string, error) {
         serversTransport: kept
         servers:
 %[3]s`, i.Prefix, maxOngoing, i.each("          - {url: \"http://%[2]s\"} # %[1]d\n")))
+	return traefikArgv(program, i, path), err
+}
+
+func traefikArgv(program string, i instance, path string) []string {
 	return []string{
 		program, "--entryPoints.web.address=" + i.Address, "--providers.file.filename=" + path, "--log.level=ERROR",
 		"--global.checkNewVersion=false", "--global.sendAnonymousUsage=false",
-	}, err
+	}
 }
 
 func traefikFast(program string, i instance) ([]string, error) {
