@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"runtime"
 	"slices"
@@ -75,7 +76,7 @@ func heap() uint64 {
 func TestOverload(t *testing.T) {
 	const (
 		ongoing, queued = 2, 2
-		work            = 50 * time.Millisecond
+		work            = 50 * time.Millisecond               // on average: from half to one and a half of it
 		capacity        = 2 * ongoing * int(time.Second/work) // a second
 	)
 	var now, most atomic.Int64
@@ -84,7 +85,7 @@ func TestOverload(t *testing.T) {
 			most.Store(n)
 		}
 		defer now.Add(-1)
-		time.Sleep(work) // stands for the work
+		time.Sleep(work/2 + rand.N(work)) // stands for the work
 		_, _ = io.WriteString(w, "done")
 	}
 	a := app(ongoing, replica(t, serve), replica(t, serve))
@@ -123,7 +124,7 @@ func TestOverload(t *testing.T) {
 	if all.count("overload 503") < offered/2 || all.count("overload 200") == 0 {
 		t.Errorf("of ten times the capacity: %v", all.outcomes())
 	}
-	if long() && (admitted > 3*normal || rejected > 200*time.Millisecond) {
+	if long() && (admitted > 2*normal || rejected > 50*time.Millisecond) {
 		t.Errorf("p99 of admitted %v, rejected %v, normal %v", admitted, rejected, normal)
 	}
 	if after > before+128<<20 {
