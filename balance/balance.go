@@ -194,7 +194,9 @@ func (s *Set) place(m *Member) {
 
 func (s *Set) levelOf(m *Member) int {
 	used := m.inFlight + m.elsewhere
-	if !m.joined || used >= s.capacity(m) {
+	// A trial is of what this proxy sends: others may be content with the
+	// replica, and use it all the time.
+	if !m.joined || m.inFlight >= s.capacity(m) || used >= s.limit {
 		return 0
 	}
 	if s.limit > levelCount {
@@ -203,7 +205,7 @@ func (s *Set) levelOf(m *Member) int {
 	return 1 + used
 }
 
-// capacity is how many requests m may have now.
+// capacity is how many requests m may have from here now.
 func (s *Set) capacity(m *Member) int {
 	switch {
 	case m.unreachable:

@@ -352,8 +352,8 @@ func free(r *rig, m *Member) bool {
 		if m.ejected && m.ejectedUntil.After(r.now) {
 			return false
 		}
-		if m.ejected || m.trial {
-			return used < 1
+		if m.ejected || (m.trial && m.inFlight > 0) {
+			return false
 		}
 	}
 	return used < r.limit

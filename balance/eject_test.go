@@ -245,3 +245,24 @@ func TestBudget(t *testing.T) {
 		t.Errorf("%d after the window", got)
 	}
 }
+
+// TestATrialComesWhileOthersUseTheReplica has it be back from an ejection.
+func TestATrialComesWhileOthersUseTheReplica(t *testing.T) {
+	var s Set
+	s.SetPolicy(Policy{GatewayFailures: 1, Base: time.Second, Most: time.Second, MaxPercent: 50})
+	s.SetLimit(4)
+	a, b := NewMember("a"), NewMember("b")
+	now := time.Unix(1, 0)
+	s.Replace([]*Member{a, b}, now)
+	s.Observe(a, Broken, now)
+	now = now.Add(2 * time.Second)
+	s.Elsewhere(a, 2)
+	s.Elsewhere(b, 4)
+	if i := s.Pick(now, 0, Want{}); i != 0 {
+		t.Errorf("picked %d, want the one on trial", i)
+	}
+	s.Take(a)
+	if i := s.Pick(now, 0, Want{}); i != -1 {
+		t.Errorf("picked %d beside its trial", i)
+	}
+}
