@@ -8,11 +8,3 @@ const canLook = false
 func (c *conn) tryRead(uintptr) bool { return true }
 
 func tryReadSocket(uintptr, []byte) (int, error) { return 0, nil }
-
-// push is not used here.
-type push struct{}
-
-func (c *conn) write(p []byte) error {
-	_, err := c.nc.Write(p)
-	return err
-}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/nonblock"
 )
 
 // lingerTime is for how long what a client goes on sending is read after the
@@ -34,6 +37,7 @@ type conn struct {
 	server *Server
 	nc     net.Conn
 	raw    syscall.RawConn // nil: it cannot be waited for without a buffer
+	out    io.Writer       // nc, or its socket
 	secure *tls.ConnectionState
 	remote string
 	ctx    context.Context //nolint:containedctx // what ConnContext gave to all requests of the connection
@@ -52,7 +56,6 @@ type conn struct {
 	got     int
 	gotErr  error
 	one     [1]byte
-	push    push
 
 	posted bool // the last request was a POST
 }
@@ -150,6 +153,7 @@ func (c *conn) open() bool {
 	if c.server.ConnContext != nil {
 		c.ctx = c.server.ConnContext(c.ctx, c.nc)
 	}
+	c.out = c.nc
 	if t, ok := c.nc.(interface {
 		HandshakeContext(ctx context.Context) error
 		ConnectionState() tls.ConnectionState
@@ -169,6 +173,9 @@ func (c *conn) open() bool {
 	} else if sc, ok := c.nc.(syscall.Conn); ok && canLook {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw, c.look, c.resign = raw, c.tryRead, true
+			if s := nonblock.Of(c.nc); s != nil {
+				c.out = s
+			}
 		}
 	}
 	c.mu.Lock()

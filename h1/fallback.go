@@ -2,11 +2,15 @@ package h1
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"runtime"
 	"sync"
+
+	"github.com/serve-nomad/serve-nomad/nonblock"
 )
 
 // handedOver is the listener of the fallback: it brings the connections that
@@ -42,7 +46,7 @@ func (h *handedOver) Addr() net.Addr { return h.addr }
 func (c *conn) handOver(nc net.Conn) {
 	to := c.server.fallback(nc.LocalAddr())
 	if r, ok := nc.(*replayed); ok { // in the clear: TLS reads ahead by itself
-		nc = &shared{Conn: r, br: bufio.NewReaderSize(r, readAhead)}
+		nc = share(r)
 	}
 	select {
 	case to.conns <- nc:
@@ -78,7 +82,18 @@ const smallWrite = 1 << 10
 // shared is a connection of HTTP/2 in the clear, made cheaper for many streams.
 type shared struct {
 	net.Conn
-	br *bufio.Reader
+	br  *bufio.Reader
+	out io.Writer
+}
+
+func share(r *replayed) *shared {
+	s := &shared{Conn: r.Conn, out: r.Conn}
+	in := io.Reader(r)
+	if socket := nonblock.Of(r.Conn); socket != nil {
+		in, s.out = io.MultiReader(bytes.NewReader(r.rest), socket), socket
+	}
+	s.br = bufio.NewReaderSize(in, readAhead)
+	return s
 }
 
 func (s *shared) Read(p []byte) (int, error) { return s.br.Read(p) }
@@ -91,7 +106,7 @@ func (s *shared) Write(p []byte) (int, error) {
 	if len(p) <= smallWrite {
 		runtime.Gosched()
 	}
-	return s.Conn.Write(p)
+	return s.out.Write(p)
 }
 
 // NetConn returns the connection below.

@@ -287,7 +287,7 @@ func (r *response) send(more ...[]byte) {
 	case r.err != nil:
 	case len(more) == 0 && len(r.out) == 0:
 	case len(more) == 0:
-		r.err = r.c.write(r.out)
+		_, r.err = r.c.out.Write(r.out)
 	default:
 		r.vector[0] = r.out
 		n := 1 + copy(r.vector[1:], more)

@@ -5,10 +5,12 @@ package nonblock_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/serve-nomad/serve-nomad/nonblock"
 )
@@ -108,5 +110,93 @@ func TestSocketsOfNetDoNotBlock(t *testing.T) {
 		}); err != nil || !errors.Is(read, syscall.EAGAIN) {
 			t.Errorf("read of nothing: %v, %v", err, read)
 		}
+	}
+}
+
+// dial returns two connections that are connected to each other.
+func dial(t *testing.T) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = a.Close() // the test may have closed them
+		_ = b.Close()
+	})
+	return a, b
+}
+
+func TestSocketCarriesMoreThanTheKernelTakesAtOnce(t *testing.T) {
+	a, b := dial(t)
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	go func() {
+		defer a.Close()
+		if n, err := nonblock.Of(a).Write(sent); n != len(sent) || err != nil {
+			t.Errorf("write: %d, %v", n, err)
+		}
+	}()
+	got, err := io.ReadAll(nonblock.Of(b))
+	if err != nil || !bytes.Equal(got, sent) {
+		t.Errorf("%d of %d bytes, %v", len(got), len(sent), err)
+	}
+}
+
+func TestSocketKeepsDeadlines(t *testing.T) {
+	a, b := dial(t)
+	past := time.Unix(1, 0)
+	if err := a.SetDeadline(past); err != nil {
+		t.Fatal(err)
+	}
+	var timeout net.Error
+	if _, err := nonblock.Of(a).Read(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := nonblock.Of(a).Write([]byte("x")); !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("write: %v", err)
+	}
+	// One that comes while it waits.
+	ended := make(chan error)
+	go func() {
+		_, err := nonblock.Of(b).Read(make([]byte, 1))
+		ended <- err
+	}()
+	if err := b.SetReadDeadline(past); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v", err)
+	}
+}
+
+func TestSocketThatIsClosed(t *testing.T) {
+	a, b := dial(t)
+	ended := make(chan error)
+	go func() {
+		_, err := nonblock.Of(a).Read(make([]byte, 1))
+		ended <- err
+	}()
+	_ = a.Close() // a connection that does not close is no matter here
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := nonblock.Of(b).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("read of the other side: %v", err)
+	}
+}
+
+func TestOfWhatIsNoSocket(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if nonblock.Of(a) != nil {
+		t.Error("a pipe in memory has a socket")
 	}
 }

@@ -3,11 +3,14 @@ package proxy
 import (
 	"bufio"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/nonblock"
 )
 
 var (
@@ -24,6 +27,7 @@ const connBufferSize = 4 << 10
 type conn struct {
 	nc        net.Conn
 	raw       syscall.RawConn // nil where there is none
+	in        io.Reader       // nc, or its socket
 	br        *bufio.Reader
 	bw        *bufio.Writer
 	idleSince time.Time
@@ -49,7 +53,10 @@ type conn struct {
 }
 
 func newConn(nc net.Conn, maxHeader int64) *conn {
-	c := &conn{nc: nc, budget: -1, maxHeader: maxHeader}
+	c := &conn{nc: nc, in: nc, budget: -1, maxHeader: maxHeader}
+	if s := nonblock.Of(nc); s != nil {
+		c.in = s
+	}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
@@ -185,7 +192,7 @@ func (r connReader) Read(p []byte) (int, error) {
 	}
 	n, err := c.askOrRead(p)
 	for n == 0 && err != nil && c.rearm(err) {
-		n, err = c.nc.Read(p)
+		n, err = c.in.Read(p)
 	}
 	if n > 0 {
 		c.got = true
@@ -199,7 +206,7 @@ func (r connReader) Read(p []byte) (int, error) {
 // askOrRead sends the request that waits to be sent, if there is one, and reads.
 func (c *conn) askOrRead(p []byte) (int, error) {
 	if len(c.asking.out) == 0 {
-		return c.nc.Read(p)
+		return c.in.Read(p)
 	}
 	return c.ask(p)
 }
