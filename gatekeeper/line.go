@@ -181,17 +181,18 @@ func (g *Gatekeeper) moveLines(keeper string) (say func()) {
 	}
 }
 
-// Move has another gatekeeper keep the line's replica from now on.
-func (l *Line) Move(keeper string) []*Line {
+// Move has another gatekeeper keep the line's replica from now on. It says
+// whether that is a change: then what was asked has no answer.
+func (l *Line) Move(keeper string) (granted []*Line, moved bool) {
 	g := l.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if l.keeper == keeper {
-		return nil
+		return nil, false
 	}
 	g.leave(l)
 	l.keeper = keeper
-	return g.place(l)
+	return g.place(l), true
 }
 
 // Close ends the line. What it holds is taken back.

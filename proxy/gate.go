@@ -66,7 +66,7 @@ type gate struct {
 	slots   *gatekeeper.Gatekeeper // nil: this proxy counts alone
 	keepers []routes.Gatekeeper    // those there are
 	asked   int                    // slots asked for and not answered
-	wanted  int                    // slots that the gatekeepers know to be waited for
+	wanted  int                    // slots that the gatekeepers were told to be waited for; wantedUnknown: it must be said again
 	sparing bool                   // returnSpares is due
 
 	// Of the load reports, see load.go.
@@ -262,7 +262,7 @@ func (g *gate) forget(r *replica) {
 	delete(g.replicas, r.id)
 	r.pool.setOpen(false)
 	if r.line != nil {
-		g.asked -= r.asked
+		g.forgetAsked(r)
 		r.line.Close()
 	}
 }

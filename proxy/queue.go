@@ -47,7 +47,7 @@ func (g *gate) newWaiter(t *ticket, now time.Time) *waiter {
 func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
 	w := g.newWaiter(t, now)
 	if !t.again {
-		limits := fairqueue.Limits{Items: g.mayQueue()}
+		limits := fairqueue.Limits{Items: g.mayQueue(t, now)}
 		if g.limits != nil {
 			limits.Bytes = g.limits.Load().MaxQueuedBytes
 		}

@@ -29,6 +29,7 @@ type replica struct {
 	asked      int              // slots asked for and not answered
 	spare      int              // slots held without a request
 	leastSpare int              // of them not needed since they were looked at last
+	full       bool             // it counts as full for a while, see countFull
 }
 
 // proven says whether r has passed since Consul listed it, and nothing is known

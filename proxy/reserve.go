@@ -24,23 +24,35 @@ func (g *gate) enroll(r *replica, e routes.Endpoint) {
 		return
 	}
 	keeper := routes.GatekeeperOf(e, g.keepers)
+	if r.line != nil && (keeper == "" || r.line.Replica().Address != e.Address) {
+		r.line.Close()
+		g.forgetAsked(r)
+		r.line, r.spare, r.leastSpare = nil, 0, 0
+		g.set.Elsewhere(r.member, 0)
+	}
 	var granted []*gatekeeper.Line
 	switch {
-	case keeper == "" && r.line == nil:
 	case keeper == "":
-		r.line.Close()
-		g.asked -= r.asked
-		r.line, r.asked, r.spare, r.leastSpare = nil, 0, 0, 0
-		g.set.Elsewhere(r.member, 0)
+		return
 	case r.line == nil:
 		r.line, granted = g.slots.Open(gatekeeper.Replica{
 			ID: r.id, Application: g.application, Deployment: g.deployment, Address: e.Address, Limit: g.limit,
 		}, keeper, r.member.InFlight(), heard{g})
-		g.reckon(r)
 	default:
-		granted = append(r.line.SetLimit(g.limit), r.line.Move(keeper)...)
+		granted = r.line.SetLimit(g.limit)
+		more, moved := r.line.Move(keeper)
+		if granted = append(granted, more...); moved {
+			g.forgetAsked(r)
+		}
 	}
+	g.reckon(r)
 	g.give(granted, time.Now())
+}
+
+// forgetAsked has no answer be waited for.
+func (g *gate) forgetAsked(r *replica) {
+	g.asked -= r.asked
+	r.asked = 0
 }
 
 // reckon brings up to date how many of the replica's slots are not to be had,
@@ -87,9 +99,30 @@ func (g *gate) seize(now time.Time, key uint64, avoid string) (r *replica, taken
 		if r.line.Take() {
 			return r, true
 		}
-		// Others were faster, which the line does not say yet.
-		g.set.Elsewhere(r.member, max(g.limit-r.member.InFlight(), 1))
+		g.countFull(r) // others were faster, which the line does not say yet
 	}
+}
+
+// lookAgainAfter is how long a replica counts as full that had no slot although
+// it should have had one.
+const lookAgainAfter = 100 * time.Millisecond
+
+// countFull has no slot of the replica be tried to get, until something is heard of
+// it or a while has passed: its gatekeeper may know of a lower limit.
+func (g *gate) countFull(r *replica) {
+	g.set.Elsewhere(r.member, max(g.limit-r.member.InFlight(), r.member.Elsewhere(), 1))
+	if r.full {
+		return
+	}
+	r.full = true
+	time.AfterFunc(lookAgainAfter, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		r.full = false
+		if r.line != nil && g.reckon(r) {
+			g.dispatch(time.Now())
+		}
+	})
 }
 
 // ask asks for a slot of the replica.
@@ -121,13 +154,17 @@ func (g *gate) want(now time.Time) {
 	g.give(g.slots.Want(g.application, g.deployment, n, since), now)
 }
 
+// wantedUnknown says that one gatekeeper has given what all were told is wanted:
+// each has to be told anew.
+const wantedUnknown = -1
+
 // give passes on slots that were offered to those who wait. What nobody needs,
-// or can use, goes back.
+// or can use, goes back. The caller dispatches later.
 func (g *gate) give(lines []*gatekeeper.Line, now time.Time) {
 	for len(lines) > 0 {
 		l := lines[0]
 		lines = lines[1:]
-		g.wanted = max(g.wanted-1, 0)
+		g.wanted = wantedUnknown
 		r := g.replicas[l.Replica().ID]
 		if r == nil || r.line != l {
 			lines = append(lines, l.Release()...)
@@ -160,7 +197,9 @@ func (g *gate) refuseSlot(r *replica) []*gatekeeper.Line {
 		more = g.slots.Want(g.application, g.deployment, 0, time.Time{})
 	}
 	more = append(more, g.mute(r)...)
-	return append(more, r.line.Release()...)
+	more = append(more, r.line.Release()...)
+	g.reckon(r)
+	return more
 }
 
 // giveBack returns the slot of a request that has ended. While others of this
@@ -209,11 +248,12 @@ func (g *gate) returnSpares() {
 	if g.sparing = left > 0; g.sparing {
 		time.AfterFunc(spareFor, g.returnSpares)
 	}
+	g.dispatch(now)
 }
 
 // unspare gives back n of the slots of r that are kept.
 func (g *gate) unspare(r *replica, n int, now time.Time) {
-	for range n {
+	for ; n > 0 && r.spare > 0; n-- {
 		r.spare--
 		g.give(r.line.Release(), now)
 	}
@@ -274,7 +314,7 @@ func (h heard) Granted(l *gatekeeper.Line) {
 
 // Offered implements gatekeeper.Hearer.
 func (h heard) Offered(l *gatekeeper.Line) {
-	h.got(l, func(*replica) { h.g.wanted = max(h.g.wanted-1, 0) })
+	h.got(l, func(*replica) { h.g.wanted = wantedUnknown })
 }
 
 // got takes a slot in, which goes back if its replica is gone.
@@ -297,14 +337,16 @@ func (h heard) got(l *gatekeeper.Line, note func(*replica)) {
 
 // Refused implements gatekeeper.Hearer.
 func (h heard) Refused(l *gatekeeper.Line) {
-	h.with(l, func(r *replica, _ time.Time) { h.g.answered(r) })
+	h.with(l, func(r *replica, _ time.Time) {
+		h.g.answered(r)
+		h.g.countFull(r)
+	})
 }
 
 // Lost implements gatekeeper.Hearer.
 func (h heard) Lost(l *gatekeeper.Line) {
 	h.with(l, func(r *replica, now time.Time) {
-		h.g.asked -= r.asked
-		r.asked = 0
+		h.g.forgetAsked(r)
 		h.g.unspare(r, r.spare, now)
 		h.g.reckon(r)
 	})
@@ -325,11 +367,30 @@ func (h heard) Changed(l *gatekeeper.Line) {
 	h.with(l, func(r *replica, _ time.Time) { h.g.reckon(r) })
 }
 
-// mayQueue is how many requests may wait here, so that all proxies together
-// keep the deployment's bound; negative: any number.
-func (g *gate) mayQueue() int {
-	if g.maxQueue <= 0 || g.slots == nil {
+// mayQueue is how many requests may wait here when t is one of them, so that all
+// proxies together keep the deployment's bound; negative: any number. Those for
+// whom a slot is asked do not count: they wait for an answer, and not for
+// another request to end.
+func (g *gate) mayQueue(t *ticket, now time.Time) int {
+	if g.maxQueue < 0 || g.slots == nil {
 		return g.maxQueue
 	}
-	return max(g.maxQueue-g.slots.Queued(g.application, g.deployment), 0)
+	n := g.asked
+	if g.maxQueue > 0 {
+		n += max(g.maxQueue-g.slots.Queued(g.application, g.deployment), 0)
+	}
+	if g.queue.Len() == n && g.mayAsk(t, now) {
+		n++
+	}
+	return n
+}
+
+// mayAsk says whether there is a replica of which a slot can be asked for t.
+func (g *gate) mayAsk(t *ticket, now time.Time) bool {
+	r := g.pick(now, t.key, t.avoid)
+	if r == nil || r.line == nil {
+		return false
+	}
+	way, _ := r.line.Way()
+	return way == gatekeeper.Away
 }
