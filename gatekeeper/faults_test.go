@@ -57,7 +57,7 @@ func TestALineThatLeavesIsGivenNothing(t *testing.T) {
 func TestAProxyIsBackBeforeItsEndIsSeen(t *testing.T) {
 	for range 20 {
 		config := testConfig("keeper")
-		config.Sockets = &sockets{}
+		config.Sockets = &sockets{list: []Connection{}}
 		k := keep(t, config, "127.0.0.1:0")
 		hello := message{kind: kindHello, texts: [4]string{"p"}, numbers: [3]uint64{protocolVersion, 7}}
 		open := message{kind: kindOpen, texts: [4]string{"r", "app", "main", "127.0.0.1:1"}, numbers: [3]uint64{1, 2, 1}}
@@ -94,7 +94,7 @@ func TestAProxyIsBackBeforeItsEndIsSeen(t *testing.T) {
 // TestAProxyThatGivesUpOnItsConnectionKeepsItsSlots has the connection stall
 // until the proxy gives it up: it is alive, and so are its requests.
 func TestAProxyThatGivesUpOnItsConnectionKeepsItsSlots(t *testing.T) {
-	seen := &sockets{}
+	seen := &sockets{list: []Connection{}}
 	config := testConfig("keeper")
 	config.Sockets = seen
 	k := keep(t, config, "127.0.0.1:0")
@@ -303,4 +303,29 @@ func TestClosingWaitsForNobodySilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.close(t)
+}
+
+// TestANewGatekeeperKnowsNothingOfWhatItCannotSee has it begin beside a replica
+// whose connections nobody sees: it gives out no slot before others have had the
+// time to say what they hold.
+func TestANewGatekeeperKnowsNothingOfWhatItCannotSee(t *testing.T) {
+	config := testConfig("keeper")
+	config.Sockets = &sockets{}
+	config.Recovery = 500 * time.Millisecond
+	k := keep(t, config, "127.0.0.1:0")
+	defer k.close(t)
+	began := time.Now()
+	early, _, heard := client(t, "early", k.address)
+	defer early.Close()
+	early.Want("app", "main", 1, time.Now())
+	holder, heard2 := New(testConfig("holder"), hclog.NewNullLogger()), make(events, 100)
+	defer holder.Close()
+	l, _ := holder.Open(one(1), k.address, 1, heard2)
+	heard2.expect(t, "found")
+	eventually(t, "the beginning is over", func() bool { return time.Since(began) > 2*config.Recovery })
+	if len(heard) > 0 || k.g.busyOf("r") != 1 {
+		t.Fatalf("%d slots of one are taken", k.g.busyOf("r"))
+	}
+	l.Release()
+	heard.expect(t, "offered")
 }

@@ -30,7 +30,8 @@ import (
 type Config struct {
 	Name        string // of its proxy, the same after a restart
 	Incarnation int64  // when its process began, ns since 1970
-	// Sockets looks at the connections of this host; nil: nobody can.
+	// Sockets looks at the connections of this host; nil: nobody can, and a
+	// gatekeeper that begins takes what it is told to be all that is held.
 	Sockets Sockets
 
 	// Patience is how long a slot stays taken whose holder has vanished, where

@@ -246,7 +246,7 @@ func vanish(g *Gatekeeper) {
 }
 
 func TestSlotsOfAProxyThatVanishedWaitForItsRequests(t *testing.T) {
-	seen := &sockets{}
+	seen := &sockets{list: []Connection{}}
 	config := testConfig("keeper")
 	config.Sockets = seen
 	k := keep(t, config, "127.0.0.1:0")
@@ -280,12 +280,14 @@ func TestSlotsOfAProxyThatVanishedWaitForItsRequests(t *testing.T) {
 func TestSlotsThatNobodyCanSeeWaitForPatience(t *testing.T) {
 	config := testConfig("keeper")
 	config.Patience = 300 * time.Millisecond
-	config.Sockets = &sockets{}
+	seen := &sockets{list: []Connection{}}
+	config.Sockets = seen
 	k := keep(t, config, "127.0.0.1:0")
 	defer k.close(t)
 	dying, line, heard := client(t, "dying", k.address)
 	line.Ask()
 	heard.expect(t, "granted")
+	seen.set(nil)
 	began := time.Now()
 	vanish(dying)
 	other, _, heard := client(t, "other", k.address)
@@ -300,7 +302,7 @@ func TestSlotsThatNobodyCanSeeWaitForPatience(t *testing.T) {
 func TestANewGatekeeperHearsWhatIsHeld(t *testing.T) {
 	for _, way := range []string{"killed", "upgraded"} {
 		t.Run(way, func(t *testing.T) {
-			seen := &sockets{}
+			seen := &sockets{list: []Connection{}}
 			config := testConfig("keeper")
 			config.Sockets = seen
 			first := keep(t, config, "127.0.0.1:0")

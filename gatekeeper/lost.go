@@ -78,7 +78,7 @@ func (g *Gatekeeper) unknown() *slots.Holder {
 }
 
 // inUse is how many requests a replica may have of which nobody has said yet
-// that they are theirs.
+// that they are theirs: as many as it takes, where its connections are not seen.
 func (g *Gatekeeper) inUse(address string, limit int) int {
 	if g.config.Sockets == nil {
 		return 0
@@ -88,7 +88,11 @@ func (g *Gatekeeper) inUse(address string, limit int) int {
 		g.log.Warn("the connections of this host cannot be looked at", "error", err)
 		return 0
 	}
-	return min(len(seen[address]), limit)
+	connections, visible := seen[address]
+	if !visible {
+		return limit
+	}
+	return min(len(connections), limit)
 }
 
 // recovered says that a proxy has come back with slots of the page that were
