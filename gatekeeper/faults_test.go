@@ -329,3 +329,30 @@ func TestANewGatekeeperKnowsNothingOfWhatItCannotSee(t *testing.T) {
 	l.Release()
 	heard.expect(t, "offered")
 }
+
+// TestASlotThatWasJustGivenIsNotTakenBack loses a proxy before the connection is
+// there that it makes with its slot.
+func TestASlotThatWasJustGivenIsNotTakenBack(t *testing.T) {
+	config := testConfig("keeper")
+	config.Sockets, config.Recovery = &sockets{list: []Connection{}}, time.Hour
+	k := keep(t, config, "127.0.0.1:0")
+	defer k.close(t)
+	config = testConfig("p")
+	config.Retry = time.Hour
+	g, heard := New(config, hclog.NewNullLogger()), make(events, 100)
+	defer g.Close()
+	l, _ := g.Open(one(1), k.address, 0, heard)
+	heard.expect(t, "found")
+	l.Ask()
+	heard.expect(t, "granted")
+	k.g.mu.Lock()
+	for c := range k.g.clerks {
+		c.end()
+	}
+	k.g.mu.Unlock()
+	eventually(t, "the gatekeeper has lost it", func() bool { return k.g.Status().Missing > 0 || k.g.busyOf("r") == 0 })
+	k.g.look(time.Now())
+	if n := k.g.busyOf("r"); n != 1 {
+		t.Errorf("%d slots are taken of a replica that is about to have a request", n)
+	}
+}

@@ -20,8 +20,9 @@ const lookEvery = 100 * time.Millisecond
 type absentee struct {
 	holder *slots.Holder
 	who    identity
-	peer   net.IP // from where its requests came; nil: from anywhere
-	ended  bool   // its end was seen, so that all of its connections are closed on its side
+	peer   net.IP    // from where its requests came; nil: from anywhere
+	ended  bool      // its end was seen, so that all of its connections are closed on its side
+	from   time.Time // the sockets show all of its requests then: it may only have been about to connect
 	until  time.Time
 }
 
@@ -31,8 +32,13 @@ func (g *Gatekeeper) miss(c *clerk, ended bool) {
 	if a, ok := c.nc.RemoteAddr().(*net.TCPAddr); ok {
 		peer = a.IP
 	}
+	now := time.Now()
+	from := now
+	if !ended {
+		from = now.Add(g.config.Recovery) // which it has for saying so itself
+	}
 	g.lost[&absentee{
-		holder: c.holder, who: c.who, peer: peer, ended: ended, until: time.Now().Add(g.config.Patience),
+		holder: c.holder, who: c.who, peer: peer, ended: ended, from: from, until: now.Add(g.config.Patience),
 	}] = true
 }
 
@@ -169,7 +175,7 @@ func (g *Gatekeeper) settle(a *absentee, seen map[string][]Connection, now time.
 	for _, p := range pages {
 		connections, visible := seen[g.addresses[p.replica]]
 		switch {
-		case visible:
+		case visible && now.After(a.from):
 			if n := open(connections, a.peer, ended); n < p.held {
 				grants = append(grants, g.book.Declare(a.holder, p.replica, n)...)
 			}
