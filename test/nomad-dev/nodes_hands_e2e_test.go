@@ -267,7 +267,7 @@ func TestNodesWhenLeadersDie(t *testing.T) {
 		})
 		eventually(t, 90*time.Second, "both are on one node", func() error {
 			g, _, err := s.client(other).WorkerGroup(t.Context(), "large", api.Query{})
-			if err == nil && (len(g.Nodes) != 1 || g.Nodes[0].Replicas != 2 || g.Usage.Launched != 2) {
+			if err == nil && (len(g.Nodes) != 1 || g.Nodes[0].Replicas != 2 || g.Usage.Launched-g.Usage.Failed != 2) { // a machine may die at its start
 				err = fmt.Errorf("%+v", g)
 			}
 			return err
