@@ -169,6 +169,8 @@ func (p *Proxy) AdminHandler() http.Handler {
 func (p *Proxy) serveControl(w http.ResponseWriter, r *http.Request, all bool) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	// An error means that the connection is dead, which the write says.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(p.limits.Load().ClientStall))
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.Set("Allow", "GET, HEAD")
 		writeError(w, errorBody{Status: http.StatusMethodNotAllowed, Code: codeMethod, Message: "only GET and HEAD"})

@@ -184,3 +184,15 @@ func TestBodyBegunElsewhere(t *testing.T) {
 		b.end()
 	}
 }
+
+// TestControlIsNotRead bounds what is written to somebody who asks the proxy
+// itself and reads nothing.
+func TestControlIsNotRead(t *testing.T) {
+	t.Parallel()
+	r := start(t, app{ongoing: 1, queued: -1}.view())
+	w := &stuckWriter{ResponseRecorder: httptest.NewRecorder(), wrote: make(chan struct{}, 1)}
+	r.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/-/status", nil))
+	if w.Code != http.StatusOK || w.free > 0 {
+		t.Errorf("%d: %d bytes were written without a bound", w.Code, w.free)
+	}
+}

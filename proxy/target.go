@@ -130,7 +130,7 @@ func (p *Proxy) transit(w http.ResponseWriter, r *http.Request, id string, arriv
 	t.grpc = isGRPC(r)
 	if t.head.body {
 		t.body = r
-	} else if r.ProtoMajor == 1 {
+	} else if r.ProtoMajor == 1 && r.ProtoMinor == 1 { // HTTP/1.0 has no such thing
 		t.head.upgrade = upgrade(r.Header)
 	}
 	return t

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ func switchHead(h http.Header, protocol, id string) []byte {
 // mean, and passes on that a side has ended.
 type tunnel struct {
 	client       net.Conn
-	clientReader io.Reader // with what the server had read ahead
+	clientReader *bufio.Reader // with what the server had read ahead
 	conn         *conn
 	patience     time.Duration
 	stall        time.Duration // for which the client may read nothing
@@ -104,10 +105,19 @@ func (t *tunnel) run() {
 
 // up copies from the client to the replica.
 func (t *tunnel) up() {
-	buf := t.buffers.get()
-	defer t.buffers.put(buf)
-	// The error is an end like any other.
-	t.received, _ = io.CopyBuffer(onlyWriter{t.conn.nc}, onlyReader{t.clientReader}, *buf)
+	from := flow{r: t.clientReader, buffers: t.buffers}
+	defer from.end()
+	for {
+		b, err := from.next()
+		if err == nil {
+			var n int
+			n, err = t.conn.nc.Write(b)
+			t.received += int64(n)
+		}
+		if err != nil { // an end like any other
+			break
+		}
+	}
 	t.halfDone.Store(true)
 	closeWrite(t.conn.nc)
 	_ = t.conn.nc.SetReadDeadline(time.Now().Add(t.patience)) // an error ends down's read too
@@ -116,14 +126,14 @@ func (t *tunnel) up() {
 // down copies from the replica to the client. It says whether the replica has
 // ended its side in order and the client has got everything.
 func (t *tunnel) down() bool {
-	buf := t.buffers.get()
-	defer t.buffers.put(buf)
+	from := flow{r: t.conn.br, buffers: t.buffers}
+	defer from.end()
 	reached := true
 	for {
-		n, err := t.conn.br.Read(*buf)
-		if n > 0 && reached {
+		b, err := from.next()
+		if len(b) > 0 && reached {
 			_ = t.client.SetWriteDeadline(time.Now().Add(t.stall)) // an error ends the write too
-			written, werr := t.client.Write((*buf)[:n])
+			written, werr := t.client.Write(b)
 			t.sent += int64(written)
 			if werr != nil {
 				reached = false
@@ -145,9 +155,40 @@ func closeWrite(nc net.Conn) {
 	}
 }
 
-// onlyWriter and onlyReader hide the other methods of a connection, so that
-// CopyBuffer uses its buffer.
-type (
-	onlyWriter struct{ io.Writer }
-	onlyReader struct{ io.Reader }
-)
+// flow is one way through a tunnel. While little comes it is read into the
+// reader's own buffer: a tunnel that is silent holds no other.
+type flow struct {
+	r       *bufio.Reader
+	buffers *buffers
+	buf     *[]byte // nil: little comes
+	much    bool    // came last
+}
+
+// next waits for what comes. It is valid until the next call.
+func (f *flow) next() ([]byte, error) {
+	if !f.much {
+		f.end()
+	}
+	if f.buf == nil {
+		if _, err := f.r.Peek(1); err != nil {
+			return nil, err
+		}
+		if n := f.r.Buffered(); n < f.r.Size() {
+			b, err := f.r.Peek(n)
+			_, _ = f.r.Discard(n) // it is there
+			return b, err
+		}
+		f.buf = f.buffers.get()
+	}
+	n, err := f.r.Read(*f.buf)
+	f.much = n >= f.r.Size()
+	return (*f.buf)[:n], err
+}
+
+// end gives the buffer back.
+func (f *flow) end() {
+	if f.buf != nil {
+		f.buffers.put(f.buf)
+		f.buf = nil
+	}
+}

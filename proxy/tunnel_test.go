@@ -224,3 +224,40 @@ func TestTunnel(t *testing.T) {
 		r.waitIdle(t)
 	})
 }
+
+// TestSilentFlowHoldsNoBuffer sends little, much and little again.
+func TestSilentFlowHoldsNoBuffer(t *testing.T) {
+	t.Parallel()
+	const size = 5*copyBufferSize + 1
+	far, near := tcpPair(t)
+	f := flow{r: bufio.NewReaderSize(near, connBufferSize), buffers: &buffers{}}
+	for _, n := range []int{1, 100, size, 1, 100} {
+		sent := strings.Repeat("x", n)
+		go func() { _, _ = io.WriteString(far, sent) }()
+		for got := 0; got < n; {
+			b, err := f.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += len(b)
+			if held := f.buf != nil; held && n < connBufferSize && f.much {
+				t.Errorf("of %d bytes: the buffer is held", n)
+			}
+		}
+	}
+	far.Close()
+	if b, err := f.next(); err == nil || len(b) > 0 || f.buf != nil {
+		t.Errorf("at the end: %d bytes, %v", len(b), err)
+	}
+}
+
+// TestUpgradeInHTTP10 asks for what HTTP/1.0 does not have.
+func TestUpgradeInHTTP10(t *testing.T) {
+	t.Parallel()
+	r := start(t, app{ongoing: 1, queued: -1, addresses: []string{switching(t, func(net.Conn, *bufio.Reader) {})}}.view())
+	res, body := rawRequest(t, r.addr, "GET /app HTTP/1.0\nHost: a\nConnection: Upgrade\nUpgrade: websocket\n\n")
+	if res.StatusCode != http.StatusOK || body != "plain" {
+		t.Errorf("got %d %q", res.StatusCode, body)
+	}
+	r.waitIdle(t)
+}
