@@ -331,8 +331,7 @@ func (g *Gatekeeper) reportAway() (changed []*Line) {
 		}
 	}
 	for _, l := range g.lines {
-		if n := l.others.Load(); n != l.told {
-			l.told = n
+		if l.others.Load() != l.reckoned.Load() {
 			changed = append(changed, l)
 		}
 	}

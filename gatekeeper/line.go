@@ -37,15 +37,15 @@ type Replica struct {
 
 // Line is one proxy's line in the book of one replica's gatekeeper.
 type Line struct {
-	g       *Gatekeeper
-	replica Replica
-	hearer  Hearer
-	others  atomic.Int64 // slots that other proxies have, as last heard
+	g        *Gatekeeper
+	replica  Replica
+	hearer   Hearer
+	others   atomic.Int64 // slots that other proxies have, as last heard
+	reckoned atomic.Int64 // of those, what the hearer goes by
 
 	// Guarded by the Gatekeeper's mutex.
 	keeper string // the gatekeeper's address
 	held   int
-	told   int64 // of others, when the book is its own: what was passed on last
 	muted  bool
 	party  *party
 	page   *slots.Replica // in its own book; nil: the book is kept elsewhere
@@ -214,6 +214,13 @@ func (l *Line) Replica() Replica { return l.replica }
 
 // Others is how many slots of the replica other proxies have, as last heard.
 func (l *Line) Others() int { return int(l.others.Load()) }
+
+// ReckonWith is Others, for a hearer that goes by it until it hears of a change.
+func (l *Line) ReckonWith() int {
+	n := l.others.Load()
+	l.reckoned.Store(n)
+	return int(n)
+}
 
 // Take takes a slot at once. It fails where none is free, and where the book is
 // kept elsewhere.

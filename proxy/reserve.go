@@ -58,7 +58,7 @@ func (g *gate) forgetAsked(r *replica) {
 // reckon brings up to date how many of the replica's slots are not to be had,
 // and says whether that is another number than before.
 func (g *gate) reckon(r *replica) bool {
-	n := r.line.Others() + r.asked
+	n := r.line.ReckonWith() + r.asked
 	if way, _ := r.line.Way(); way == gatekeeper.Never {
 		n = g.limit
 	}
