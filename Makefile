@@ -23,6 +23,7 @@ e2e: ## tests on real agents; builds the pinned ones once when they are not on P
 
 conformance: ## published suites and the long form of the tests that try to break the proxy; MINUTES=1 for each that goes on
 	SERVE_NOMAD_CONFORMANCE_MINUTES=$(or $(MINUTES),1) $(GO) test -race -tags conformance -count=1 -timeout 120m ./test/conformance
+	SERVE_NOMAD_RANDOM_WORLD=$(or $(MINUTES),1)m $(GO) test -race -count=1 -timeout 120m -run RandomWorld ./proxy
 
 lint: ## formatting and static checks
 	$(LINT) fmt --diff

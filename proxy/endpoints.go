@@ -51,6 +51,9 @@ func (g *gate) observe(endpoints []routes.Endpoint) {
 			continue
 		}
 		r.known, r.passing, r.probe = false, false, nil
+		if r.line != nil { // its gatekeeper goes by what was said last
+			g.give(r.line.SetLimit(g.limit), time.Now())
+		}
 		r.pool.setOpen(false)
 		if r.member.InFlight() == 0 {
 			g.forget(r)
