@@ -28,13 +28,14 @@ type rolloutFollower struct {
 	answer  api.DeployResponse
 	started time.Time
 	show    *progress
+	told    map[string]bool // job id: it was said that it fails
 	logged  map[string]bool // job id: its log was shown
 	away    bool            // the server does not answer, and that was said
 }
 
 func newRolloutFollower(c *command, client *api.Client, answer api.DeployResponse, started time.Time) *rolloutFollower {
 	return &rolloutFollower{
-		c: c, client: client, answer: answer, started: started, logged: map[string]bool{},
+		c: c, client: client, answer: answer, started: started, told: map[string]bool{}, logged: map[string]bool{},
 		show: &progress{out: c.stdout, terminal: c.terminal, quiet: c.json, started: started, last: map[string]string{}},
 	}
 }
@@ -165,17 +166,26 @@ func (f *rolloutFollower) unfinished(o outcome) string {
 		o.name, brief(time.Since(f.started)), why, o.name)
 }
 
-// explain shows, once for each job, the log of a replica that keeps failing.
+// explain says, once for each job, that a replica keeps failing, and shows its
+// log as soon as there is one: Nomad writes down what a replica said a moment
+// after it has ended.
 func (f *rolloutFollower) explain(ctx context.Context, s reconcile.ApplicationStatus) {
 	for _, d := range s.Deployments {
 		r, failing := failingReplica(d)
 		if !failing || f.logged[d.JobID] {
 			continue
 		}
-		f.logged[d.JobID] = true
-		lines := []string{fmt.Sprintf("%s/%s: replica %s on node %s does not stay up: %s", s.Name, d.Name, short(r.ID), r.Node, r.Reason)}
-		lines = append(lines, f.logTail(ctx, s.Name, d.Name, r.ID)...)
-		f.show.note(lines...)
+		said := f.logTail(ctx, s.Name, d.Name, r.ID)
+		if !f.told[d.JobID] {
+			f.told[d.JobID] = true
+			said = append([]string{fmt.Sprintf("%s/%s: replica %s on node %s does not stay up: %s", s.Name, d.Name, short(r.ID), r.Node, r.Reason)}, said...)
+			f.logged[d.JobID] = len(said) > 1
+		} else {
+			f.logged[d.JobID] = len(said) > 0
+		}
+		if len(said) > 0 {
+			f.show.note(said...)
+		}
 	}
 }
 
