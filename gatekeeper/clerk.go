@@ -83,15 +83,11 @@ func (c *clerk) greet(br *bufio.Reader) error {
 	if err := c.nc.SetDeadline(time.Now().Add(g.config.Silence)); err != nil {
 		return err
 	}
-	m, err := readMessage(br)
+	who, err := readHello(br)
 	if err != nil {
 		return err
 	}
-	if m.kind != kindHello || m.numbers[0] != protocolVersion {
-		return fmt.Errorf("%w: version %d, want %d", errProtocol, m.numbers[0], protocolVersion)
-	}
-	hello := message{kind: kindHello, texts: [4]string{g.config.Name}, numbers: [3]uint64{protocolVersion, uint64(g.config.Incarnation)}}
-	if _, err = c.nc.Write(appendMessage(nil, hello)); err != nil {
+	if _, err = c.nc.Write(g.config.hello()); err != nil {
 		return err
 	}
 	if err = c.nc.SetDeadline(time.Time{}); err != nil {
@@ -102,7 +98,7 @@ func (c *clerk) greet(br *bufio.Reader) error {
 	if g.closed || g.own == "" {
 		return net.ErrClosed
 	}
-	c.who = identity{m.texts[0], m.numbers[1]}
+	c.who = who
 	for other := range g.clerks {
 		if other.who == c.who { // its connection is lost, and only this end does not know yet
 			other.end()

@@ -236,16 +236,11 @@ func (l *link) greet(nc net.Conn, br *bufio.Reader) error {
 	if err := nc.SetDeadline(time.Now().Add(c.Silence)); err != nil {
 		return err
 	}
-	hello := message{kind: kindHello, texts: [4]string{c.Name}, numbers: [3]uint64{protocolVersion, uint64(c.Incarnation)}}
-	if _, err := nc.Write(appendMessage(nil, hello)); err != nil {
+	if _, err := nc.Write(c.hello()); err != nil {
 		return err
 	}
-	m, err := readMessage(br)
-	if err != nil {
+	if _, err := readHello(br); err != nil {
 		return err
-	}
-	if m.kind != kindHello || m.numbers[0] != protocolVersion {
-		return fmt.Errorf("%w: version %d, want %d", errProtocol, m.numbers[0], protocolVersion)
 	}
 	return nc.SetDeadline(time.Time{})
 }

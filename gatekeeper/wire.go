@@ -128,3 +128,22 @@ func noEOF(err error) error {
 	}
 	return err
 }
+
+// hello is what a connection begins with, both ways.
+func (c Config) hello() []byte {
+	return appendMessage(nil, message{
+		kind: kindHello, texts: [4]string{c.Name}, numbers: [3]uint64{protocolVersion, uint64(c.Incarnation)},
+	})
+}
+
+// readHello reads the other's, and refuses one that speaks otherwise.
+func readHello(r *bufio.Reader) (identity, error) {
+	m, err := readMessage(r)
+	if err != nil {
+		return identity{}, err
+	}
+	if m.kind != kindHello || m.numbers[0] != protocolVersion {
+		return identity{}, fmt.Errorf("%w: version %d, want %d", errProtocol, m.numbers[0], protocolVersion)
+	}
+	return identity{m.texts[0], m.numbers[1]}, nil
+}

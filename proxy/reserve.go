@@ -165,8 +165,8 @@ func (g *gate) give(lines []*gatekeeper.Line, now time.Time) {
 		l := lines[0]
 		lines = lines[1:]
 		g.wanted = wantedUnknown
-		r := g.replicas[l.Replica().ID]
-		if r == nil || r.line != l {
+		r := g.replicaOf(l)
+		if r == nil {
 			lines = append(lines, l.Release()...)
 			continue
 		}
@@ -284,14 +284,22 @@ func (g *gate) muteAll(now time.Time) {
 	}
 }
 
+// replicaOf returns the replica of a line; nil: it has another, or none any more.
+func (g *gate) replicaOf(l *gatekeeper.Line) *replica {
+	if r := g.replicas[l.Replica().ID]; r != nil && r.line == l {
+		return r
+	}
+	return nil
+}
+
 // with calls do for the replica of a line, if it still is one.
 func (h heard) with(l *gatekeeper.Line, do func(r *replica, now time.Time)) {
 	g := h.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
-	r := g.replicas[l.Replica().ID]
-	if r == nil || r.line != l {
+	r := g.replicaOf(l)
+	if r == nil {
 		return
 	}
 	do(r, now)
@@ -323,8 +331,8 @@ func (h heard) got(l *gatekeeper.Line, note func(*replica)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
-	r := g.replicas[l.Replica().ID]
-	if r == nil || r.line != l {
+	r := g.replicaOf(l)
+	if r == nil {
 		g.give(l.Release(), now)
 		return
 	}

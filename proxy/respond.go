@@ -80,7 +80,12 @@ func (x *exchange) passTrailers(t http.Header, announced int) {
 	// Trailers need a chunked body, and that a header that has been sent. An
 	// error shows again when the handler returns.
 	_ = x.control.Flush()
-	h := x.w.Header()
+	addTrailers(x.w.Header(), t, announced)
+}
+
+// addTrailers adds the trailers that concern the client to a header that has
+// been written, which announced so many of all.
+func addTrailers(h, t http.Header, announced int) {
 	for key, values := range t {
 		if !passesAsTrailer(key) {
 			continue

@@ -350,14 +350,5 @@ func (x *stream) passTrailers(announced int) {
 		// An error shows again when the handler returns.
 		_ = x.control.Flush()
 	}
-	h := x.w.Header()
-	for key, values := range t {
-		if !passesAsTrailer(key) {
-			continue
-		}
-		if len(t) != announced {
-			key = http.TrailerPrefix + key
-		}
-		h[key] = values
-	}
+	addTrailers(x.w.Header(), t, announced)
 }

@@ -103,15 +103,6 @@ func (r *Replica) Held(h *Holder) int {
 	return 0
 }
 
-// Holders calls visit for each holder that has slots of the replica.
-func (r *Replica) Holders(visit func(h *Holder, held int)) {
-	for h, s := range r.share {
-		if s.held > 0 {
-			visit(h, s.held)
-		}
-	}
-}
-
 // Holds calls visit for each replica that the holder has slots of.
 func (h *Holder) Holds(visit func(r *Replica, held int)) {
 	for r := range h.shown {
@@ -134,13 +125,4 @@ func (b *Book) Wanted(name Group, but *Holder) int {
 		}
 	}
 	return total
-}
-
-// Waiting calls visit for each holder that waits for a slot of the group.
-func (b *Book) Waiting(name Group, visit func(h *Holder, slots int)) {
-	if g := b.groups[name]; g != nil {
-		for h := range g.waiting {
-			visit(h, h.wants[g].slots)
-		}
-	}
 }
