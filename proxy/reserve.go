@@ -55,18 +55,18 @@ func (g *gate) forgetAsked(r *replica) {
 	r.asked = 0
 }
 
-// reckon brings up to date how many of the replica's slots are not to be had,
-// and says whether that is another number than before.
-func (g *gate) reckon(r *replica) bool {
+// reckon brings up to date how many of the replica's slots are not to be had. It
+// says how they are had, and whether that is another number than before.
+func (g *gate) reckon(r *replica) (way gatekeeper.Way, changed bool) {
 	n := r.line.ReckonWith() + r.asked
-	if way, _ := r.line.Way(); way == gatekeeper.Never {
+	if way, _ = r.line.Way(); way == gatekeeper.Never {
 		n = g.limit
 	}
 	if n == r.member.Elsewhere() {
-		return false
+		return way, false
 	}
 	g.set.Elsewhere(r.member, n)
-	return true
+	return way, true
 }
 
 // others is how many slots of the replica other proxies have, as last heard.
@@ -85,7 +85,8 @@ func (g *gate) seize(now time.Time, key uint64, avoid string) (r *replica, taken
 		if r == nil || r.line == nil {
 			return r, r != nil
 		}
-		if g.reckon(r) {
+		way, changed := g.reckon(r)
+		if changed {
 			continue // it may not be the best any more
 		}
 		if r.spare > 0 {
@@ -93,7 +94,7 @@ func (g *gate) seize(now time.Time, key uint64, avoid string) (r *replica, taken
 			r.leastSpare = min(r.leastSpare, r.spare)
 			return r, true
 		}
-		if way, _ := r.line.Way(); way == gatekeeper.Away {
+		if way == gatekeeper.Away {
 			return r, false
 		}
 		if r.line.Take() {
@@ -119,7 +120,10 @@ func (g *gate) countFull(r *replica) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		r.full = false
-		if r.line != nil && g.reckon(r) {
+		if r.line == nil {
+			return
+		}
+		if _, changed := g.reckon(r); changed {
 			g.dispatch(time.Now())
 		}
 	})
