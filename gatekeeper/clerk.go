@@ -93,21 +93,29 @@ func (c *clerk) greet(br *bufio.Reader) error {
 	if err = c.nc.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed || g.own == "" {
-		return net.ErrClosed
-	}
 	c.who = who
+	g.mu.Lock()
+	granted, err := c.join()
+	g.mu.Unlock()
+	tell(granted)
+	return err
+}
+
+// join makes the proxy one that holds slots here.
+func (c *clerk) join() (granted []*Line, err error) {
+	g := c.g
+	if g.closed || g.own == "" {
+		return nil, net.ErrClosed
+	}
 	for other := range g.clerks {
 		if other.who == c.who { // its connection is lost, and only this end does not know yet
 			other.end()
-			g.lose(other, false)
+			granted = append(granted, g.lose(other, false)...)
 		}
 	}
 	c.holder = g.book.Join(c.who.name)
 	g.clerks[c], g.holders[c.holder] = true, c
-	return nil
+	return granted, nil
 }
 
 // end closes the connection; serve does the rest.
@@ -193,8 +201,9 @@ func (c *clerk) hearLine(m message) ([]*Line, error) {
 		return g.deliver(grants), nil
 	case kindClose:
 		if !e.closed { // else it has been opened anew
-			g.book.Close(c.holder, e.page)
+			grants := g.book.Close(c.holder, e.page)
 			c.shut(number, e)
+			return g.deliver(grants), nil
 		}
 		return nil, nil
 	}
@@ -227,7 +236,7 @@ func (c *clerk) open(m message) ([]*Line, error) {
 	held := int(min(m.numbers[2], 1<<20))
 	page, grants := g.openPage(c.holder, Replica{
 		ID: m.texts[0], Application: m.texts[1], Deployment: m.texts[2], Address: m.texts[3],
-		Limit: int(min(m.numbers[1], 1<<20)),
+		Limit: int(min(m.numbers[1], 1<<20)), Multiplexed: m.numbers[3] != 0,
 	}, held)
 	if old, open := c.numbers[page]; open { // opened anew before the old line had nothing left
 		c.shut(old, c.lines[old])
@@ -248,7 +257,7 @@ func (c *clerk) ask(number uint64, e *entry) {
 		e.held++
 	}
 	e.told = e.page.Busy() - e.page.Held(c.holder)
-	c.out.put(message{kind: answer, numbers: [3]uint64{number, uint64(max(e.told, 0))}})
+	c.out.put(message{kind: answer, numbers: [4]uint64{number, uint64(max(e.told, 0))}})
 }
 
 // grant tells the proxy of a slot that it wanted.
@@ -257,7 +266,7 @@ func (c *clerk) grant(page *slots.Replica) {
 	e := c.lines[number]
 	e.held++
 	e.told = page.Busy() - page.Held(c.holder)
-	c.out.put(message{kind: kindOffered, numbers: [3]uint64{number, uint64(max(e.told, 0)), c.wants}})
+	c.out.put(message{kind: kindOffered, numbers: [4]uint64{number, uint64(max(e.told, 0)), c.wants}})
 }
 
 func (c *clerk) drop(number uint64, e *entry) {
@@ -272,7 +281,7 @@ func (c *clerk) tellBusy(number uint64, e *entry) {
 		return
 	}
 	e.told = others
-	c.out.put(message{kind: kindBusy, numbers: [3]uint64{number, uint64(others)}})
+	c.out.put(message{kind: kindBusy, numbers: [4]uint64{number, uint64(others)}})
 }
 
 // tellQueued lets proxies with lines of the deployment know at once when
@@ -295,7 +304,7 @@ func (c *clerk) tellQueued(group slots.Group, n int) {
 	if n == 0 {
 		delete(c.queued, group)
 	}
-	c.out.put(message{kind: kindQueued, texts: [4]string{group.Application, group.Deployment}, numbers: [3]uint64{uint64(n)}})
+	c.out.put(message{kind: kindQueued, texts: [4]string{group.Application, group.Deployment}, numbers: [4]uint64{uint64(n)}})
 }
 
 // report tells everybody what has changed since they were told.
@@ -321,9 +330,9 @@ func (g *Gatekeeper) reportAway() (changed []*Line) {
 			c.end()
 		}
 	}
-	for page := range g.addresses {
+	for page := range g.peers {
 		if g.book.Replica(page.ID) != page {
-			delete(g.addresses, page)
+			delete(g.peers, page)
 		}
 	}
 	for _, l := range g.lines {
@@ -348,7 +357,7 @@ func (g *Gatekeeper) leaves(c *clerk, bye bool, err error) {
 		delete(g.holders, c.holder)
 		granted = g.deliver(g.book.Leave(c.holder))
 	} else {
-		g.lose(c, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
+		granted = g.lose(c, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
 		g.log.Warn("the connection of another proxy is lost: its slots stay taken until its requests have ended",
 			"proxy", c.who.name, "from", c.nc.RemoteAddr(), "error", err)
 	}
@@ -360,9 +369,10 @@ func (g *Gatekeeper) leaves(c *clerk, bye bool, err error) {
 }
 
 // lose keeps what a proxy has whose connection is lost.
-func (g *Gatekeeper) lose(c *clerk, ended bool) {
+func (g *Gatekeeper) lose(c *clerk, ended bool) []*Line {
 	delete(g.clerks, c)
 	delete(g.holders, c.holder)
-	g.book.Silence(c.holder)
+	grants := g.book.Silence(c.holder)
 	g.miss(c, ended)
+	return g.deliver(grants)
 }

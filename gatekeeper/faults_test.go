@@ -2,6 +2,7 @@ package gatekeeper
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -57,10 +58,10 @@ func TestALineThatLeavesIsGivenNothing(t *testing.T) {
 func TestAProxyIsBackBeforeItsEndIsSeen(t *testing.T) {
 	for range 20 {
 		config := testConfig("keeper")
-		config.Sockets = &sockets{list: []Connection{}}
+		config.Look = (&sockets{list: []Connection{}}).look
 		k := keep(t, config, "127.0.0.1:0")
-		hello := message{kind: kindHello, texts: [4]string{"p"}, numbers: [3]uint64{protocolVersion, 7}}
-		open := message{kind: kindOpen, texts: [4]string{"r", "app", "main", "127.0.0.1:1"}, numbers: [3]uint64{1, 2, 1}}
+		hello := message{kind: kindHello, texts: [4]string{"p"}, numbers: [4]uint64{protocolVersion, 7}}
+		open := message{kind: kindOpen, texts: [4]string{"r", "app", "main", "127.0.0.1:1"}, numbers: [4]uint64{1, 2, 1}}
 		b := appendMessage(appendMessage(appendMessage(nil, hello), open), message{kind: kindDeclared})
 		var all []net.Conn
 		for range 3 {
@@ -96,7 +97,7 @@ func TestAProxyIsBackBeforeItsEndIsSeen(t *testing.T) {
 func TestAProxyThatGivesUpOnItsConnectionKeepsItsSlots(t *testing.T) {
 	seen := &sockets{list: []Connection{}}
 	config := testConfig("keeper")
-	config.Sockets = seen
+	config.Look = seen.look
 	k := keep(t, config, "127.0.0.1:0")
 	defer k.close(t)
 	config = testConfig("p")
@@ -105,8 +106,7 @@ func TestAProxyThatGivesUpOnItsConnectionKeepsItsSlots(t *testing.T) {
 	defer g.Close()
 	l, _ := g.Open(one(1), k.address, 0, heard)
 	heard.expect(t, "found")
-	l.Ask()
-	heard.expect(t, "granted")
+	askOf(t, l, heard)
 	seen.set([]Connection{{Peer: net.IPv4(127, 0, 0, 1)}})
 	eventually(t, "the gatekeeper is past its beginning", func() bool {
 		k.g.mu.Lock()
@@ -236,11 +236,11 @@ func TestNobodyWaitsWhoHasSaidSo(t *testing.T) {
 			}
 		}
 	}
-	say(message{kind: kindHello, texts: [4]string{"keeper"}, numbers: [3]uint64{protocolVersion, 1}})
+	say(message{kind: kindHello, texts: [4]string{"keeper"}, numbers: [4]uint64{protocolVersion, 1}})
 	heard.expect(t, "found")
 	g.Want("app", "main", 1, time.Now())
 	wanted(1)
-	say(message{kind: kindOffered, numbers: [3]uint64{1, 0, 0}})
+	say(message{kind: kindOffered, numbers: [4]uint64{1, 0, 0}})
 	heard.expect(t, "offered")
 	g.Want("app", "main", 0, time.Now())
 	if err = nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -308,7 +308,7 @@ func TestClosingWaitsForNobodySilent(t *testing.T) {
 // time to say what they hold.
 func TestANewGatekeeperKnowsNothingOfWhatItCannotSee(t *testing.T) {
 	config := testConfig("keeper")
-	config.Sockets = &sockets{}
+	config.Look = (&sockets{}).look
 	config.Recovery = 500 * time.Millisecond
 	k := keep(t, config, "127.0.0.1:0")
 	defer k.close(t)
@@ -332,7 +332,7 @@ func TestANewGatekeeperKnowsNothingOfWhatItCannotSee(t *testing.T) {
 // there that it makes with its slot.
 func TestASlotThatWasJustGivenIsNotTakenBack(t *testing.T) {
 	config := testConfig("keeper")
-	config.Sockets, config.Recovery = &sockets{list: []Connection{}}, time.Hour
+	config.Look, config.Recovery = (&sockets{list: []Connection{}}).look, time.Hour
 	k := keep(t, config, "127.0.0.1:0")
 	defer k.close(t)
 	config = testConfig("p")
@@ -341,8 +341,7 @@ func TestASlotThatWasJustGivenIsNotTakenBack(t *testing.T) {
 	defer g.Close()
 	l, _ := g.Open(one(1), k.address, 0, heard)
 	heard.expect(t, "found")
-	l.Ask()
-	heard.expect(t, "granted")
+	askOf(t, l, heard)
 	k.g.mu.Lock()
 	for c := range k.g.clerks {
 		c.end()
@@ -353,4 +352,90 @@ func TestASlotThatWasJustGivenIsNotTakenBack(t *testing.T) {
 	if n := k.g.busyOf("r"); n != 1 {
 		t.Errorf("%d slots are taken of a replica that is about to have a request", n)
 	}
+}
+
+// TestAllLinesAreOpenedByOneLook has a gatekeeper begin with many replicas, each
+// with two connections: the system's table is not read for each of them.
+func TestAllLinesAreOpenedByOneLook(t *testing.T) {
+	looks := 0
+	config := testConfig("keeper")
+	config.Recovery = time.Hour
+	config.Look = func() (Seen, error) {
+		looks++
+		return seen{{Peer: net.IPv4(127, 0, 0, 1)}, {Peer: net.IPv4(127, 0, 0, 1)}}, nil
+	}
+	g := New(config, hclog.NewNullLogger())
+	defer g.Close()
+	const replicas = 1000
+	for i := range replicas {
+		r := one(2)
+		r.ID = fmt.Sprint(i)
+		_, _ = g.Open(r, "127.0.0.1:1", 1, make(events, 100)) // one of the connections is this proxy's
+	}
+	g.mu.Lock()
+	g.own, g.began = "127.0.0.1:1", time.Now()
+	began := time.Now()
+	g.moveLines(g.own)
+	took := time.Since(began)
+	g.mu.Unlock()
+	if most := int(took/glimpse) + 1; looks == 0 || looks > most {
+		t.Errorf("%d looks in %s, want 1 to %d", looks, took, most)
+	}
+	if n := g.Status().Missing; n != replicas {
+		t.Errorf("%d slots count that nobody has claimed, want %d", n, replicas)
+	}
+}
+
+// TestOneConnectionMayHaveManyRequests has a proxy vanish that had two requests on
+// one connection of HTTP/2.
+func TestOneConnectionMayHaveManyRequests(t *testing.T) {
+	seen := &sockets{list: []Connection{}}
+	config := testConfig("keeper")
+	config.Look = seen.look
+	k := keep(t, config, "127.0.0.1:0")
+	defer k.close(t)
+	g, heard := New(testConfig("dying"), hclog.NewNullLogger()), make(events, 100)
+	many := one(2)
+	many.Multiplexed = true
+	l, _ := g.Open(many, k.address, 0, heard)
+	heard.expect(t, "found")
+	askOf(t, l, heard)
+	askOf(t, l, heard)
+	seen.set([]Connection{{Peer: net.IPv4(127, 0, 0, 1), Left: true}})
+	vanish(g)
+	eventually(t, "it is missed", func() bool { return k.g.Status().Missing == 2 })
+	k.g.look(time.Now().Add(time.Second))
+	if n := k.g.busyOf("r"); n != 2 {
+		t.Fatalf("%d slots are taken while the connection is open that had two requests", n)
+	}
+	seen.set([]Connection{})
+	eventually(t, "both are free", func() bool { return k.g.busyOf("r") == 0 })
+}
+
+// TestALimitIsTheLowestThatIsSaid has one proxy hear of a change later than the
+// other.
+func TestALimitIsTheLowestThatIsSaid(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	early, heard := New(testConfig("early"), hclog.NewNullLogger()), make(events, 100)
+	defer early.Close()
+	l, _ := early.Open(one(2), k.address, 0, heard)
+	heard.expect(t, "found")
+	late, heard2 := New(testConfig("late"), hclog.NewNullLogger()), make(events, 100)
+	l2, _ := late.Open(one(2), k.address, 0, heard2)
+	heard2.expect(t, "found")
+	l.SetLimit(1)
+	l.Ask()
+	heard.expect(t, "granted")
+	l2.Ask()
+	heard2.expect(t, "refused")
+	l2.SetLimit(1)
+	l2.Ask()
+	heard2.expect(t, "refused") // so that it has been heard
+	l.SetLimit(2)
+	l.Ask()
+	heard.expect(t, "refused")
+	early.Want("app", "main", 1, time.Now())
+	late.Close() // nobody says 1 any more
+	heard.expect(t, "offered")
 }

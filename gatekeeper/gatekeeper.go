@@ -30,9 +30,9 @@ import (
 type Config struct {
 	Name        string // of its proxy, the same after a restart
 	Incarnation int64  // when its process began, ns since 1970
-	// Sockets looks at the connections of this host; nil: nobody can, and a
+	// Look looks at the connections of this host; nil: nobody can, and a
 	// gatekeeper that begins takes what it is told to be all that is held.
-	Sockets Sockets
+	Look func() (Seen, error)
 
 	// Patience is how long a slot stays taken whose holder has vanished, where
 	// nothing shows that its request has ended; default 60s.
@@ -48,17 +48,12 @@ type Config struct {
 	Retry time.Duration
 }
 
-// Sockets tells of the connections that this host has to an address of its own.
-type Sockets interface {
-	// Connections returns those of each address that something listens on.
-	// An address that nothing visible listens on is absent.
-	Connections(addresses []string) (map[string][]Connection, error)
-}
-
-// Connection is one connection to a listener, as the listener's end sees it.
-type Connection struct {
-	Peer net.IP // who connected
-	Left bool   // the peer has closed its side, and the listener's has not
+// Seen is what a look at this host's connections has shown.
+type Seen interface {
+	// EachTo tells of every connection to the address who connected, and
+	// whether that side has closed it and the listener has not. It says
+	// whether anything listens there that can be seen.
+	EachTo(address string, visit func(peer net.IP, left bool)) (listening bool)
 }
 
 func (c Config) withDefaults() Config {
@@ -92,15 +87,18 @@ type Gatekeeper struct {
 	own       string // the address whose replicas it keeps itself; "": none
 	book      *slots.Book
 	self      *slots.Holder
-	began     time.Time                 // when it began to keep the book
-	addresses map[*slots.Replica]string // of the replicas in its book
-	lines     map[*slots.Replica]*Line  // of its own proxy, in its own book
-	all       map[*Line]bool            // of its own proxy, anywhere
+	began     time.Time                // when it began to keep the book
+	inherited bool                     // the book was handed over: nothing is held that it does not say
+	peers     map[*slots.Replica]peer  // the replicas in its book, as the sockets have them
+	lines     map[*slots.Replica]*Line // of its own proxy, in its own book
+	all       map[*Line]bool           // of its own proxy, anywhere
 	parties   map[slots.Group]*party
 	links     map[string]*link // to other gatekeepers, by address
 	clerks    map[*clerk]bool  // of other proxies, connected here
 	holders   map[*slots.Holder]*clerk
 	lost      map[*absentee]bool
+	seen      Seen // of the sockets, while it is new; nil: nothing yet
+	seenAt    time.Time
 }
 
 // New returns a Gatekeeper that keeps no book yet, and has asked nobody.
@@ -119,8 +117,9 @@ func (g *Gatekeeper) empty() {
 	g.book = slots.NewBook()
 	g.self = g.book.Join(g.config.Name)
 	g.lines = map[*slots.Replica]*Line{}
-	g.addresses = map[*slots.Replica]string{}
+	g.peers = map[*slots.Replica]peer{}
 	g.lost = map[*absentee]bool{}
+	g.inherited = false
 }
 
 // Keep makes this proxy the gatekeeper of the replicas whose gatekeeper's

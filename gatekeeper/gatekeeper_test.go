@@ -173,7 +173,13 @@ func TestManyProxiesOneLimit(t *testing.T) {
 	}
 }
 
-// sockets shows connections to the replica of that many requests.
+// Connection is one, as sockets shows it.
+type Connection struct {
+	Peer net.IP
+	Left bool
+}
+
+// sockets shows these connections to every address.
 type sockets struct {
 	mu   sync.Mutex
 	list []Connection // nil: nothing is to be seen
@@ -185,16 +191,19 @@ func (s *sockets) set(list []Connection) {
 	s.list = list
 }
 
-func (s *sockets) Connections(addresses []string) (map[string][]Connection, error) {
+func (s *sockets) look() (Seen, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found := map[string][]Connection{}
-	for _, address := range addresses {
-		if s.list != nil {
-			found[address] = s.list
-		}
+	return seen(s.list), nil
+}
+
+type seen []Connection
+
+func (s seen) EachTo(_ string, visit func(peer net.IP, left bool)) bool {
+	for _, c := range s {
+		visit(c.Peer, c.Left)
 	}
-	return found, nil
+	return s != nil
 }
 
 // events is a hearer that passes on what it hears.
@@ -218,6 +227,15 @@ func (e events) expect(t *testing.T, want string) {
 	case <-time.After(10 * time.Second):
 		t.Fatalf("heard nothing, want %q", want)
 	}
+}
+
+// askOf has a slot be asked for, and expects it.
+func askOf(t *testing.T, l *Line, heard events) {
+	t.Helper()
+	if !l.Ask() {
+		t.Fatal("cannot ask")
+	}
+	heard.expect(t, "granted")
 }
 
 func one(limit int) Replica {
@@ -248,14 +266,11 @@ func vanish(g *Gatekeeper) {
 func TestSlotsOfAProxyThatVanishedWaitForItsRequests(t *testing.T) {
 	seen := &sockets{list: []Connection{}}
 	config := testConfig("keeper")
-	config.Sockets = seen
+	config.Look = seen.look
 	k := keep(t, config, "127.0.0.1:0")
 	defer k.close(t)
 	dying, line, heard := client(t, "dying", k.address)
-	if !line.Ask() {
-		t.Fatal("cannot ask")
-	}
-	heard.expect(t, "granted")
+	askOf(t, line, heard)
 	loopback := net.IPv4(127, 0, 0, 1)
 	seen.set([]Connection{{Peer: loopback, Left: true}})
 	vanish(dying)
@@ -281,12 +296,11 @@ func TestSlotsThatNobodyCanSeeWaitForPatience(t *testing.T) {
 	config := testConfig("keeper")
 	config.Patience = 300 * time.Millisecond
 	seen := &sockets{list: []Connection{}}
-	config.Sockets = seen
+	config.Look = seen.look
 	k := keep(t, config, "127.0.0.1:0")
 	defer k.close(t)
 	dying, line, heard := client(t, "dying", k.address)
-	line.Ask()
-	heard.expect(t, "granted")
+	askOf(t, line, heard)
 	seen.set(nil)
 	began := time.Now()
 	vanish(dying)
@@ -304,12 +318,11 @@ func TestANewGatekeeperHearsWhatIsHeld(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			seen := &sockets{list: []Connection{}}
 			config := testConfig("keeper")
-			config.Sockets = seen
+			config.Look = seen.look
 			first := keep(t, config, "127.0.0.1:0")
 			holder, line, heard := client(t, "holder", first.address)
 			defer holder.Close()
-			line.Ask()
-			heard.expect(t, "granted")
+			askOf(t, line, heard)
 			seen.set([]Connection{{Peer: net.IPv4(127, 0, 0, 1)}})
 			var state []byte
 			if way == "upgraded" {
@@ -319,7 +332,7 @@ func TestANewGatekeeperHearsWhatIsHeld(t *testing.T) {
 			heard.expect(t, "lost")
 
 			config = testConfig("keeper")
-			config.Sockets = seen
+			config.Look = seen.look
 			second := &keeping{g: New(config, hclog.NewNullLogger()), address: first.address, done: make(chan error, 1)}
 			if err := second.g.Inherit(state); err != nil {
 				t.Fatal(err)
@@ -369,18 +382,18 @@ func TestAProxyThatComesBackHasNoMoreThanItHolds(t *testing.T) {
 func TestNonsenseIsSentAway(t *testing.T) {
 	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
 	defer k.close(t)
-	hello := appendMessage(nil, message{kind: kindHello, texts: [4]string{"x"}, numbers: [3]uint64{protocolVersion, 1}})
+	hello := appendMessage(nil, message{kind: kindHello, texts: [4]string{"x"}, numbers: [4]uint64{protocolVersion, 1}})
 	say := func(m message) []byte { return appendMessage(append([]byte(nil), hello...), m) }
 	for name, said := range map[string][]byte{
 		"HTTP":                     []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
-		"another version":          appendMessage(nil, message{kind: kindHello, texts: [4]string{"x"}, numbers: [3]uint64{99}}),
-		"no hello":                 appendMessage(nil, message{kind: kindAsk, numbers: [3]uint64{1}}),
-		"a line that is not open":  say(message{kind: kindAsk, numbers: [3]uint64{1}}),
-		"a release of nothing":     say(message{kind: kindRelease, numbers: [3]uint64{1}}),
+		"another version":          appendMessage(nil, message{kind: kindHello, texts: [4]string{"x"}, numbers: [4]uint64{99}}),
+		"no hello":                 appendMessage(nil, message{kind: kindAsk, numbers: [4]uint64{1}}),
+		"a line that is not open":  say(message{kind: kindAsk, numbers: [4]uint64{1}}),
+		"a release of nothing":     say(message{kind: kindRelease, numbers: [4]uint64{1}}),
 		"a long string":            append(append([]byte(nil), hello...), byte(kindOpen), 0xff, 0xff, 0xff, 0xff, 0x0f),
 		"a number without an end":  append(append([]byte(nil), hello...), append([]byte{byte(kindAsk)}, bytes.Repeat([]byte{0xff}, 20)...)...),
-		"a replica without a name": say(message{kind: kindOpen, numbers: [3]uint64{1, 1, 0}}),
-		"what a gatekeeper says":   say(message{kind: kindGranted, numbers: [3]uint64{1, 1}}),
+		"a replica without a name": say(message{kind: kindOpen, numbers: [4]uint64{1, 1, 0}}),
+		"what a gatekeeper says":   say(message{kind: kindGranted, numbers: [4]uint64{1, 1}}),
 		"half a message":           append(append([]byte(nil), hello...), byte(kindOpen), 3, 'a'),
 		"an unknown kind":          append(append([]byte(nil), hello...), 200),
 	} {
@@ -418,9 +431,9 @@ func TestHugeNumbers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = nc.Close() }()
-	b := appendMessage(nil, message{kind: kindHello, texts: [4]string{"greedy"}, numbers: [3]uint64{protocolVersion, math.MaxUint64}})
-	b = appendMessage(b, message{kind: kindOpen, texts: [4]string{"its", "app", "main", "x"}, numbers: [3]uint64{math.MaxUint64, math.MaxUint64, math.MaxUint64}})
-	b = appendMessage(b, message{kind: kindWant, texts: [4]string{"app", "main"}, numbers: [3]uint64{math.MaxUint64, math.MaxUint64}})
+	b := appendMessage(nil, message{kind: kindHello, texts: [4]string{"greedy"}, numbers: [4]uint64{protocolVersion, math.MaxUint64}})
+	b = appendMessage(b, message{kind: kindOpen, texts: [4]string{"its", "app", "main", "x"}, numbers: [4]uint64{math.MaxUint64, math.MaxUint64, math.MaxUint64}})
+	b = appendMessage(b, message{kind: kindWant, texts: [4]string{"app", "main"}, numbers: [4]uint64{math.MaxUint64, math.MaxUint64}})
 	if _, err = nc.Write(b); err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +444,7 @@ func TestHugeNumbers(t *testing.T) {
 }
 
 func FuzzMessages(f *testing.F) {
-	f.Add(appendMessage(nil, message{kind: kindOpen, texts: [4]string{"r", "a", "d", "127.0.0.1:1"}, numbers: [3]uint64{1, 2, 3}}))
+	f.Add(appendMessage(nil, message{kind: kindOpen, texts: [4]string{"r", "a", "d", "127.0.0.1:1"}, numbers: [4]uint64{1, 2, 3}}))
 	f.Add([]byte{byte(kindAsk), 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := readMessage(bufio.NewReader(bytes.NewReader(b)))

@@ -33,6 +33,7 @@ type Replica struct {
 	ID, Application, Deployment string
 	Address                     string // host:port
 	Limit                       int    // slots
+	Multiplexed                 bool   // one connection carries several requests, as HTTP/2 does
 }
 
 // Line is one proxy's line in the book of one replica's gatekeeper.
@@ -136,8 +137,8 @@ func (g *Gatekeeper) leave(l *Line) {
 		return
 	}
 	l.party.kept--
-	g.book.Close(g.self, l.page) // first, so that what it releases is not given to it
-	grants := g.book.Declare(g.self, l.page, 0)
+	grants := g.book.Close(g.self, l.page) // first, so that what it releases is not given to it
+	grants = append(grants, g.book.Declare(g.self, l.page, 0)...)
 	if g.lines[l.page] == l {
 		delete(g.lines, l.page)
 	}
@@ -242,7 +243,7 @@ func (l *Line) Ask() bool {
 	if l.link == nil || !l.link.ready {
 		return false
 	}
-	l.link.send(message{kind: kindAsk, numbers: [3]uint64{l.number}})
+	l.link.send(message{kind: kindAsk, numbers: [4]uint64{l.number}})
 	return true
 }
 
@@ -282,7 +283,7 @@ func (l *Line) Release() []*Line {
 	}
 	l.held--
 	if l.link != nil {
-		l.link.send(message{kind: kindRelease, numbers: [3]uint64{l.number}})
+		l.link.send(message{kind: kindRelease, numbers: [4]uint64{l.number}})
 		return nil
 	}
 	return g.deliver(g.book.Release(g.self, l.page))
@@ -308,11 +309,7 @@ func (l *Line) Mute(mute bool) []*Line {
 }
 
 func (l *Line) muting() message {
-	flag := uint64(0)
-	if l.muted {
-		flag = 1
-	}
-	return message{kind: kindMute, numbers: [3]uint64{l.number, flag}}
+	return message{kind: kindMute, numbers: [4]uint64{l.number, flag(l.muted)}}
 }
 
 // SetLimit says that the replica has another number of slots.
@@ -330,7 +327,7 @@ func (l *Line) SetLimit(limit int) []*Line {
 		return g.deliver(grants)
 	}
 	if l.link != nil {
-		l.link.send(message{kind: kindLimit, numbers: [3]uint64{l.number, uint64(max(limit, 1))}})
+		l.link.send(message{kind: kindLimit, numbers: [4]uint64{l.number, uint64(max(limit, 1))}})
 	}
 	return nil
 }

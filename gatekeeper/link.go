@@ -63,7 +63,7 @@ func (l *link) present(line *Line) {
 	l.send(message{
 		kind:    kindOpen,
 		texts:   [4]string{r.ID, r.Application, r.Deployment, r.Address},
-		numbers: [3]uint64{line.number, uint64(max(r.Limit, 1)), uint64(line.held)},
+		numbers: [4]uint64{line.number, uint64(max(r.Limit, 1)), uint64(line.held), flag(r.Multiplexed)},
 	})
 	if line.muted {
 		l.send(line.muting())
@@ -73,9 +73,9 @@ func (l *link) present(line *Line) {
 // close takes the line off the link. Without lines the link ends.
 func (l *link) close(line *Line) {
 	for range line.held {
-		l.send(message{kind: kindRelease, numbers: [3]uint64{line.number}})
+		l.send(message{kind: kindRelease, numbers: [4]uint64{line.number}})
 	}
-	l.send(message{kind: kindClose, numbers: [3]uint64{line.number}})
+	l.send(message{kind: kindClose, numbers: [4]uint64{line.number}})
 	delete(l.lines, line.number)
 	s := line.party.away[l]
 	if s.lines--; s.lines == 0 {
@@ -112,7 +112,7 @@ func (l *link) sayWant(p *party, s *stand, want int) {
 	l.wants++
 	s.told, s.toldAt = want, l.wants
 	ago := uint64(max(time.Since(p.since).Milliseconds(), 0))
-	l.send(message{kind: kindWant, texts: [4]string{p.group.Application, p.group.Deployment}, numbers: [3]uint64{uint64(want), ago}})
+	l.send(message{kind: kindWant, texts: [4]string{p.group.Application, p.group.Deployment}, numbers: [4]uint64{uint64(want), ago}})
 }
 
 // roundUp rounds to three significant bits.
@@ -331,7 +331,7 @@ func (l *link) answered(m message) {
 	if line == nil {
 		// It was closed, or has moved, before the gatekeeper knew.
 		if slot {
-			l.send(message{kind: kindRelease, numbers: [3]uint64{m.numbers[0]}})
+			l.send(message{kind: kindRelease, numbers: [4]uint64{m.numbers[0]}})
 		}
 		g.mu.Unlock()
 		return

@@ -26,6 +26,10 @@ type absentee struct {
 	until  time.Time
 }
 
+// unknown says that it stands for all of whom nothing is known but what they
+// hold.
+func (a *absentee) unknown() bool { return a.who.name == "" }
+
 // miss keeps what a proxy holds whose connection is lost.
 func (g *Gatekeeper) miss(c *clerk, ended bool) {
 	var peer net.IP
@@ -55,26 +59,33 @@ func (g *Gatekeeper) declared(c *clerk) []slots.Grant {
 	return grants
 }
 
+// peer is a replica as the sockets of this host have it.
+type peer struct {
+	address     string
+	multiplexed bool
+}
+
 // openPage opens a replica's page for a holder who has that many of its slots.
 // While this gatekeeper is new it does not know what others hold of the replica,
 // and counts its connections.
 func (g *Gatekeeper) openPage(h *slots.Holder, r Replica, held int) (*slots.Replica, []slots.Grant) {
 	group := slots.Group{Application: r.Application, Deployment: r.Deployment}
-	if g.book.Replica(r.ID) == nil && time.Since(g.began) < g.config.Recovery {
-		if n := g.inUse(r.Address, r.Limit); n > 0 {
+	at := peer{r.Address, r.Multiplexed}
+	if g.book.Replica(r.ID) == nil && !g.inherited && time.Since(g.began) < g.config.Recovery {
+		if n := g.inUse(at, r.Limit); n > 0 {
 			page, _ := g.book.Open(g.unknown(), r.ID, group, r.Limit, n)
-			g.book.Close(g.unknown(), page) // it takes nothing
+			_ = g.book.Close(g.unknown(), page) // it takes nothing, and nobody else has a line yet
 		}
 	}
 	page, grants := g.book.Open(h, r.ID, group, r.Limit, held)
-	g.addresses[page] = r.Address
+	g.peers[page] = at
 	return page, append(grants, g.recovered(page, held)...)
 }
 
 // unknown is the holder of what cannot be told to be anybody's.
 func (g *Gatekeeper) unknown() *slots.Holder {
 	for a := range g.lost {
-		if a.who.name == "" {
+		if a.unknown() {
 			return a.holder
 		}
 	}
@@ -83,29 +94,37 @@ func (g *Gatekeeper) unknown() *slots.Holder {
 	return a.holder
 }
 
+// glimpse is for how long what was seen of the sockets is good for a gatekeeper
+// that is new: all lines are opened to it at once, and the system takes its time
+// to list the connections of a busy host.
+const glimpse = 10 * time.Millisecond
+
 // inUse is how many requests a replica may have of which nobody has said yet
 // that they are theirs: as many as it takes, where its connections are not seen.
-func (g *Gatekeeper) inUse(address string, limit int) int {
-	if g.config.Sockets == nil {
+func (g *Gatekeeper) inUse(at peer, limit int) int {
+	if g.config.Look == nil {
 		return 0
 	}
-	seen, err := g.config.Sockets.Connections([]string{address})
-	if err != nil {
-		g.log.Warn("the connections of this host cannot be looked at", "error", err)
-		return 0
+	if now := time.Now(); g.seen == nil || now.Sub(g.seenAt) > glimpse {
+		seen, err := g.config.Look()
+		if err != nil {
+			g.log.Warn("the connections of this host cannot be looked at", "error", err)
+			return 0
+		}
+		g.seen, g.seenAt = seen, now
 	}
-	connections, visible := seen[address]
-	if !visible {
+	connections, visible := open(g.seen, at.address, nil, false)
+	if !visible || (at.multiplexed && connections > 0) {
 		return limit
 	}
-	return min(len(connections), limit)
+	return min(connections, limit)
 }
 
 // recovered says that a proxy has come back with slots of the page that were
 // counted as unknown.
 func (g *Gatekeeper) recovered(page *slots.Replica, held int) (grants []slots.Grant) {
 	for a := range g.lost {
-		if before := page.Held(a.holder); held > 0 && a.who.name == "" && before > 0 {
+		if before := page.Held(a.holder); held > 0 && a.unknown() && before > 0 {
 			grants = append(grants, g.book.Declare(a.holder, page, max(before-held, 0))...)
 		}
 	}
@@ -132,23 +151,30 @@ func (g *Gatekeeper) watchLost() {
 
 // look lowers what vanished holders have to what the sockets show.
 func (g *Gatekeeper) look(now time.Time) {
+	if !g.misses() || g.config.Look == nil {
+		g.settleAll(nil, now)
+		return
+	}
+	seen, err := g.config.Look()
+	if err != nil {
+		g.log.Debug("the connections of this host cannot be looked at", "error", err)
+	}
+	g.settleAll(seen, now)
+}
+
+// misses says whether anybody has vanished with a slot.
+func (g *Gatekeeper) misses() (some bool) {
 	g.mu.Lock()
-	addresses := map[string]bool{}
+	defer g.mu.Unlock()
 	for a := range g.lost {
-		a.holder.Holds(func(r *slots.Replica, _ int) { addresses[g.addresses[r]] = true })
+		a.holder.Holds(func(*slots.Replica, int) { some = true })
 	}
-	g.mu.Unlock()
-	var seen map[string][]Connection
-	if len(addresses) > 0 && g.config.Sockets != nil {
-		list := make([]string, 0, len(addresses))
-		for address := range addresses {
-			list = append(list, address)
-		}
-		var err error
-		if seen, err = g.config.Sockets.Connections(list); err != nil {
-			g.log.Debug("the connections of this host cannot be looked at", "error", err)
-		}
-	}
+	return some
+}
+
+// settleAll takes back what nobody has any more, by what was seen; nil: nothing
+// was.
+func (g *Gatekeeper) settleAll(seen Seen, now time.Time) {
 	g.mu.Lock()
 	var granted []*Line
 	for a := range g.lost {
@@ -159,7 +185,7 @@ func (g *Gatekeeper) look(now time.Time) {
 }
 
 // settle takes back what an absentee surely has no more.
-func (g *Gatekeeper) settle(a *absentee, seen map[string][]Connection, now time.Time) []*Line {
+func (g *Gatekeeper) settle(a *absentee, seen Seen, now time.Time) []*Line {
 	var grants []slots.Grant
 	if !now.Before(a.until) {
 		grants = g.book.Leave(a.holder)
@@ -173,16 +199,9 @@ func (g *Gatekeeper) settle(a *absentee, seen map[string][]Connection, now time.
 	var pages []page
 	a.holder.Holds(func(r *slots.Replica, held int) { pages = append(pages, page{r, held}) })
 	for _, p := range pages {
-		connections, visible := seen[g.addresses[p.replica]]
-		switch {
-		case visible && now.After(a.from):
-			if n := open(connections, a.peer, ended); n < p.held {
-				grants = append(grants, g.book.Declare(a.holder, p.replica, n)...)
-			}
-		case seen != nil && a.peer == nil && ended:
-			// Nobody can see its connections: those who are alive have had
-			// the time to say what they hold.
-			grants = append(grants, g.book.Declare(a.holder, p.replica, 0)...)
+		n, known := g.left(a, p.replica, p.held, seen, now, ended)
+		if known && n < p.held {
+			grants = append(grants, g.book.Declare(a.holder, p.replica, n)...)
 		}
 		g.changed(p.replica)
 	}
@@ -194,16 +213,38 @@ func (g *Gatekeeper) settle(a *absentee, seen map[string][]Connection, now time.
 	return g.deliver(grants)
 }
 
+// left is how many of its slots of a replica an absentee may still need; known
+// is false where that cannot be told.
+func (g *Gatekeeper) left(a *absentee, r *slots.Replica, held int, seen Seen, now time.Time, ended bool) (n int, known bool) {
+	if seen == nil {
+		return held, false
+	}
+	at := g.peers[r]
+	n, visible := open(seen, at.address, a.peer, ended)
+	switch {
+	case visible && now.After(a.from):
+		if at.multiplexed && n > 0 {
+			n = held // any number of them on one connection
+		}
+		return n, true
+	case a.unknown() && ended:
+		// Nobody can see its connections: those who are alive have had
+		// the time to say what they hold.
+		return 0, true
+	}
+	return held, false
+}
+
 // open counts the connections of a peer that may have a request: of one whose
-// end was seen those that the replica has not closed yet.
-func open(connections []Connection, peer net.IP, ended bool) int {
-	n := 0
-	for _, c := range connections {
-		if (peer == nil || c.Peer.Equal(peer)) && (!ended || c.Left) {
+// end was seen those that the replica has not closed yet. It says whether
+// anything listens at the address that can be seen.
+func open(seen Seen, address string, peer net.IP, ended bool) (n int, visible bool) {
+	visible = seen.EachTo(address, func(from net.IP, left bool) {
+		if (peer == nil || from.Equal(peer)) && (!ended || left) {
 			n++
 		}
-	}
-	return n
+	})
+	return n, visible
 }
 
 // handover is what a gatekeeper says to the process that takes its place.
@@ -223,7 +264,7 @@ func (g *Gatekeeper) encodeBook() []byte {
 		if r.Busy() > 0 {
 			h.Replicas = append(h.Replicas, handedReplica{Replica: Replica{
 				ID: r.ID, Application: r.Group().Application, Deployment: r.Group().Deployment,
-				Address: g.addresses[r], Limit: r.Limit(),
+				Address: g.peers[r].address, Limit: r.Limit(), Multiplexed: g.peers[r].multiplexed,
 			}, Held: r.Busy()})
 		}
 		return true
@@ -248,12 +289,12 @@ func (g *Gatekeeper) Inherit(state []byte) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.began = time.Now()
+	g.began, g.inherited = time.Now(), true
 	unknown := g.unknown()
 	for _, r := range h.Replicas {
 		page, _ := g.book.Open(unknown, r.ID, slots.Group{Application: r.Application, Deployment: r.Deployment}, r.Limit, r.Held)
-		g.addresses[page] = r.Address
-		g.book.Close(unknown, page) // it takes nothing
+		g.peers[page] = peer{r.Address, r.Multiplexed}
+		_ = g.book.Close(unknown, page) // it takes nothing, and nobody else has a line yet
 	}
 	return nil
 }

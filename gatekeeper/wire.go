@@ -10,7 +10,7 @@ import (
 
 // protocolVersion is what a hello begins with. A peer of another version is
 // refused: what it says may mean something else.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // maxText bounds a string on the wire.
 const maxText = 256
@@ -21,7 +21,7 @@ type kind byte
 
 const (
 	kindHello    kind = 1  // both ways: version, name, incarnation
-	kindOpen     kind = 2  // number, replica, application, deployment, address, limit, held: a line, see Line
+	kindOpen     kind = 2  // number, replica, application, deployment, address, limit, held, 1 if multiplexed or 0: a line, see Line
 	kindDeclared kind = 3  // every line has been opened that the proxy held when it lost its last connection
 	kindClose    kind = 4  // number
 	kindMute     kind = 5  // number, 1 or 0
@@ -45,7 +45,7 @@ func (k kind) fields() (texts, numbers int, known bool) {
 	case kindHello:
 		return 1, 2, true
 	case kindOpen:
-		return 4, 3, true
+		return 4, 4, true
 	case kindWant:
 		return 2, 2, true
 	case kindQueued:
@@ -66,10 +66,18 @@ func (k kind) fields() (texts, numbers int, known bool) {
 type message struct {
 	kind    kind
 	texts   [4]string
-	numbers [3]uint64
+	numbers [4]uint64
 }
 
 var errProtocol = errors.New("not a message of the gatekeepers' protocol")
+
+// flag is how a yes or no is said.
+func flag(yes bool) uint64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
 
 // appendMessage writes m behind b.
 func appendMessage(b []byte, m message) []byte {
@@ -132,7 +140,7 @@ func noEOF(err error) error {
 // hello is what a connection begins with, both ways.
 func (c Config) hello() []byte {
 	return appendMessage(nil, message{
-		kind: kindHello, texts: [4]string{c.Name}, numbers: [3]uint64{protocolVersion, uint64(c.Incarnation)},
+		kind: kindHello, texts: [4]string{c.Name}, numbers: [4]uint64{protocolVersion, uint64(c.Incarnation)},
 	})
 }
 

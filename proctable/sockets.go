@@ -9,13 +9,6 @@ import (
 	"strings"
 )
 
-// Connection is one TCP connection to a listener of this machine, as the
-// listener's end has it.
-type Connection struct {
-	Peer net.IP // who connected
-	Left bool   // the peer has closed its side, and this one has not
-}
-
 // socket is one line of the system's table of TCP sockets.
 type socket struct {
 	local, remote netip.AddrPort
@@ -29,37 +22,44 @@ const (
 	stateListen      = 0x0A
 )
 
-// connectionsOf picks the connections to each of the addresses on which one of
-// the sockets listens. The other addresses are absent.
-func connectionsOf(addresses []string, sockets []socket) map[string][]Connection {
-	wanted := make(map[netip.AddrPort]string, len(addresses))
-	for _, address := range addresses {
-		at, err := netip.ParseAddrPort(address)
-		if err != nil {
-			continue // no address of this machine
-		}
-		wanted[netip.AddrPortFrom(at.Addr().Unmap(), at.Port())] = address
+// Sockets is what a look at this machine's TCP sockets has shown.
+type Sockets struct {
+	listening map[netip.AddrPort]bool
+	accepted  map[netip.AddrPort][]socket // by the listener's end
+}
+
+// EachTo tells of every connection to an address of this machine, host:port, who
+// connected, and whether that side has closed it and the listener's has not. It
+// says whether a process listens there. What is in another network namespace is
+// not seen.
+func (s Sockets) EachTo(address string, visit func(peer net.IP, left bool)) (listening bool) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return false // no address of this machine
 	}
-	found := make(map[string][]Connection, len(addresses))
-	for _, s := range sockets {
-		if s.state != stateListen {
-			continue
-		}
-		for at, address := range wanted {
-			if at.Port() == s.local.Port() && (s.local.Addr() == at.Addr() || s.local.Addr().IsUnspecified()) {
-				found[address] = []Connection{}
-			}
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	if !s.listening[at] && !s.listening[netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port())] &&
+		!s.listening[netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())] {
+		return false
+	}
+	for _, c := range s.accepted[at] {
+		visit(c.remote.Addr().AsSlice(), c.state == stateCloseWait)
+	}
+	return true
+}
+
+// sort makes sense of the system's table.
+func sort(sockets []socket) Sockets {
+	s := Sockets{listening: map[netip.AddrPort]bool{}, accepted: map[netip.AddrPort][]socket{}}
+	for _, one := range sockets {
+		switch one.state {
+		case stateListen:
+			s.listening[one.local] = true
+		case stateEstablished, stateCloseWait:
+			s.accepted[one.local] = append(s.accepted[one.local], one)
 		}
 	}
-	for _, s := range sockets {
-		if s.state != stateEstablished && s.state != stateCloseWait {
-			continue
-		}
-		if address, ok := wanted[s.local]; ok && found[address] != nil {
-			found[address] = append(found[address], Connection{Peer: s.remote.Addr().AsSlice(), Left: s.state == stateCloseWait})
-		}
-	}
-	return found
+	return s
 }
 
 // parseSockets reads /proc/net/tcp or tcp6. Lines that it does not understand

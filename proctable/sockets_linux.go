@@ -2,10 +2,8 @@ package proctable
 
 import "os"
 
-// Connections returns, for each of these addresses of this machine that a
-// process listens on, the connections to it. Those in another network namespace
-// are not seen, and such an address is absent.
-func Connections(addresses []string) (map[string][]Connection, error) {
+// LookAtSockets looks at the TCP sockets of this machine.
+func LookAtSockets() (Sockets, error) {
 	var sockets []socket
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		text, err := os.ReadFile(name)
@@ -13,9 +11,9 @@ func Connections(addresses []string) (map[string][]Connection, error) {
 			if name == "/proc/net/tcp6" && os.IsNotExist(err) {
 				break // IPv6 is off
 			}
-			return nil, err
+			return Sockets{}, err
 		}
 		sockets = append(sockets, parseSockets(string(text))...)
 	}
-	return connectionsOf(addresses, sockets), nil
+	return sort(sockets), nil
 }

@@ -27,34 +27,46 @@ func TestConnectionsAreSeenUntilTheListenerCloses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sees(t, address, []Connection{{Peer: net.IPv4(127, 0, 0, 1).To4()}})
+	sees(t, address, []connection{{peer: net.IPv4(127, 0, 0, 1).To4()}})
 	if err = client.Close(); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, address, []Connection{{Peer: net.IPv4(127, 0, 0, 1).To4(), Left: true}})
+	sees(t, address, []connection{{peer: net.IPv4(127, 0, 0, 1).To4(), left: true}})
 	if err = server.Close(); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, address, []Connection{})
+	sees(t, address, nil)
 	if err = l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	found, err := Connections([]string{address})
-	if _, ok := found[address]; ok || err != nil {
-		t.Errorf("%v, %v: want nothing of an address that nothing listens on", found, err)
+	seen, err := LookAtSockets()
+	if _, listening := to(seen, address); listening || err != nil {
+		t.Errorf("%v, %v: want nothing of an address that nothing listens on", seen, err)
 	}
 }
 
+// connection is one, as EachTo tells of it.
+type connection struct {
+	peer net.IP
+	left bool
+}
+
+func to(seen Sockets, address string) (list []connection, listening bool) {
+	listening = seen.EachTo(address, func(peer net.IP, left bool) { list = append(list, connection{peer, left}) })
+	return list, listening
+}
+
 // sees waits until the kernel has done what was asked of it.
-func sees(t *testing.T, address string, want []Connection) {
+func sees(t *testing.T, address string, want []connection) {
 	t.Helper()
 	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
-		found, err := Connections([]string{address})
+		seen, err := LookAtSockets()
 		if err != nil {
 			t.Fatal(err)
 		}
-		diff := cmp.Diff(want, found[address])
-		if diff == "" {
+		found, listening := to(seen, address)
+		diff := cmp.Diff(want, found, cmp.AllowUnexported(connection{}))
+		if diff == "" && listening {
 			return
 		}
 		if time.Since(begin) > 5*time.Second {
@@ -71,11 +83,15 @@ func TestParseSockets(t *testing.T) {
    3: 0000000000000000FFFF00000100007F:1F40 0000000000000000FFFF00000300000A:C351 01 00000000
    4: 0000000000000000000000000000ZZ:1F40 0200000A:C350 01
 `
-	found := connectionsOf([]string{"127.0.0.1:8000", "host:8000"}, parseSockets(text))
-	want := map[string][]Connection{"127.0.0.1:8000": {
-		{Peer: net.IPv4(10, 0, 0, 2).To4(), Left: true}, {Peer: net.IPv4(10, 0, 0, 3).To4()},
-	}}
-	if diff := cmp.Diff(want, found); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
+	seen := sort(parseSockets(text))
+	want := []connection{{peer: net.IPv4(10, 0, 0, 2).To4(), left: true}, {peer: net.IPv4(10, 0, 0, 3).To4()}}
+	found, listening := to(seen, "127.0.0.1:8000")
+	if diff := cmp.Diff(want, found, cmp.AllowUnexported(connection{})); diff != "" || !listening {
+		t.Errorf("listening %t, -want +got\n%s", listening, diff)
+	}
+	for _, address := range []string{"host:8000", "127.0.0.1:8001", "127.0.0.2:8000"} {
+		if found, listening := to(seen, address); found != nil || listening {
+			t.Errorf("%s: %v, listening %t", address, found, listening)
+		}
 	}
 }

@@ -37,6 +37,7 @@ func (g *gate) enroll(r *replica, e routes.Endpoint) {
 	case r.line == nil:
 		r.line, granted = g.slots.Open(gatekeeper.Replica{
 			ID: r.id, Application: g.application, Deployment: g.deployment, Address: e.Address, Limit: g.limit,
+			Multiplexed: r.http2,
 		}, keeper, r.member.InFlight(), heard{g})
 	default:
 		granted = r.line.SetLimit(g.limit)

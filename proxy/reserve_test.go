@@ -43,20 +43,8 @@ func countedReplicas(tb testing.TB, n int, takes time.Duration) *counted {
 	return c
 }
 
-// hostSockets are those of this machine.
-type hostSockets struct{}
-
-func (hostSockets) Connections(addresses []string) (map[string][]gatekeeper.Connection, error) {
-	seen, err := proctable.Connections(addresses)
-	found := map[string][]gatekeeper.Connection{}
-	for address, list := range seen {
-		found[address] = []gatekeeper.Connection{}
-		for _, c := range list {
-			found[address] = append(found[address], gatekeeper.Connection(c))
-		}
-	}
-	return found, err
-}
+// lookAtSockets looks at the connections of this machine.
+func lookAtSockets() (gatekeeper.Seen, error) { return proctable.LookAtSockets() }
 
 // keeperRig is a gatekeeper's part of a proxy.
 type keeperRig struct {
@@ -68,7 +56,7 @@ type keeperRig struct {
 func newKeeper(tb testing.TB, name, listen string) (*keeperRig, string) {
 	tb.Helper()
 	g := gatekeeper.New(gatekeeper.Config{
-		Name: name, Incarnation: time.Now().UnixNano(), Sockets: hostSockets{},
+		Name: name, Incarnation: time.Now().UnixNano(), Look: lookAtSockets,
 		Retry: 5 * time.Millisecond, Recovery: 200 * time.Millisecond, Patience: 2 * time.Second,
 	}, hclog.NewNullLogger())
 	k := &keeperRig{Gatekeeper: g}

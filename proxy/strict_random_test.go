@@ -181,7 +181,7 @@ type hostKeeper struct {
 
 func worldConfig(name string) gatekeeper.Config {
 	return gatekeeper.Config{
-		Name: name, Incarnation: time.Now().UnixNano(), Sockets: hostSockets{},
+		Name: name, Incarnation: time.Now().UnixNano(), Look: lookAtSockets,
 		Retry: 5 * time.Millisecond, Recovery: 300 * time.Millisecond, Patience: 3 * time.Second, Silence: 400 * time.Millisecond,
 	}
 }

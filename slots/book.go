@@ -3,8 +3,12 @@ package slots
 import "time"
 
 // Open makes the holder one that may be given slots of the replica, which gets a
-// page if it has none. It has held slots more than the book knows. The limit is
-// the newest that anybody has said.
+// page if it has none. It has held slots more than the book knows. Who has opened
+// the replica already says the limit of now.
+//
+// Not all hear of another limit in the same moment, so the lowest counts that any
+// of them says: one that is lowered is kept from the first on, and one that is
+// raised counts once all know of it.
 func (b *Book) Open(h *Holder, id string, name Group, limit, held int) (*Replica, []Grant) {
 	r := b.replicas[id]
 	if r == nil {
@@ -12,9 +16,9 @@ func (b *Book) Open(h *Holder, id string, name Group, limit, held int) (*Replica
 		b.replicas[id] = r
 		r.group.replicas[r] = true
 	}
-	r.limit = max(limit, 1)
 	s := r.line(h)
-	s.open = true
+	s.open, s.limit = true, max(limit, 1)
+	r.agree()
 	s.held += held
 	r.busy += held
 	return r, b.fill(r.group)
@@ -22,11 +26,33 @@ func (b *Book) Open(h *Holder, id string, name Group, limit, held int) (*Replica
 
 // Close ends Open for the holder. What it holds stays its own until it is
 // released.
-func (b *Book) Close(h *Holder, r *Replica) {
-	if s := r.share[h]; s != nil {
-		s.open, s.muted = false, false
-		b.tidy(h, r)
+func (b *Book) Close(h *Holder, r *Replica) []Grant {
+	s := r.share[h]
+	if s == nil || !s.open {
+		return nil
 	}
+	s.open, s.muted = false, false
+	more := r.agree()
+	b.tidy(h, r)
+	if !more {
+		return nil
+	}
+	return b.fill(r.group)
+}
+
+// agree finds the lowest limit of those that are said, and tells whether it is
+// higher than before. Where nobody says one, the last stays.
+func (r *Replica) agree() (higher bool) {
+	before, lowest := r.limit, 0
+	for _, s := range r.share {
+		if s.open && (lowest == 0 || s.limit < lowest) {
+			lowest = s.limit
+		}
+	}
+	if lowest > 0 {
+		r.limit = lowest
+	}
+	return r.limit > before
 }
 
 // Mute says whether the holder can use no slot of the replica for now, because
@@ -101,19 +127,20 @@ func (b *Book) Declare(h *Holder, r *Replica, held int) []Grant {
 
 // Silence ends whatever the holder waits for, and keeps what it holds: it has
 // vanished, and its requests may not have.
-func (b *Book) Silence(h *Holder) {
+func (b *Book) Silence(h *Holder) []Grant {
 	for g := range h.wants {
 		b.unwant(h, g)
 	}
+	var grants []Grant
 	for r := range h.shown {
-		b.Close(h, r)
+		grants = append(grants, b.Close(h, r)...)
 	}
+	return grants
 }
 
 // Leave takes back all that the holder has.
 func (b *Book) Leave(h *Holder) []Grant {
-	b.Silence(h)
-	var grants []Grant
+	grants := b.Silence(h)
 	for r := range h.shown {
 		grants = append(grants, b.Declare(h, r, 0)...)
 	}

@@ -14,8 +14,9 @@ type machine struct {
 	holders []*Holder
 	held    map[string]map[*Holder]int      // replica -> holder -> slots
 	open    map[string]map[*Holder]*Replica // replica -> who has opened it -> its page
-	limit   map[string]int
-	forced  map[string]bool // more was declared than there is room for, or the limit lowered
+	says    map[string]map[*Holder]int      // replica -> who has opened it -> the limit that it knows
+	limit   map[string]int                  // the lowest that is said, the last one where nobody says any
+	forced  map[string]bool                 // more was declared than there is room for, or the limit lowered
 	now     time.Time
 }
 
@@ -26,8 +27,8 @@ func groupOf(replica int) Group { return Group{"app", fmt.Sprintf("d%d", replica
 func newMachine() *machine {
 	m := &machine{
 		book: NewBook(), held: map[string]map[*Holder]int{}, limit: map[string]int{}, forced: map[string]bool{},
-		open: map[string]map[*Holder]*Replica{},
-		now:  time.Unix(1_700_000_000, 0),
+		open: map[string]map[*Holder]*Replica{}, says: map[string]map[*Holder]int{},
+		now: time.Unix(1_700_000_000, 0),
 	}
 	for i := range 3 {
 		m.holders = append(m.holders, m.book.Join(fmt.Sprintf("p%d", i)))
@@ -35,6 +36,7 @@ func newMachine() *machine {
 	for i := range testReplicas {
 		m.held[fmt.Sprintf("r%d", i)] = map[*Holder]int{}
 		m.open[fmt.Sprintf("r%d", i)] = map[*Holder]*Replica{}
+		m.says[fmt.Sprintf("r%d", i)] = map[*Holder]int{}
 	}
 	return m
 }
@@ -43,6 +45,23 @@ func (m *machine) granted(grants []Grant) {
 	for _, g := range grants {
 		m.held[g.Replica.ID][g.Holder]++
 	}
+}
+
+// agree is what the limit is to be of what is said.
+func (m *machine) agree(id string) {
+	lowest := 0
+	for _, limit := range m.says[id] {
+		if lowest == 0 || limit < lowest {
+			lowest = limit
+		}
+	}
+	if lowest == 0 {
+		return
+	}
+	if lowest < m.limit[id] {
+		m.forced[id] = true
+	}
+	m.limit[id] = lowest
 }
 
 func (m *machine) draw(t *rapid.T) (*Holder, int, string) {
@@ -58,10 +77,8 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			limit := rapid.IntRange(1, 3).Draw(t, "limit")
 			page, grants := m.book.Open(h, id, groupOf(i), limit, 0)
 			m.open[id][h] = page
-			if limit < m.limit[id] {
-				m.forced[id] = true
-			}
-			m.limit[id] = limit
+			m.says[id][h] = limit
+			m.agree(id)
 			m.granted(grants)
 		},
 		"take": func(t *rapid.T) {
@@ -88,8 +105,10 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"close": func(t *rapid.T) {
 			h, _, id := m.draw(t)
 			if r := m.book.Replica(id); r != nil {
-				m.book.Close(h, r)
 				delete(m.open[id], h)
+				delete(m.says[id], h)
+				m.agree(id)
+				m.granted(m.book.Close(h, r))
 			}
 		},
 		"mute": func(t *rapid.T) {
@@ -112,6 +131,8 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			for id := range m.held {
 				m.held[id][h] = 0
 				delete(m.open[id], h)
+				delete(m.says[id], h)
+				m.agree(id)
 			}
 			m.granted(m.book.Leave(h))
 		},
@@ -141,6 +162,9 @@ func (m *machine) check(t *rapid.T) {
 		}
 		if r.Busy() != total {
 			t.Fatalf("%s: busy %d, want %d", id, r.Busy(), total)
+		}
+		if len(m.says[id]) > 0 && r.Limit() != m.limit[id] {
+			t.Fatalf("%s: the limit is %d, and %v is said", id, r.Limit(), m.says[id])
 		}
 		if r.Busy() > r.Limit() && !m.forced[id] {
 			t.Fatalf("%s: %d slots given out of %d", id, r.Busy(), r.Limit())

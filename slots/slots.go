@@ -47,6 +47,7 @@ type Replica struct {
 type share struct {
 	held  int
 	open  bool
+	limit int  // of the replica, as the holder says while it is open
 	muted bool // is given no slot that it waits for
 }
 

@@ -57,7 +57,7 @@ func newSlotKeeper(cfg *config, consul *consulsd.Client, began time.Time, log hc
 	name := proxyName(cfg)
 	log = log.Named("gatekeeper")
 	return &slotKeeper{
-		Gatekeeper: gatekeeper.New(gatekeeper.Config{Name: name, Incarnation: began.UnixNano(), Sockets: machineSockets{}}, log),
+		Gatekeeper: gatekeeper.New(gatekeeper.Config{Name: name, Incarnation: began.UnixNano(), Look: lookAtSockets}, log),
 		address:    cfg.Proxy.GatekeeperAddress, consul: consul, name: name, log: log, retry: 250 * time.Millisecond,
 	}
 }
@@ -148,18 +148,5 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// machineSockets are this machine's, as a gatekeeper looks at them.
-type machineSockets struct{}
-
-func (machineSockets) Connections(addresses []string) (map[string][]gatekeeper.Connection, error) {
-	seen, err := proctable.Connections(addresses)
-	found := make(map[string][]gatekeeper.Connection, len(seen))
-	for address, connections := range seen {
-		list := make([]gatekeeper.Connection, 0, len(connections))
-		for _, c := range connections {
-			list = append(list, gatekeeper.Connection(c))
-		}
-		found[address] = list
-	}
-	return found, err
-}
+// lookAtSockets looks at the connections of this machine.
+func lookAtSockets() (gatekeeper.Seen, error) { return proctable.LookAtSockets() }

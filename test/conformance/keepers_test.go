@@ -15,21 +15,8 @@ import (
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
-// sockets are those of this machine.
-type sockets struct{}
-
-func (sockets) Connections(addresses []string) (map[string][]gatekeeper.Connection, error) {
-	seen, err := proctable.Connections(addresses)
-	found := map[string][]gatekeeper.Connection{}
-	for address, connections := range seen {
-		list := make([]gatekeeper.Connection, 0, len(connections))
-		for _, c := range connections {
-			list = append(list, gatekeeper.Connection(c))
-		}
-		found[address] = list
-	}
-	return found, err
-}
+// look looks at the connections of this machine.
+func look() (gatekeeper.Seen, error) { return proctable.LookAtSockets() }
 
 // keep starts the gatekeeper of the i-th proxy, on a host of its own as far as
 // the machine has them.
@@ -41,7 +28,7 @@ func keep(tb testing.TB, i int) (*gatekeeper.Gatekeeper, routes.Gatekeeper) {
 	}
 	own := l.Addr().String()
 	g := gatekeeper.New(gatekeeper.Config{
-		Name: fmt.Sprint("proxy", i), Incarnation: time.Now().UnixNano(), Sockets: sockets{},
+		Name: fmt.Sprint("proxy", i), Incarnation: time.Now().UnixNano(), Look: look,
 	}, hclog.NewNullLogger())
 	var keeping sync.WaitGroup
 	keeping.Go(func() {
