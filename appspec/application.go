@@ -34,13 +34,14 @@ func (p *parser) application(sc *scope, block *hcl.Block) {
 		p.file.Applications = append(p.file.Applications, app)
 	}
 	d := p.decode(sc, path, block, fieldNames{
-		attributes: []string{"route_prefix", "ingress", "request_timeout"},
+		attributes: []string{"route_prefix", "ingress", "request_timeout", "max_body_bytes"},
 		blocks:     []string{"rollout"},
 		labelled:   []string{"deployment"},
 	})
 	p.put(d.path, block.LabelRanges[0])
 	d.text("route_prefix", &app.RoutePrefix)
 	d.duration("request_timeout", &app.RequestTimeout)
+	d.long("max_body_bytes", &app.MaxBodyBytes)
 	if attr, ok := d.content.Attributes["ingress"]; ok {
 		app.Ingress = d.reference("ingress", attr.Expr)
 	}

@@ -24,6 +24,7 @@ type Application struct {
 	RoutePrefix    string        `json:"route_prefix"`              // "/" or "/a/b": starts with '/', no trailing '/'
 	Ingress        string        `json:"ingress"`                   // name of the deployment that takes the route's requests
 	RequestTimeout Duration      `json:"request_timeout,omitempty"` // 0: none; past it the proxy answers 504
+	MaxBodyBytes   int64         `json:"max_body_bytes,omitempty"`  // of a request; 0: what the proxy takes, which is the upper bound in any case; past it 413
 	Deployments    []*Deployment `json:"deployments"`               // in the file's order; names unique
 	Rollout        *Rollout      `json:"rollout,omitempty"`         // nil: defaults
 }

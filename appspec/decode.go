@@ -129,6 +129,20 @@ func (d *decoder) number(name string) (*big.Float, bool) {
 
 // whole reads a whole number and says whether it has.
 func (d *decoder) whole(name string, to *int) bool {
+	n := int64(*to)
+	if !d.long(name, &n) {
+		return false
+	}
+	if int64(int(n)) != n {
+		d.wrong(name, "%d is far beyond what this can be.", n)
+		return false
+	}
+	*to = int(n)
+	return true
+}
+
+// long is whole for numbers that may be beyond an int where that has 32 bits.
+func (d *decoder) long(name string, to *int64) bool {
 	x, ok := d.number(name)
 	if !ok {
 		return false
@@ -138,11 +152,11 @@ func (d *decoder) whole(name string, to *int) bool {
 		d.wrong(name, "%s is far beyond what this can be.", x.Text('g', 10))
 		return false
 	}
-	if accuracy != big.Exact || int64(int(n)) != n {
+	if accuracy != big.Exact {
 		d.wrong(name, "A whole number is needed; this is %s.", x.Text('g', 10))
 		return false
 	}
-	*to = int(n)
+	*to = n
 	return true
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -109,6 +110,9 @@ func layOut(app *Application) map[string]laidField {
 	own.set("ingress", app.Ingress)
 	if app.RequestTimeout != 0 {
 		own["request_timeout"] = durationText(app.RequestTimeout.Std())
+	}
+	if app.MaxBodyBytes != 0 {
+		own["max_body_bytes"] = strconv.FormatInt(app.MaxBodyBytes, 10)
 	}
 	if app.Rollout != nil {
 		own.words("rollout", reflect.ValueOf(app.Rollout))

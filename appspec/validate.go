@@ -23,6 +23,7 @@ const (
 	maxDeployments = 1000
 	maxReplicas    = 100_000
 	maxRequests    = 10_000_000
+	maxBody        = 1 << 50 // bytes
 	maxCPU         = 4096
 	minMemoryMB    = 10 // Nomad's own
 	maxMemoryMB    = 64 << 20
@@ -119,6 +120,9 @@ func (v *validator) application(app *Application) {
 		v.addf(path+".route_prefix", "%s", problem)
 	}
 	v.duration(path+".request_timeout", app.RequestTimeout, 0)
+	if app.MaxBodyBytes < 0 || app.MaxBodyBytes > maxBody {
+		v.addf(path+".max_body_bytes", "A whole number from 0 to %d is needed, 0 for what the proxy takes; this is %d.", int64(maxBody), app.MaxBodyBytes)
+	}
 	if len(app.Deployments) > maxDeployments {
 		v.addf(path, "An application has at most %d deployments; this one has %d.", maxDeployments, len(app.Deployments))
 		return

@@ -43,6 +43,8 @@ func TestValidate(t *testing.T) {
 		"no name":                  {func(app *Application, _ *Deployment) { app.Name = "" }, "application.", "starting with a letter"},
 		"a route without a slash":  {func(app *Application, _ *Deployment) { app.RoutePrefix = "x" }, "application.shop.route_prefix", "starts with a slash"},
 		"an endless timeout":       {func(app *Application, _ *Deployment) { app.RequestTimeout = math.MaxInt64 }, "application.shop.request_timeout", "0s to 24h"},
+		"a body below none":        {func(app *Application, _ *Deployment) { app.MaxBodyBytes = -1 }, "application.shop.max_body_bytes", "0 for what the proxy takes"},
+		"an endless body":          {func(app *Application, _ *Deployment) { app.MaxBodyBytes = math.MaxInt64 }, "application.shop.max_body_bytes", "from 0 to 1125899906842624"},
 		"an unknown ingress":       {func(app *Application, _ *Deployment) { app.Ingress = "aa" }, "application.shop.ingress", "Did you mean deployment.a?"},
 		"no ingress":               {func(app *Application, _ *Deployment) { app.Ingress = "" }, "application.shop.ingress", "ingress = deployment.a"},
 		"no deployments":           {func(app *Application, _ *Deployment) { app.Deployments = nil }, "application.shop", "at least one deployment"},

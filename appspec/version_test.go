@@ -100,6 +100,7 @@ func TestVersionDependsOn(t *testing.T) {
 		"the queue's headers":   {func(_ *Application, d *Deployment) { d.PriorityHeaders = true }, false},
 		"the route":             {func(app *Application, _ *Deployment) { app.RoutePrefix = "/x" }, false},
 		"the timeout":           {func(app *Application, _ *Deployment) { app.RequestTimeout++ }, false},
+		"the bodies":            {func(app *Application, _ *Deployment) { app.MaxBodyBytes++ }, false},
 		"the ingress":           {func(app *Application, _ *Deployment) { app.Ingress = "ranker" }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +121,7 @@ func TestDiff(t *testing.T) {
 	}
 	first := app.Deployments[0]
 	app.RoutePrefix = "/find"
-	app.RequestTimeout = 0
+	app.RequestTimeout, app.MaxBodyBytes = 0, 1<<20
 	first.NumReplicas = 5
 	first.Task.Config["image"] = "registry.example/pipeline:1.5"
 	first.Task.Config["args"] = []any{"--port", "8000"}
@@ -146,6 +147,7 @@ func anyApplication(t *rapid.T, label string) *Application {
 		RoutePrefix:    rapid.SampledFrom([]string{"/", "/a"}).Draw(t, label+" route"),
 		Ingress:        rapid.SampledFrom([]string{"a", "b"}).Draw(t, label+" ingress"),
 		RequestTimeout: Duration(rapid.IntRange(0, 1).Draw(t, label+" timeout")),
+		MaxBodyBytes:   rapid.Int64Range(0, 1).Draw(t, label+" body"),
 	}
 	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), rapid.ID[string]).Draw(t, label+" deployments") {
 		app.Deployments = append(app.Deployments, anyDeployment(t, label+" "+name, name))

@@ -218,6 +218,7 @@ func TestDecodeEntry(t *testing.T) {
 		"a version that is a path":        strings.Replace(routeJSON, `0badcafe`, `a/b`, 1),
 		"a deployment that is no name":    strings.ReplaceAll(routeJSON, `"main"`, `"Main"`),
 		"a negative timeout":              strings.Replace(routeJSON, `"ingress"`, `"request_timeout":-1,"ingress"`, 1),
+		"a body below none":               strings.Replace(routeJSON, `"ingress"`, `"max_body_bytes":-1,"ingress"`, 1),
 		"more bytes than Consul KV takes": `{"schema":1,"application":"` + strings.Repeat("a", 600<<10) + `"}`,
 	}
 	for _, prefix := range []string{"", "a", "/a/", "//", "/a//b", "/a/../b", "/.", "/a%2fb", "/a?b", "/a#b", "/a b", "/-", "/-/healthz", `/a\\b`, "/\\u0000", "/ä", "/" + strings.Repeat("a", 2000)} {

@@ -69,6 +69,8 @@ func checkRoute(application string, route routes.Route) error {
 		return fmt.Errorf("it names application %q", clip(route.Application))
 	case route.RequestTimeout < 0:
 		return fmt.Errorf("request timeout %s is negative", route.RequestTimeout)
+	case route.MaxBodyBytes < 0:
+		return fmt.Errorf("max_body_bytes is %d, below 0", route.MaxBodyBytes)
 	case len(route.Deployments) > maxDeployments:
 		return fmt.Errorf("%d deployments, over %d", len(route.Deployments), maxDeployments)
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -15,7 +16,7 @@ import (
 // changed while it runs; zero values stand for the defaults.
 type Limits struct {
 	ClientStall time.Duration // for which a client may read nothing of a response, or send nothing of a body; default 60s
-	MaxBody     int64         // bytes of a request's body; past them 413; 0: no bound
+	MaxBody     int64         // bytes of a request's body, which an application may lower; past them 413; 0: no bound
 	// MinBodyRate is how many bytes a second of a body must come on average,
 	// ClientStall aside, while a replica waits for them; 0: no bound. It does not
 	// bind gRPC, where a client may have nothing to say.
@@ -57,24 +58,50 @@ func (t *transit) bodyLimit() bodyLimit {
 }
 
 // boundBody refuses a body that is too long, or has it measured where its length
-// is not known, or its pace matters.
-func (t *transit) boundBody() *errorBody {
+// is not known, or its pace matters. own is the application's bound; 0: none.
+func (t *transit) boundBody(own int64) *errorBody {
 	if t.body == nil || t.metered != nil {
 		return nil
 	}
 	l := t.proxy.limits.Load()
-	if l.MaxBody > 0 && t.r.ContentLength > l.MaxBody {
+	bound := boundOf(l.MaxBody, own)
+	if bound.most > 0 && t.r.ContentLength > bound.most {
 		t.lastOnConnection()
-		return tooLarge()
+		return bound.exceeded()
 	}
-	if l.MinBodyRate > 0 && strings.HasPrefix(t.r.Header.Get("Content-Type"), "application/grpc") {
-		l = &Limits{MaxBody: l.MaxBody}
-	}
-	if l.MinBodyRate > 0 || (l.MaxBody > 0 && t.r.ContentLength < 0) {
-		t.metered = &meteredBody{ReadCloser: t.r.Body, most: l.MaxBody}
+	paced := l.MinBodyRate > 0 && !strings.HasPrefix(t.r.Header.Get("Content-Type"), "application/grpc")
+	if paced || (bound.most > 0 && t.r.ContentLength < 0) {
+		t.metered = &meteredBody{ReadCloser: t.r.Body, bound: bound}
 		t.r.Body = t.metered
 	}
 	return nil
+}
+
+// bodyBound is how long a request's body may be.
+type bodyBound struct {
+	most int64 // bytes; 0: any number
+	own  bool  // the application says so, rather than the proxy
+}
+
+// boundOf returns the narrower of a proxy's bound and an application's; 0: none.
+func boundOf(proxy, application int64) bodyBound {
+	if application > 0 && (proxy == 0 || application < proxy) {
+		return bodyBound{most: application, own: true}
+	}
+	return bodyBound{most: proxy}
+}
+
+// Error implements error, for whoever reads past the bound.
+func (b bodyBound) Error() string {
+	who := "proxy"
+	if b.own {
+		who = "application"
+	}
+	return fmt.Sprintf("the request's body is larger than the %d bytes that this %s takes", b.most, who)
+}
+
+func (b bodyBound) exceeded() *errorBody {
+	return &errorBody{Status: http.StatusRequestEntityTooLarge, Code: codeTooLarge, Message: b.Error()}
 }
 
 // lastOnConnection tells an HTTP/1 client that what is left of its body is no
@@ -85,39 +112,32 @@ func (t *transit) lastOnConnection() {
 	}
 }
 
-func tooLarge() *errorBody {
-	return &errorBody{
-		Status: http.StatusRequestEntityTooLarge, Code: codeTooLarge,
-		Message: "the request's body is larger than this proxy takes",
-	}
-}
-
-// errBodyTooLarge is read from a body that is longer than it may be.
-var errBodyTooLarge = errors.New("the request's body is larger than this proxy takes")
-
 // meteredBody is a request's body of which it is known how much has been read.
 type meteredBody struct {
 	io.ReadCloser
-	most int64 // bytes; 0: no bound
-	read atomic.Int64
+	bound bodyBound
+	read  atomic.Int64
 }
 
+// Read implements io.Reader. Past the bound the error is that bound.
 func (b *meteredBody) Read(p []byte) (int, error) {
-	if b.most > 0 { // one byte past the bound is enough to know
-		p = p[:min(int64(len(p)), max(1, b.most+1-b.read.Load()))]
+	most := b.bound.most
+	if most > 0 { // one byte past the bound is enough to know
+		p = p[:min(int64(len(p)), max(1, most+1-b.read.Load()))]
 	}
 	n, err := b.ReadCloser.Read(p)
-	if read := b.read.Add(int64(n)); b.most > 0 && read > b.most {
-		return 0, errBodyTooLarge
+	if read := b.read.Add(int64(n)); most > 0 && read > most {
+		return 0, b.bound
 	}
 	return n, err
 }
 
 // brokenBody is what a client is answered whose request's body could not be read.
 func brokenBody(err error) *errorBody {
+	var past bodyBound
 	switch {
-	case errors.Is(err, errBodyTooLarge):
-		return tooLarge()
+	case errors.As(err, &past):
+		return past.exceeded()
 	case timedOut(err):
 		return &errorBody{Status: http.StatusRequestTimeout, Code: codeStalled, Message: "the request's body did not come, or too slowly"}
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 func TestMaxBody(t *testing.T) {
@@ -57,6 +59,78 @@ func TestMaxBody(t *testing.T) {
 	res, body := do(t, r.client, http.MethodPost, r.url+"/app", strings.NewReader(strings.Repeat("a", 101)))
 	if res.StatusCode != 200 || body != "101" {
 		t.Errorf("with another bound: %d %s", res.StatusCode, body)
+	}
+}
+
+func TestTheNarrowerBoundOfABodyCounts(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		proxy, application int64
+		want               bodyBound
+		says               string
+	}{
+		{0, 0, bodyBound{}, ""},
+		{10, 0, bodyBound{most: 10}, "the 10 bytes that this proxy takes"},
+		{0, 10, bodyBound{most: 10, own: true}, "the 10 bytes that this application takes"},
+		{10, 9, bodyBound{most: 9, own: true}, "the 9 bytes that this application takes"},
+		{10, 11, bodyBound{most: 10}, "the 10 bytes that this proxy takes"},
+		{10, 10, bodyBound{most: 10}, "the 10 bytes that this proxy takes"},
+	} {
+		got := boundOf(c.proxy, c.application)
+		if got != c.want || !strings.Contains(got.exceeded().Message, c.says) {
+			t.Errorf("proxy %d, application %d: %+v, %q", c.proxy, c.application, got, got.exceeded().Message)
+		}
+	}
+}
+
+// An application's own bound holds on both ports, and changes while the proxy
+// runs, with the table.
+func TestAnApplicationsOwnMaxBody(t *testing.T) {
+	t.Parallel()
+	address := replicaServer(t, func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err == nil {
+			fmt.Fprint(w, n)
+		}
+	})
+	view := func(own int64) routes.View {
+		v := app{ongoing: 5, queued: -1, addresses: []string{address}}.view()
+		route := v.Table["app"]
+		route.MaxBodyBytes = own
+		v.Table["app"] = route
+		return v
+	}
+	r := start(t, view(10), func(c *Config) { c.MaxBody = 20 })
+	post := func(url string, length int, known bool) (int, string) {
+		t.Helper()
+		body := io.Reader(strings.NewReader(strings.Repeat("a", length)))
+		if !known {
+			body = io.MultiReader(body) // which is sent in chunks
+		}
+		res, text := do(t, r.client, http.MethodPost, url, body)
+		return res.StatusCode, text
+	}
+	for _, url := range []string{r.url + "/app", r.handleURL + "/app/main/"} {
+		for _, known := range []bool{true, false} {
+			for _, c := range []struct {
+				own    int64
+				length int
+				status int
+				says   string
+			}{
+				{10, 10, 200, "10"},
+				{10, 11, 413, "the 10 bytes that this application takes"},
+				{30, 20, 200, "20"},
+				{30, 21, 413, "the 20 bytes that this proxy takes"},
+				{0, 20, 200, "20"},
+				{0, 21, 413, "the 20 bytes that this proxy takes"},
+			} {
+				r.apply(view(c.own))
+				if status, body := post(url, c.length, known); status != c.status || !strings.Contains(body, c.says) {
+					t.Errorf("%s, length known %v, own %d: %d bytes: %d %s", url, known, c.own, c.length, status, body)
+				}
+			}
+		}
 	}
 }
 
@@ -154,7 +228,7 @@ func TestNoRateBindsGRPC(t *testing.T) {
 		p.SetLimits(Limits{MinBodyRate: 1})
 		r := &http.Request{Header: http.Header{"Content-Type": {contentType}}, ContentLength: -1, Body: io.NopCloser(strings.NewReader("a"))}
 		tr := &transit{proxy: p, r: r, body: r}
-		if fault := tr.boundBody(); fault != nil || (tr.metered != nil) != metered {
+		if fault := tr.boundBody(0); fault != nil || (tr.metered != nil) != metered {
 			t.Errorf("%s: metered %v, %v", contentType, tr.metered != nil, fault)
 		}
 	}

@@ -119,7 +119,7 @@ func (t *transit) route(badPath error) *errorBody {
 		return fault
 	}
 	t.aim(to)
-	return t.boundBody()
+	return t.boundBody(to.application.route.MaxBodyBytes)
 }
 
 // transit prepares a request's way, but for where it leads.

@@ -53,6 +53,16 @@ func TestDiff(t *testing.T) {
 		}
 	})
 
+	t.Run("an application's own bound on bodies reaches the route, and no replica", func(t *testing.T) {
+		bounded := application("shop", "a")
+		bounded.MaxBodyBytes = 1 << 20
+		c := settled(t, deploy(shop))
+		c.command(t, deploy(bounded))
+		if got := kinds(c.pass(t)); got != "route record" || c.world.Routes["shop"].MaxBodyBytes != 1<<20 {
+			t.Errorf("got %q, and the route %+v", got, c.world.Routes["shop"])
+		}
+	})
+
 	t.Run("limits change without a new job", func(t *testing.T) {
 		c := settled(t, deploy(shop))
 		c.command(t, deploy(limits))

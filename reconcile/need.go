@@ -131,6 +131,7 @@ func wantRoute(clusterID string, app *raftstate.Application) routes.Route {
 		Schema: routes.Schema, ClusterID: clusterID, Application: app.Name,
 		RoutePrefix: serving.Spec.RoutePrefix, Ingress: serving.Spec.Ingress,
 		RequestTimeout: serving.Spec.RequestTimeout.Std(),
+		MaxBodyBytes:   serving.Spec.MaxBodyBytes,
 		Deployments:    map[string]routes.Deployment{},
 	}
 	for _, n := range needs(app) {

@@ -13,6 +13,7 @@ type Route struct {
 	RoutePrefix    string                `json:"route_prefix"`
 	Ingress        string                `json:"ingress"`
 	RequestTimeout time.Duration         `json:"request_timeout,omitempty"` // nanoseconds; 0: none
+	MaxBodyBytes   int64                 `json:"max_body_bytes,omitempty"`  // of a request; 0: the proxy's own bound, which holds in any case
 	Deployments    map[string]Deployment `json:"deployments"`
 }
 

@@ -18,6 +18,7 @@ application "search" {
   route_prefix    = "/search"
   ingress         = deployment.pipeline
   request_timeout = "60s"
+  max_body_bytes  = 33554432
 
   deployment "pipeline" {
     handles              = [deployment.embedder, deployment.ranker]
