@@ -43,13 +43,14 @@ var layers = map[string][]string{
 	"proctable": {},
 	"nomadjobs": {"jobspec", "placement", "reconcile"},
 	"raftnode":  {"raftstate"},
+	"upstream":  {"nonblock"},
 	"telemetry": {"proxy"}, // it observes the proxy: records and status are the proxy's words
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
 	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gatekeeper": {"slots"},
-	"proxy":      {"balance", "fairqueue", "gatekeeper", "h1", "loads", "nonblock", "routes"},
+	"proxy":      {"balance", "fairqueue", "gatekeeper", "h1", "loads", "routes", "upstream"},
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},

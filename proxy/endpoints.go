@@ -54,7 +54,7 @@ func (g *gate) observe(endpoints []routes.Endpoint) {
 		if r.line != nil { // its gatekeeper goes by what was said last
 			g.give(r.line.SetLimit(g.limit), time.Now())
 		}
-		r.pool.setOpen(false)
+		r.pool.SetOpen(false)
 		if r.member.InFlight() == 0 {
 			g.forget(r)
 		}
@@ -126,13 +126,13 @@ func (g *gate) admit(id string, e routes.Endpoint) {
 	g.set.Near(r.member, g.host != "" && hostOf(e.Address) == g.host)
 	r.meetProbe(e, g.probes.asks())
 	if r.address != e.Address {
-		r.pool.flush()
+		r.pool.Flush()
 	}
 	if (e.Passing && !r.passing) || r.address != e.Address {
 		g.set.Reach(r.member, time.Now())
 	}
 	if !r.known {
-		r.pool.setOpen(true)
+		r.pool.SetOpen(true)
 	}
 	r.address, r.known, r.passing, r.unproven = e.Address, true, e.Passing, e.Unproven
 	g.enroll(r, e)

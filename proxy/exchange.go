@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
 // maxInformational bounds the 1xx responses that a replica may send.
@@ -21,7 +23,7 @@ type exchange struct {
 	*transit
 	slot    *slot
 	owned   bool // the slot is the exchange's to give back
-	conn    *conn
+	conn    *upstream.Conn
 	dead    bool // it was dead before anything was sent
 	pump    *pump
 	unwatch func() bool // false: the client's leaving has already closed half of conn
@@ -31,18 +33,17 @@ type exchange struct {
 
 func (x *exchange) run() outcome {
 	c := x.conn
-	if err := c.begin(time.Now(), x.deadline); err != nil {
+	if err := c.Begin(time.Now(), x.deadline, x.patience); err != nil {
 		return unsent
 	}
-	c.patience = x.patience
-	x.unwatch = afterEnd(x.ctx, c.leave)
+	x.unwatch = afterEnd(x.ctx, c.Leave)
 	var res *http.Response
 	err := x.send()
 	if err == nil {
 		res, err = x.response() //nolint:bodyclose // its body is the connection, which the exchange gives back or closes
 	}
 	if err != nil {
-		if x.dead = errors.Is(err, errStale) && x.unwatch(); x.dead {
+		if x.dead = errors.Is(err, upstream.ErrStale) && x.unwatch(); x.dead {
 			return unsent
 		}
 		return x.lost(err)
@@ -82,20 +83,20 @@ func afterEnd(ctx context.Context, f func()) (stop func() bool) {
 // or where all of it is there already, it goes when the answer is first read.
 func (x *exchange) send() error {
 	c := x.conn
-	head := x.head.append(c.bw.AvailableBuffer())
+	head := x.head.append(c.W.AvailableBuffer())
 	switch {
 	case x.body == nil:
-		c.asking.out = head
+		c.SendBeforeRead(head, nil, nil)
 		return nil
 	case x.readUpfront() && len(head) <= upfrontHead:
-		c.asking.out, c.asking.taken, c.asking.short = x.upfront.behind(head), x.upfront.drop, x.startPump
+		c.SendBeforeRead(x.upfront.behind(head), x.upfront.drop, x.startPump)
 		return nil
-	case c.reused && c.stale():
-		return errStale
+	case c.Reused && c.Stale():
+		return upstream.ErrStale
 	}
-	_, _ = c.bw.Write(head) // errors stay in bw
-	_, _ = c.bw.Write(x.upfront.bytes())
-	if err := c.bw.Flush(); err != nil {
+	_, _ = c.W.Write(head) // errors stay in W
+	_, _ = c.W.Write(x.upfront.bytes())
+	if err := c.W.Flush(); err != nil {
 		return err
 	}
 	x.upfront.drop()
@@ -133,11 +134,11 @@ func (x *exchange) response() (*http.Response, error) {
 	c := x.conn
 	for range maxInformational {
 		// Waiting for the first byte can be broken off without harm.
-		if _, err := c.br.Peek(1); err != nil {
+		if _, err := c.R.Peek(1); err != nil {
 			return nil, err
 		}
 		x.parsing = true
-		res, err := c.readResponse(x.r.Method)
+		res, err := c.ReadResponse(x.r.Method)
 		if err != nil {
 			return nil, err
 		}
@@ -147,7 +148,7 @@ func (x *exchange) response() (*http.Response, error) {
 		x.parsing = false
 		x.inform(res)
 	}
-	return nil, fmt.Errorf("%w: more than %d informational responses", errNotHTTP, maxInformational)
+	return nil, fmt.Errorf("%w: more than %d informational responses", upstream.ErrNotHTTP, maxInformational)
 }
 
 // inform passes a 1xx response on. 100 is between the replica and the pump: the
@@ -179,7 +180,7 @@ func (x *exchange) lost(err error) outcome {
 	stalled := broken && timedOut(x.pump.broken) // which the server takes for its having left
 	left = !stalled && (left || (broken && x.ctx.Err() != nil))
 	switch {
-	case broken || (timedOut(err) && !x.conn.patienceOver()):
+	case broken || (timedOut(err) && !x.conn.PatienceOver()):
 		if !broken && !left {
 			x.slot.late(x.arrived, x.deadline)
 		}
@@ -195,13 +196,13 @@ func (x *exchange) lost(err error) outcome {
 		return settled
 	case left:
 		// The replica has finished, or had its time to.
-		x.conn.close()
+		x.conn.Close()
 		x.release()
 		return settled
-	case x.conn.sent == 0:
+	case x.conn.Sent == 0:
 		return unsent
-	case !x.conn.got:
-		if !x.conn.reused { // else it may have been about to close it anyway
+	case !x.conn.Got:
+		if !x.conn.Reused { // else it may have been about to close it anyway
 			x.slot.failed()
 		}
 		return died
@@ -213,7 +214,7 @@ func (x *exchange) lost(err error) outcome {
 // badResponse gives up on a replica whose answer cannot be understood.
 func (x *exchange) badResponse(err error) {
 	x.slot.failed()
-	x.conn.close()
+	x.conn.Close()
 	x.release()
 	x.proxy.log.Warn("bad response", "application", x.gate.application, "deployment", x.gate.deployment,
 		"replica", x.slot.replica.id, "error", err)
@@ -242,10 +243,10 @@ func (x *exchange) linger(rest io.Reader) {
 		buffers: &x.proxy.buffers,
 	}
 	if rest == nil && x.parsing {
-		l.rest = x.conn.nc // in the middle of something: to the connection's end
+		l.rest = x.conn.R // in the middle of something: to the connection's end
 	}
-	x.conn.halfClose(x.patience)
-	done := x.proxy.busy.add(x.conn.close)
+	x.conn.HalfClose(x.patience)
+	done := x.proxy.busy.add(x.conn.Close)
 	go func() {
 		defer done()
 		l.run()

@@ -26,6 +26,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/serve-nomad/serve-nomad/routes"
+	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
 func TestRouting(t *testing.T) {
@@ -266,7 +267,7 @@ func TestStopPump(t *testing.T) {
 			defer near.Close()
 			defer far.Close()
 			w := &deadlines{}
-			c := newConn(near, 1<<20)
+			c := upstream.NewConn(near, 1<<20)
 			body := iotest.DataErrReader(strings.NewReader("hello"))
 			if tt.cut {
 				body = io.MultiReader(strings.NewReader("hello"), until(w.cut.Load))

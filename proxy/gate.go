@@ -260,7 +260,7 @@ func (g *gate) free(r *replica, now time.Time) {
 
 func (g *gate) forget(r *replica) {
 	delete(g.replicas, r.id)
-	r.pool.setOpen(false)
+	r.pool.SetOpen(false)
 	if r.line != nil {
 		g.forgetAsked(r)
 		r.line.Close()
@@ -308,6 +308,6 @@ func (g *gate) sweep(cutoff time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, r := range g.replicas {
-		r.pool.sweep(cutoff)
+		r.pool.Sweep(cutoff)
 	}
 }

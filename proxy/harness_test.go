@@ -272,3 +272,20 @@ func dial(tb testing.TB, addr string) *net.TCPConn {
 	}
 	return nc.(*net.TCPConn)
 }
+
+// tcpPair returns both ends of a connection.
+func tcpPair(tb testing.TB) (far, near *net.TCPConn) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	near = dial(tb, l.Addr().String())
+	nc, err := l.Accept()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { nc.Close() })
+	return nc.(*net.TCPConn), near
+}

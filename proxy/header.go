@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // hop says whether a header is about one connection and never forwarded.
@@ -64,23 +66,11 @@ func connectionNames(h http.Header) []string {
 	return names
 }
 
-// hasToken says whether a comma-separated header has the token.
-func hasToken(values []string, token string) bool {
-	for _, value := range values {
-		for t := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(textproto.TrimString(t), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // upgrade returns the protocol that the sender of h wants to change to, or "".
 // h2c is not one of them: the replica's answers would no longer be HTTP/1.1
 // requests that are counted one by one.
 func upgrade(h http.Header) string {
-	if !hasToken(h["Connection"], "Upgrade") {
+	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
 		return ""
 	}
 	protocol := h.Get("Upgrade")
@@ -148,7 +138,7 @@ func (h *head) appendOwn(b []byte) []byte {
 			b = add(b, "Tracestate: ", v, "\r\n")
 		}
 	}
-	if hasToken(r.Header["Te"], "trailers") {
+	if httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers") {
 		b = add(b, "Te: trailers\r\n")
 	}
 	if h.upgrade != "" {
@@ -184,7 +174,7 @@ func (h *head) appendFraming(b []byte) []byte {
 }
 
 func expectsContinue(r *http.Request) bool {
-	return hasToken(r.Header["Expect"], "100-continue")
+	return httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue")
 }
 
 // copyResponseHeader copies what concerns the client of a response's header,
@@ -198,17 +188,6 @@ func copyResponseHeader(dst, src http.Header, id string) {
 		dst[key] = values
 	}
 	dst["X-Request-Id"] = []string{id}
-}
-
-// clean says whether a trailer's value can be written as it is. The server checks
-// headers itself, but not trailers.
-func clean(value string) bool {
-	for i := range len(value) {
-		if b := value[i]; (b < ' ' && b != '\t') || b == 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 // lines writes to a bufio.Writer, which keeps the first error until Flush.

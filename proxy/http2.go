@@ -4,7 +4,33 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// Bounds on a client's HTTP/2 connection.
+const (
+	frontStreams = 250              // at once
+	frontBuffer  = 128 << 10        // bytes of one request that are read ahead of its replica
+	frontFrame   = 16 << 10         // bytes of one frame; what every client begins with
+	frontPing    = 30 * time.Second // for which it may be silent, and then the answer be late
+)
+
+// frontHTTP2 is what clients are offered. A connection may have as much
+// unread as all of its streams together, or requests that wait for a slot would
+// keep those from being read that have one.
+func frontHTTP2() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams:          frontStreams,
+		MaxReceiveBufferPerStream:     frontBuffer,
+		MaxReceiveBufferPerConnection: frontStreams * frontBuffer,
+		// A frame that is allowed must fit into the buffer of its stream.
+		MaxReadFrameSize: frontFrame,
+		// A stream may be silent for long, so a client that has vanished is
+		// found out by a question.
+		SendPingTimeout: frontPing,
+		PingTimeout:     frontPing,
+	}
+}
 
 // checkHTTP2 refuses what net/http's server takes of HTTP/2 although it is
 // malformed by RFC 9113, sections 8.1.1 and 8.3.1, and would be a riddle to

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"sync"
+
+	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
 // linger holds the slot of a request that nobody waits for any more until the
@@ -11,7 +13,7 @@ import (
 // has left, and a slot given away too early would be one request too many.
 type linger struct {
 	slot    *slot
-	conn    *conn
+	conn    *upstream.Conn
 	rest    io.Reader // nil: the response has not begun
 	method  string
 	buffers *buffers
@@ -19,10 +21,10 @@ type linger struct {
 
 func (l *linger) run() {
 	defer l.slot.release()
-	defer l.conn.close()
+	defer l.conn.Close()
 	rest := l.rest
 	for rest == nil {
-		res, err := l.conn.readResponse(l.method) //nolint:bodyclose // its body is the connection, which is closed
+		res, err := l.conn.ReadResponse(l.method) //nolint:bodyclose // its body is the connection, which is closed
 		if err != nil {
 			return
 		}

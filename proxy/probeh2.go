@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"time"
 
 	"golang.org/x/net/http2"
 
 	"github.com/serve-nomad/serve-nomad/routes"
+	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
 // healthCheck is how replicas are asked whether they can serve. The zero value:
@@ -39,15 +40,11 @@ func newHealthCheck(d routes.Deployment) healthCheck {
 
 // newH2Asker returns what asks a replica over HTTP/2, on a connection of its own.
 func newH2Asker() func(ctx context.Context, address string, c healthCheck) error {
-	h2 := newH2Transport(probeHeader)
+	d := upstream.NewDialer(probeDial, probeTimeout, probeHeader)
 	return func(ctx context.Context, address string, c healthCheck) error {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 		defer cancel()
-		nc, err := (&net.Dialer{Timeout: probeDial}).DialContext(ctx, "tcp", address)
-		if err != nil {
-			return err
-		}
-		cc, err := greet(ctx, h2, nc, probeTimeout)
+		cc, err := d.DialH2(ctx, address, time.Time{})
 		if err != nil {
 			return err
 		}

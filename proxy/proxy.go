@@ -24,11 +24,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/net/http2"
 
 	"github.com/serve-nomad/serve-nomad/gatekeeper"
 	"github.com/serve-nomad/serve-nomad/h1"
 	"github.com/serve-nomad/serve-nomad/routes"
+	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
 // Discovery is where the proxy learns the routes and the replicas from.
@@ -95,7 +95,7 @@ type Proxy struct {
 	busy      busy
 	reporter  *reporter // nil: nobody is told of the load
 	prober    *prober
-	h2        *http2.Transport
+	dialer    *upstream.Dialer
 
 	mu         sync.Mutex
 	gates      map[deploymentKey]*gate // also of deployments that are gone and still have requests
@@ -109,7 +109,7 @@ type Proxy struct {
 func New(config Config, log hclog.Logger) *Proxy {
 	p := &Proxy{config: config.withDefaults(), log: log, known: make(chan struct{}), prober: newProber(log), gates: map[deploymentKey]*gate{}}
 	p.SetLimits(config.Limits)
-	p.h2 = newH2Transport(p.config.MaxResponseHeader)
+	p.dialer = upstream.NewDialer(p.config.DialTimeout, p.config.DialTimeout, p.config.MaxResponseHeader)
 	if config.Loads != nil {
 		p.reporter = newReporter(p, config.Loads)
 	}

@@ -9,6 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
 const copyBufferSize = 32 << 10
@@ -30,7 +34,7 @@ func (b *buffers) put(p *[]byte) { b.pool.Put(p) }
 // pump writes one request's body to the replica, in a goroutine of its own, so
 // that an answer that comes before the body's end is not missed.
 type pump struct {
-	conn    *conn
+	conn    *upstream.Conn
 	request *http.Request
 	first   []byte // of what has been read of the request; nil: nothing
 	buffers *buffers
@@ -85,8 +89,8 @@ func (p *pump) writeFirst() error {
 	if len(p.first) == 0 {
 		return nil
 	}
-	_, _ = p.conn.bw.Write(p.first) // the error stays in bw
-	return p.conn.bw.Flush()
+	_, _ = p.conn.W.Write(p.first) // the error stays in W
+	return p.conn.W.Flush()
 }
 
 // waitToProceed waits until the replica says that it wants the body, or has
@@ -108,7 +112,7 @@ func (p *pump) waitToProceed() bool {
 
 // write sends one piece at once, or leaves it to finish when it is the last.
 func (p *pump) write(b []byte, last bool) error {
-	w := p.conn.bw
+	w := p.conn.W
 	if p.request.ContentLength < 0 {
 		writeChunk(w, b)
 	} else {
@@ -128,21 +132,21 @@ func writeChunk(w *bufio.Writer, b []byte) {
 
 func (p *pump) finish() error {
 	if p.request.ContentLength < 0 {
-		lines(p.conn.bw, "0\r\n")
+		lines(p.conn.W, "0\r\n")
 		for key, values := range p.request.Trailer {
 			// The server checks the names of headers, but not of trailers.
-			if hop(key) || ours(key) || imitates(key) || !isToken(key) {
+			if hop(key) || ours(key) || imitates(key) || !httpguts.ValidHeaderFieldName(key) {
 				continue
 			}
 			for _, v := range values {
-				if clean(v) {
-					lines(p.conn.bw, key, ": ", v, "\r\n")
+				if httpguts.ValidHeaderFieldValue(v) {
+					lines(p.conn.W, key, ": ", v, "\r\n")
 				}
 			}
 		}
-		lines(p.conn.bw, "\r\n")
+		lines(p.conn.W, "\r\n")
 	}
-	return p.conn.bw.Flush()
+	return p.conn.W.Flush()
 }
 
 // breakOff ends a body that the client did not send in full: the replica must
@@ -152,7 +156,7 @@ func (p *pump) breakOff(err error) {
 	case <-p.stopped: // it is the exchange that cut it
 	default:
 		p.broken = err
-		p.conn.wakeReader()
+		p.conn.WakeReader()
 	}
 }
 
@@ -173,7 +177,7 @@ func (p *pump) stop(cut func()) {
 		return
 	}
 	close(p.stopped)
-	p.conn.wakeWriter()
+	p.conn.WakeWriter()
 	cut()
 	<-p.done
 }

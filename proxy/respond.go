@@ -13,6 +13,10 @@ import (
 // request to be written, so that the connection to the replica can be kept.
 const pumpGrace = 50 * time.Millisecond
 
+// unbounded is how many bytes of a response may be written without a bound: they
+// stay in the server's buffer, which is twice that, until the request is over.
+const unbounded = 2 << 10
+
 // respond passes the response on. When it cannot be passed on in full, it
 // aborts the client's connection, so that a part is never taken for the whole.
 func (x *exchange) respond(res *http.Response) {
@@ -106,7 +110,7 @@ type passer struct {
 
 // pass copies until the end or until one side fails.
 func (p *passer) pass(body io.Reader) (readErr, writeErr error) {
-	if p.live && p.conn.br.Buffered() == 0 {
+	if p.live && p.conn.R.Buffered() == 0 {
 		// The client of a stream wants to know that it has begun. Where more
 		// is there already, the header goes with it.
 		if err := p.flush(); err != nil {
@@ -132,8 +136,7 @@ func (p *passer) pass(body io.Reader) (readErr, writeErr error) {
 }
 
 func (p *passer) write(b []byte, more bool) error {
-	// What is less stays in the server's buffer until the request is over.
-	if p.writes.used || int64(p.conn.answer.size)+p.record.Sent+int64(len(b)) > connBufferSize/2 {
+	if p.writes.used || int64(p.conn.HeadSize)+p.record.Sent+int64(len(b)) > unbounded {
 		p.hurry()
 		defer p.writes.end()
 	}
@@ -161,12 +164,12 @@ func (p *passer) hurry() { p.writes.begin(p.proxy.limits.Load().ClientStall, p.d
 // brokeOff ends an exchange whose response stopped on its way.
 func (x *exchange) brokeOff(err error) {
 	x.stopPump()
-	if timedOut(err) && !x.conn.patienceOver() {
+	if timedOut(err) && !x.conn.PatienceOver() {
 		x.linger(nil)
 		return
 	}
 	x.unwatch()
-	x.conn.close()
+	x.conn.Close()
 	x.release()
 }
 
@@ -174,10 +177,10 @@ func (x *exchange) brokeOff(err error) {
 // finished. The connection is kept if nothing is left on it.
 func (x *exchange) finish(res *http.Response) {
 	sent := x.settlePump()
-	if x.unwatch() && sent && !res.Close && x.conn.reusable() {
-		x.slot.replica.pool.put(x.conn, time.Now())
+	if x.unwatch() && sent && !res.Close && x.conn.Reusable() {
+		x.slot.replica.pool.Put(x.conn, time.Now())
 	} else {
-		x.conn.close()
+		x.conn.Close()
 	}
 	x.release()
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
 // resetGrace is how long a slot is held after its stream has been reset, because
@@ -24,7 +26,7 @@ const resetGrace = 100 * time.Millisecond
 type stream struct {
 	*transit
 	slot *slot
-	conn *h2Conn
+	conn *upstream.H2Conn
 	ctx  context.Context // ends with the client, with the request's time, and with the exchange
 
 	res      *http.Response // nil: it has not come
@@ -43,9 +45,10 @@ func (t *transit) attemptStream(s *slot) (got outcome) {
 	}
 	ctx, cancel := t.untilDeadline()
 	defer cancel()
-	c, err := s.replica.pool.h2.take(ctx, s.address, func() (*http2.ClientConn, error) {
-		cc, err := t.dialH2(ctx, s.address)
+	c, err := s.replica.pool.TakeH2(ctx, s.address, func() (*http2.ClientConn, error) {
+		cc, err := t.proxy.dialer.DialH2(ctx, s.address, t.deadline)
 		if err == nil {
+			t.record.Dialled++
 			s.reached()
 		}
 		return cc, err
@@ -193,7 +196,7 @@ func (x *stream) end(again bool) {
 	if x.sending != nil && !again {
 		x.sending.end()
 	}
-	x.slot.replica.pool.h2.put(x.conn, time.Now())
+	x.slot.replica.pool.PutH2(x.conn, time.Now())
 	if x.finished {
 		x.slot.release()
 		return

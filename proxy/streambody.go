@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // errBodyOver is read from a request's body when nobody may read it any more.
@@ -131,7 +133,7 @@ func (b *streamBody) forget() {
 func (b *streamBody) passTrailers() {
 	for key := range b.trailer {
 		for _, v := range b.request.Trailer[key] {
-			if clean(v) {
+			if httpguts.ValidHeaderFieldValue(v) {
 				b.trailer[key] = append(b.trailer[key], v)
 			}
 		}

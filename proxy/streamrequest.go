@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // request is what the replica is sent.
@@ -11,7 +13,7 @@ func (x *stream) request() *http.Request {
 	out := &http.Request{
 		Method: x.r.Method, Host: x.r.Host, Header: x.head.header(),
 		// Opaque goes out as it is.
-		URL:   &url.URL{Scheme: "http", Host: x.conn.address, Opaque: x.head.target},
+		URL:   &url.URL{Scheme: "http", Host: x.conn.Address, Opaque: x.head.target},
 		Proto: "HTTP/2.0", ProtoMajor: 2,
 	}
 	if x.grpc {
@@ -31,7 +33,7 @@ func (x *stream) request() *http.Request {
 func trailersFor(t http.Header) http.Header {
 	var out http.Header
 	for key := range t {
-		if hop(key) || ours(key) || imitates(key) || !isToken(key) {
+		if hop(key) || ours(key) || imitates(key) || !httpguts.ValidHeaderFieldName(key) {
 			continue
 		}
 		if out == nil {
@@ -68,7 +70,7 @@ func (h *head) header() http.Header {
 			out["Tracestate"] = kept(h.tracestate)
 		}
 	}
-	if hasToken(r.Header["Te"], "trailers") {
+	if httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers") {
 		out["Te"] = []string{"trailers"}
 	}
 	return out

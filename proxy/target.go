@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // target is where a request goes.
@@ -98,7 +100,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder, handl
 // route finds the request's target. badPath is what is wrong with its path.
 func (t *transit) route(badPath error) *errorBody {
 	switch {
-	case !isToken(t.r.Method):
+	// HTTP/2 carries any method, and the server does not look: one with spaces
+	// would be a request line of its own when it is written to a replica.
+	case !httpguts.ValidHeaderFieldName(t.r.Method):
 		return &errorBody{Status: http.StatusBadRequest, Code: codeMethod, Message: "the method is not a word"}
 	case t.r.Method == http.MethodConnect:
 		return &errorBody{Status: http.StatusMethodNotAllowed, Code: codeMethod, Message: "CONNECT is not served here"}
@@ -163,20 +167,6 @@ func (t *transit) aimAgain() bool {
 	t.moves++
 	t.aim(to)
 	return true
-}
-
-// isToken says whether s is what HTTP calls a token. HTTP/2 carries any method,
-// and the server does not look: one with spaces would be a request line of its
-// own when it is written to a replica.
-func isToken(s string) bool {
-	for i := range len(s) {
-		b := s[i]
-		letter := b|0x20 >= 'a' && b|0x20 <= 'z'
-		if !letter && (b < '0' || b > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", b) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }
 
 func hasBody(r *http.Request) bool {

@@ -3,13 +3,11 @@ package proxy
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"time"
-)
 
-// errNotHTTP means that a replica's answer cannot be understood.
-var errNotHTTP = errors.New("the replica's answer is not HTTP/1.1")
+	"github.com/serve-nomad/serve-nomad/upstream"
+)
 
 // Bounds on sending one request again.
 const (
@@ -152,7 +150,7 @@ func (t *transit) attempt(s *slot) outcome {
 		}
 		// A panic, which is a fault of ours: the replica must not pay for it.
 		if x.conn != nil {
-			x.conn.close()
+			x.conn.Close()
 		}
 		s.release()
 	}()
@@ -167,12 +165,12 @@ func (t *transit) attempt(s *slot) outcome {
 		if got == settled {
 			return settled
 		}
-		c.close()
+		c.Close()
 		if x.dead {
 			continue // there may be more of them
 		}
-		again := got == unsent || (c.reused && t.repeatable())
-		if fresh || !c.reused || !again {
+		again := got == unsent || (c.Reused && t.repeatable())
+		if fresh || !c.Reused || !again {
 			x.release()
 			return got
 		}
@@ -181,21 +179,19 @@ func (t *transit) attempt(s *slot) outcome {
 }
 
 // connect takes an idle connection to the slot's replica, or dials.
-func (t *transit) connect(s *slot, fresh bool) (*conn, error) {
+func (t *transit) connect(s *slot, fresh bool) (*upstream.Conn, error) {
 	if !fresh {
-		if c := s.replica.pool.take(time.Now(), t.proxy.config.IdleTimeout); c != nil {
-			c.reused = true
+		if c := s.replica.pool.Take(time.Now(), t.proxy.config.IdleTimeout); c != nil {
 			return c, nil
 		}
 	}
-	d := net.Dialer{Timeout: t.proxy.config.DialTimeout, Deadline: t.deadline, KeepAlive: 15 * time.Second}
-	nc, err := d.DialContext(t.ctx, "tcp", s.address)
+	c, err := t.proxy.dialer.Dial(t.ctx, s.address, t.deadline)
 	if err != nil {
 		return nil, err
 	}
 	s.reached()
 	t.record.Dialled++
-	return newConn(nc, t.proxy.config.MaxResponseHeader), nil
+	return c, nil
 }
 
 // notConnected gives the slot back after a dial that failed. When the request

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
 // switchProtocols turns the exchange into a tunnel. The replica's slot is taken
@@ -20,11 +22,13 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 	if x.head.upgrade == "" || !strings.EqualFold(x.head.upgrade, protocol) {
 		x.unwatch()
 		x.stopPump()
-		x.badResponse(fmt.Errorf("%w: switched to %q, asked for %q", errNotHTTP, protocol, x.head.upgrade))
+		x.badResponse(fmt.Errorf("%w: switched to %q, asked for %q", upstream.ErrNotHTTP, protocol, x.head.upgrade))
 		return settled
 	}
-	if !x.unwatch() || x.conn.settle() != nil {
-		x.conn.close()
+	left := !x.unwatch()
+	replica, err := x.conn.TakeOver()
+	if left || err != nil {
+		x.conn.Close()
 		x.release()
 		return settled
 	}
@@ -37,7 +41,7 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 	x.begun = true
 	x.answered(http.StatusSwitchingProtocols)
 	t := &tunnel{
-		client: client, clientReader: rw.Reader, conn: x.conn,
+		client: client, clientReader: rw.Reader, replica: replica, replicaReader: x.conn.R,
 		patience: x.patience, stall: x.proxy.limits.Load().ClientStall, buffers: &x.proxy.buffers,
 	}
 	done := x.proxy.busy.add(t.close)
@@ -68,13 +72,14 @@ func switchHead(h http.Header, protocol, id string) []byte {
 // tunnel passes bytes both ways between a client and a replica, whatever they
 // mean, and passes on that a side has ended.
 type tunnel struct {
-	client       net.Conn
-	clientReader *bufio.Reader // with what the server had read ahead
-	conn         *conn
-	patience     time.Duration
-	stall        time.Duration // for which the client may read nothing
-	buffers      *buffers
-	halfDone     atomic.Bool // the client has ended its side
+	client        net.Conn
+	clientReader  *bufio.Reader // with what the server had read ahead
+	replica       net.Conn
+	replicaReader *bufio.Reader // with what has been read ahead
+	patience      time.Duration
+	stall         time.Duration // for which the client may read nothing
+	buffers       *buffers
+	halfDone      atomic.Bool // the client has ended its side
 
 	// Bytes passed on. For who reads them when run has returned.
 	received, sent int64
@@ -83,7 +88,7 @@ type tunnel struct {
 func (t *tunnel) close() {
 	// Nothing is to be done about a close that fails.
 	_ = t.client.Close()
-	t.conn.close()
+	_ = t.replica.Close()
 }
 
 // run returns when both sides have ended, or the one that is left has had its
@@ -111,7 +116,7 @@ func (t *tunnel) up() {
 		b, err := from.next()
 		if err == nil {
 			var n int
-			n, err = t.conn.nc.Write(b)
+			n, err = t.replica.Write(b)
 			t.received += int64(n)
 		}
 		if err != nil { // an end like any other
@@ -119,14 +124,14 @@ func (t *tunnel) up() {
 		}
 	}
 	t.halfDone.Store(true)
-	closeWrite(t.conn.nc)
-	_ = t.conn.nc.SetReadDeadline(time.Now().Add(t.patience)) // an error ends down's read too
+	closeWrite(t.replica)
+	_ = t.replica.SetReadDeadline(time.Now().Add(t.patience)) // an error ends down's read too
 }
 
 // down copies from the replica to the client. It says whether the replica has
 // ended its side in order and the client has got everything.
 func (t *tunnel) down() bool {
-	from := flow{r: t.conn.br, buffers: t.buffers}
+	from := flow{r: t.replicaReader, buffers: t.buffers}
 	defer from.end()
 	reached := true
 	for {
@@ -144,7 +149,7 @@ func (t *tunnel) down() bool {
 			return reached && errors.Is(err, io.EOF)
 		}
 		if t.halfDone.Load() {
-			_ = t.conn.nc.SetReadDeadline(time.Now().Add(t.patience)) // an error ends the next read
+			_ = t.replica.SetReadDeadline(time.Now().Add(t.patience)) // an error ends the next read
 		}
 	}
 }

@@ -228,9 +228,9 @@ func TestTunnel(t *testing.T) {
 // TestSilentFlowHoldsNoBuffer sends little, much and little again.
 func TestSilentFlowHoldsNoBuffer(t *testing.T) {
 	t.Parallel()
-	const size = 5*copyBufferSize + 1
+	const size, small = 5*copyBufferSize + 1, 4 << 10
 	far, near := tcpPair(t)
-	f := flow{r: bufio.NewReaderSize(near, connBufferSize), buffers: &buffers{}}
+	f := flow{r: bufio.NewReaderSize(near, small), buffers: &buffers{}}
 	for _, n := range []int{1, 100, size, 1, 100} {
 		sent := strings.Repeat("x", n)
 		go func() { _, _ = io.WriteString(far, sent) }()
@@ -240,7 +240,7 @@ func TestSilentFlowHoldsNoBuffer(t *testing.T) {
 				t.Fatal(err)
 			}
 			got += len(b)
-			if held := f.buf != nil; held && n < connBufferSize && f.much {
+			if held := f.buf != nil; held && n < small && f.much {
 				t.Errorf("of %d bytes: the buffer is held", n)
 			}
 		}

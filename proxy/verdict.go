@@ -153,7 +153,7 @@ func (g *gate) status() DeploymentStatus {
 		s.Ongoing += m.InFlight()
 		until, reason := m.Ejected()
 		s.Replicas = append(s.Replicas, ReplicaStatus{
-			Replica: r.id, Address: r.address, Version: r.version, Node: r.node, Ongoing: m.InFlight(), Others: r.others(), Idle: r.pool.count(),
+			Replica: r.id, Address: r.address, Version: r.version, Node: r.node, Ongoing: m.InFlight(), Others: r.others(), Idle: r.pool.Count(),
 			Passing: r.passing, Probed: r.probe.isLive(), Suspect: m.Unreachable().After(now), Leaving: !r.known,
 			EjectedUntil: until, EjectedFor: string(reason), Trial: m.Trial(), SlowStart: m.Warming(now),
 		})

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package proxy
+package upstream
 
 // asking is a request that is to be sent.
 type asking struct {
@@ -10,4 +10,4 @@ type asking struct {
 }
 
 // ask sends what is to be sent, and reads.
-func (c *conn) ask(p []byte) (int, error) { return c.askPlainly(p) }
+func (c *Conn) ask(p []byte) (int, error) { return c.askPlainly(p) }

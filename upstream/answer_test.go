@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"bufio"
@@ -40,12 +40,12 @@ type read struct {
 // readOurs reads a response with our own reader; broken says that the head was
 // good and the body was not.
 func readOurs(from io.Reader, method string) (got read, broken, err error) {
-	c := newConn(fakeConn{Reader: from}, 64<<10)
-	res, err := c.readResponse(method)
+	c := NewConn(fakeConn{Reader: from}, 64<<10)
+	res, err := c.ReadResponse(method)
 	if err != nil {
 		return read{}, nil, err
 	}
-	return readWhole(res, c.br)
+	return readWhole(res, c.R)
 }
 
 func readTheirs(from io.Reader, method string) (got read, broken, err error) {
@@ -145,7 +145,7 @@ func TestAnswerRefused(t *testing.T) {
 		{"", io.ErrUnexpectedEOF},
 		{"HTTP/1.1 200 OK\r\nX: 1\r\n", io.ErrUnexpectedEOF},
 		{"HTTP/1.1 200 OK\nX: 1\n\n", errBareLF},
-		{"\r\nHTTP/1.1 200 OK\r\n\r\n", errNotHTTP},
+		{"\r\nHTTP/1.1 200 OK\r\n\r\n", ErrNotHTTP},
 		{"HTTP/1.1 200 OK\r\nX: 1\r\n 2\r\n\r\n", errField},
 		{"HTTP/1.1 200 OK\r\n X: 1\r\n\r\n", errField},
 		{"HTTP/1.1 200 OK\r\nX : 1\r\n\r\n", errField},
@@ -165,14 +165,14 @@ func TestAnswerRefused(t *testing.T) {
 		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n", errCoding},
 		{"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", errCoding},
 		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n0\r\n\r\n", errTrailer},
-		{"HTTP/1.2 200 OK\r\n\r\n", errNotHTTP},
-		{"HTTP/2.0 200 OK\r\n\r\n", errNotHTTP},
-		{"http/1.1 200 OK\r\n\r\n", errNotHTTP},
-		{"HTTP/1.1  200 OK\r\n\r\n", errNotHTTP},
-		{"HTTP/1.1 20 OK\r\n\r\n", errNotHTTP},
-		{"HTTP/1.1 2000 OK\r\n\r\n", errNotHTTP},
-		{"HTTP/1.1 -20 OK\r\n\r\n", errNotHTTP},
-		{"HTTP/1.1 099 OK\r\n\r\n", errNotHTTP},
+		{"HTTP/1.2 200 OK\r\n\r\n", ErrNotHTTP},
+		{"HTTP/2.0 200 OK\r\n\r\n", ErrNotHTTP},
+		{"http/1.1 200 OK\r\n\r\n", ErrNotHTTP},
+		{"HTTP/1.1  200 OK\r\n\r\n", ErrNotHTTP},
+		{"HTTP/1.1 20 OK\r\n\r\n", ErrNotHTTP},
+		{"HTTP/1.1 2000 OK\r\n\r\n", ErrNotHTTP},
+		{"HTTP/1.1 -20 OK\r\n\r\n", ErrNotHTTP},
+		{"HTTP/1.1 099 OK\r\n\r\n", ErrNotHTTP},
 		{"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", errHeadTooLarge},
 	} {
 		if _, _, err := readOurs(strings.NewReader(tt.answer), http.MethodGet); !errors.Is(err, tt.want) {
@@ -222,10 +222,10 @@ func TestAnswerLeavesNothingBehind(t *testing.T) {
 			}
 			want = append(want, w)
 		}
-		c := newConn(fakeConn{Reader: &all}, 64<<10)
+		c := NewConn(fakeConn{Reader: &all}, 64<<10)
 		var kept []http.Header
 		for _, w := range want {
-			res, err := c.readResponse(http.MethodGet)
+			res, err := c.ReadResponse(http.MethodGet)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package proxy
+package upstream
 
 import (
 	"errors"
@@ -24,9 +24,9 @@ type asking struct {
 	step  func(fd uintptr) bool // made once, for each connection
 }
 
-// ask sends what is to be sent, and reads. It is errStale when a kept connection
+// ask sends what is to be sent, and reads. It is ErrStale when a kept connection
 // has died, and nothing was sent.
-func (c *conn) ask(p []byte) (int, error) {
+func (c *Conn) ask(p []byte) (int, error) {
 	a := &c.asking
 	if c.raw == nil {
 		return c.askPlainly(p)
@@ -64,16 +64,16 @@ func (c *conn) ask(p []byte) (int, error) {
 //
 // That the socket is looked at, and found empty, before the request is sent is
 // what makes it safe to wait without having tried to read.
-func (c *conn) askStep(fd uintptr) bool {
+func (c *Conn) askStep(fd uintptr) bool {
 	a := &c.asking
 	if !a.sent {
-		if c.reused && !c.look.peek(fd) {
-			a.err = errStale
+		if c.Reused && !c.look.peek(fd) {
+			a.err = ErrStale
 			return true
 		}
 		n, err := nonblock.Write(fd, a.out)
 		if n > 0 {
-			c.sent += int64(n)
+			c.Sent += int64(n)
 			a.out = a.out[n:]
 		}
 		if err != nil && !errors.Is(err, syscall.EAGAIN) {

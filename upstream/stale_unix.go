@@ -1,6 +1,6 @@
 //go:build unix
 
-package proxy
+package upstream
 
 import (
 	"errors"
@@ -9,11 +9,11 @@ import (
 	"github.com/serve-nomad/serve-nomad/nonblock"
 )
 
-// stale says whether an idle connection can no longer carry a request: the
+// Stale says whether an idle connection can no longer carry a request: the
 // replica has closed it, or has sent something that nobody asked for. It looks
 // at the socket without reading from it.
-func (c *conn) stale() bool {
-	if c.br.Buffered() > 0 {
+func (c *Conn) Stale() bool {
+	if c.R.Buffered() > 0 {
 		return true
 	}
 	if c.raw == nil {

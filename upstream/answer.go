@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"bufio"
@@ -10,6 +10,8 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // answer is what reading a replica's response needs, kept with the connection:
@@ -18,30 +20,32 @@ type answer struct {
 	res   http.Response
 	body  answerBody
 	block []byte
-	size  int // bytes of the head that was read last
 }
 
 // blockKept is up to how much memory for heads a connection keeps.
 const blockKept = 8 << 10
 
+// ErrNotHTTP means that a replica's answer cannot be understood.
+var ErrNotHTTP = errors.New("the replica's answer is not HTTP/1.1")
+
 // errBareLF and its like say what of RFC 9112 an answer does not keep to.
 var (
-	errBareLF    = fmt.Errorf("%w: a line ends in LF alone", errNotHTTP)
-	errField     = fmt.Errorf("%w: a header field is malformed", errNotHTTP)
-	errLength    = fmt.Errorf("%w: its Content-Length is not one number", errNotHTTP)
-	errCoding    = fmt.Errorf("%w: its Transfer-Encoding is not chunked alone", errNotHTTP)
-	errAmbiguous = fmt.Errorf("%w: it has both Content-Length and Transfer-Encoding", errNotHTTP)
-	errTrailer   = fmt.Errorf("%w: its trailer is malformed", errNotHTTP)
+	errBareLF    = fmt.Errorf("%w: a line ends in LF alone", ErrNotHTTP)
+	errField     = fmt.Errorf("%w: a header field is malformed", ErrNotHTTP)
+	errLength    = fmt.Errorf("%w: its Content-Length is not one number", ErrNotHTTP)
+	errCoding    = fmt.Errorf("%w: its Transfer-Encoding is not chunked alone", ErrNotHTTP)
+	errAmbiguous = fmt.Errorf("%w: it has both Content-Length and Transfer-Encoding", ErrNotHTTP)
+	errTrailer   = fmt.Errorf("%w: its trailer is malformed", ErrNotHTTP)
 )
 
-// readResponse reads the head of a response to a request of that method, and
+// ReadResponse reads the head of a response to a request of that method, and
 // makes its body ready to be read. What is returned holds until the next call.
 //
 // It takes what RFC 9112 has a sender write, and refuses what parsers are known
 // to understand in different ways: lines that end in LF alone or are continued,
 // control bytes in values, a length beside chunks, lengths that differ, any
 // coding but chunked, and chunks in HTTP/1.0.
-func (c *conn) readResponse(method string) (*http.Response, error) {
+func (c *Conn) ReadResponse(method string) (*http.Response, error) {
 	a := &c.answer
 	c.budget = c.maxHeader
 	block, err := c.readBlock()
@@ -49,7 +53,7 @@ func (c *conn) readResponse(method string) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.size = len(block)
+	c.HeadSize = len(block)
 	// One copy, of which all the names and values are parts.
 	line, fields, _ := strings.Cut(string(block), "\r\n")
 	res := &a.res
@@ -73,10 +77,10 @@ func (c *conn) readResponse(method string) (*http.Response, error) {
 }
 
 // readBlock reads lines up to and with an empty one.
-func (c *conn) readBlock() ([]byte, error) {
+func (c *Conn) readBlock() ([]byte, error) {
 	block := c.answer.block[:0]
 	for start := 0; ; {
-		piece, err := c.br.ReadSlice('\n')
+		piece, err := c.R.ReadSlice('\n')
 		block = append(block, piece...)
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
@@ -105,7 +109,7 @@ func parseStatusLine(res *http.Response, line string) error {
 	const version = "HTTP/1."
 	end := len(version) + len("1 200")
 	if len(line) < end || line[:len(version)] != version || (len(line) > end && line[end] != ' ') {
-		return fmt.Errorf("%w: it begins with %.40q", errNotHTTP, line)
+		return fmt.Errorf("%w: it begins with %.40q", ErrNotHTTP, line)
 	}
 	switch line[len(version)] {
 	case '1':
@@ -113,17 +117,17 @@ func parseStatusLine(res *http.Response, line string) error {
 	case '0':
 		res.Proto = "HTTP/1.0"
 	default:
-		return fmt.Errorf("%w: its version is %.8q", errNotHTTP, line)
+		return fmt.Errorf("%w: its version is %.8q", ErrNotHTTP, line)
 	}
 	digits := line[end-len(" 200") : end]
 	for i := 1; i < len(digits); i++ {
 		if digits[i] < '0' || digits[i] > '9' {
-			return fmt.Errorf("%w: its status is %q", errNotHTTP, digits[1:])
+			return fmt.Errorf("%w: its status is %q", ErrNotHTTP, digits[1:])
 		}
 		res.StatusCode = 10*res.StatusCode + int(digits[i]-'0')
 	}
 	if digits[0] != ' ' || res.StatusCode < 100 {
-		return fmt.Errorf("%w: its status is %03d", errNotHTTP, res.StatusCode)
+		return fmt.Errorf("%w: its status is %03d", ErrNotHTTP, res.StatusCode)
 	}
 	return nil
 }
@@ -139,7 +143,7 @@ func parseFields(h http.Header, fields string) error {
 		fields = rest
 		name, value, found := strings.Cut(line, ":")
 		value = strings.Trim(value, " \t")
-		if !found || !isToken(name) || !clean(value) {
+		if !found || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
 			return errField
 		}
 		key := textproto.CanonicalMIMEHeaderKey(name)
@@ -172,7 +176,7 @@ func (a *answer) frame(method string) error {
 	}
 	res.ContentLength = length
 	connection := res.Header["Connection"]
-	res.Close = hasToken(connection, "close") || (res.ProtoMinor == 0 && !hasToken(connection, "keep-alive"))
+	res.Close = httpguts.HeaderValuesContainsToken(connection, "close") || (res.ProtoMinor == 0 && !httpguts.HeaderValuesContainsToken(connection, "keep-alive"))
 	a.body = answerBody{}
 	switch {
 	case method == http.MethodHead:
@@ -239,7 +243,7 @@ func announcedTrailers(h http.Header, chunked bool) (http.Header, error) {
 			if name == "" {
 				continue
 			}
-			if key := textproto.CanonicalMIMEHeaderKey(name); isToken(name) && mayTrail(key) {
+			if key := textproto.CanonicalMIMEHeaderKey(name); httpguts.ValidHeaderFieldName(name) && mayTrail(key) {
 				trailer[key] = nil
 				continue
 			}
@@ -264,7 +268,7 @@ const (
 
 // answerBody is a response's body on its connection.
 type answerBody struct {
-	conn   *conn
+	conn   *Conn
 	kind   bodyKind
 	left   int64 // of a body that is counted
 	chunks io.Reader
@@ -281,7 +285,7 @@ func (b *answerBody) Read(p []byte) (n int, err error) {
 	case bodyInChunks:
 		n, err = b.readChunks(p)
 	case bodyToTheEnd:
-		n, err = b.conn.br.Read(p)
+		n, err = b.conn.R.Read(p)
 	default:
 		n, err = b.readCounted(p)
 	}
@@ -293,7 +297,7 @@ func (b *answerBody) readCounted(p []byte) (int, error) {
 	if b.left == 0 {
 		return 0, io.EOF
 	}
-	n, err := b.conn.br.Read(p[:min(int64(len(p)), b.left)])
+	n, err := b.conn.R.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
 	switch {
 	case b.left == 0:
@@ -306,7 +310,7 @@ func (b *answerBody) readCounted(p []byte) (int, error) {
 
 func (b *answerBody) readChunks(p []byte) (int, error) {
 	if b.chunks == nil {
-		b.chunks = httputil.NewChunkedReader(b.conn.br)
+		b.chunks = httputil.NewChunkedReader(b.conn.R)
 	}
 	n, err := b.chunks.Read(p)
 	if !errors.Is(err, io.EOF) {

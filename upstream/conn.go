@@ -1,4 +1,10 @@
-package proxy
+// Package upstream is the connections to replicas: it opens them, keeps them for the
+// next request, and finds out which of those the replica has closed meanwhile.
+// Over HTTP/1.1 it sends what it is given, and reads answers strictly, without an
+// allocation for what can be used again; over HTTP/2 it decides how many
+// connections there are and which of them takes a stream. Whose request it is,
+// and whether it may be sent again, is the caller's to know.
+package upstream
 
 import (
 	"bufio"
@@ -15,45 +21,49 @@ import (
 
 var (
 	errHeadTooLarge = errors.New("the replica's response header is too large")
-	// errStale means that a kept connection had died before anything was sent.
-	errStale = errors.New("the replica has closed the kept connection")
+	// ErrStale means that a kept connection had died before anything was sent.
+	ErrStale = errors.New("the replica has closed the kept connection")
 )
 
 const connBufferSize = 4 << 10
 
-// conn is one HTTP/1.1 connection to a replica. One exchange uses it at a time,
+// Conn is one HTTP/1.1 connection to a replica. One exchange uses it at a time,
 // from two goroutines: the request's body is written by one, the response read
 // by the other.
-type conn struct {
+type Conn struct {
+	R     *bufio.Reader // what the replica sends
+	W     *bufio.Writer // what it is sent
+	Leave func()        // is HalfClose with the patience of Begin, made once
+
+	// Of the exchange under way. Sent belongs to whoever writes, the others
+	// to whoever reads.
+	Reused   bool  // it has had one before
+	Sent     int64 // bytes of the request that the kernel took
+	Got      bool  // a byte of the response has been read
+	HeadSize int   // bytes of the head that was read last
+
 	nc        net.Conn
 	raw       syscall.RawConn // nil where there is none
 	in        io.Reader       // nc, or its socket
-	br        *bufio.Reader
-	bw        *bufio.Writer
 	idleSince time.Time
-	reused    bool
 	look      look
 	asking    asking
 	answer    answer
-	maxHeader int64  // bytes that the header of a response, or its trailer, may have
-	leave     func() // halfClose, with patience
-
-	// Of the exchange under way. sent belongs to whoever writes, the others
-	// to whoever reads.
-	sent     int64         // bytes of the request that the kernel took
-	got      bool          // a byte of the response has been read
-	budget   int64         // bytes that the response header may still have; negative: no limit
-	patience time.Duration // for halfClose, when the client leaves
+	maxHeader int64         // bytes that the header of a response, or its trailer, may have
+	budget    int64         // bytes that the response header may still have; negative: no limit
+	patience  time.Duration // for HalfClose, when the client leaves
 
 	mu       sync.Mutex
 	deadline time.Time // of the exchange; zero: none
 	armed    time.Time // what nc has for a deadline: at most deadline, and earlier where that saves setting it; zero: none
 	settled  bool      // nc's deadlines are what somebody wants them to be
-	bound    time.Time // set by halfClose: when waiting for the replica ends
+	bound    time.Time // set by HalfClose: when waiting for the replica ends
 }
 
-func newConn(nc net.Conn, maxHeader int64) *conn {
-	c := &conn{nc: nc, in: nc, budget: -1, maxHeader: maxHeader}
+// NewConn returns a connection over nc. The header of a response may have maxHeader
+// bytes, and so may its trailer.
+func NewConn(nc net.Conn, maxHeader int64) *Conn {
+	c := &Conn{nc: nc, in: nc, budget: -1, maxHeader: maxHeader}
 	if s := nonblock.Of(nc); s != nil {
 		c.in = s
 	}
@@ -62,21 +72,22 @@ func newConn(nc net.Conn, maxHeader int64) *conn {
 			c.raw = raw
 		}
 	}
-	c.br = bufio.NewReaderSize(connReader{c}, connBufferSize)
-	c.bw = bufio.NewWriterSize(connWriter{c}, connBufferSize)
-	c.leave = func() { c.halfClose(c.patience) }
+	c.R = bufio.NewReaderSize(connReader{c}, connBufferSize)
+	c.W = bufio.NewWriterSize(connWriter{c}, connBufferSize)
+	c.Leave = func() { c.HalfClose(c.patience) }
 	return c
 }
 
-// begin makes c ready for an exchange that has to end by the deadline; zero:
-// no deadline.
+// Begin makes c ready for an exchange that has to end by the deadline; zero:
+// no deadline. A replica whose client leaves gets that patience.
 //
 // Setting a deadline costs as much as parsing a small response. Requests to one
 // replica mostly have the same timeout, so that one that was set for an earlier
 // request ends before this one's: it stays until half of the time is over, and
 // whoever runs into it sets it anew, see rearm.
-func (c *conn) begin(now, deadline time.Time) error {
-	c.sent, c.got, c.budget = 0, false, -1
+func (c *Conn) Begin(now, deadline time.Time, patience time.Duration) error {
+	c.patience = patience
+	c.Sent, c.Got, c.budget = 0, false, -1
 	c.asking.out, c.asking.taken, c.asking.short = nil, nil, nil
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,14 +102,14 @@ func (c *conn) begin(now, deadline time.Time) error {
 }
 
 // arm sets the exchange's own deadline. c.mu is held.
-func (c *conn) arm() error {
+func (c *Conn) arm() error {
 	c.armed = c.deadline
 	return c.nc.SetDeadline(c.deadline)
 }
 
 // rearm is called when nc's deadline has ended a read or a write, and says
 // whether it was an earlier exchange's, and this one goes on.
-func (c *conn) rearm(err error) bool {
+func (c *Conn) rearm(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
@@ -110,18 +121,19 @@ func (c *conn) rearm(err error) bool {
 	return c.arm() == nil
 }
 
-// settle takes the deadline away, for whoever sets others.
-func (c *conn) settle() error {
+// TakeOver gives what is under c to somebody who sets deadlines of his own: there
+// is none on it any more. R is still what is to be read from.
+func (c *Conn) TakeOver() (net.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settled = true
-	return c.nc.SetDeadline(time.Time{})
+	return c.nc, c.nc.SetDeadline(time.Time{})
 }
 
-// halfClose tells the replica that nobody waits for its answer any more, and
+// HalfClose tells the replica that nobody waits for its answer any more, and
 // bounds how long the reader goes on waiting for it to finish. The first call
 // decides.
-func (c *conn) halfClose(patience time.Duration) {
+func (c *Conn) HalfClose(patience time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.bound.IsZero() {
@@ -137,16 +149,16 @@ func (c *conn) halfClose(patience time.Duration) {
 	}
 }
 
-// patienceOver says that halfClose was called and that its bound has passed.
-func (c *conn) patienceOver() bool {
+// PatienceOver says that HalfClose was called and that its bound has passed.
+func (c *Conn) PatienceOver() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.bound.IsZero() && !time.Now().Before(c.bound)
 }
 
-// wakeReader makes the reader return with a timeout, unless halfClose has
+// WakeReader makes the reader return with a timeout, unless HalfClose has
 // already said how long it waits.
-func (c *conn) wakeReader() {
+func (c *Conn) WakeReader() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settled = true
@@ -155,8 +167,8 @@ func (c *conn) wakeReader() {
 	}
 }
 
-// wakeWriter makes the writer return with a timeout.
-func (c *conn) wakeWriter() {
+// WakeWriter makes the writer return with a timeout.
+func (c *Conn) WakeWriter() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settled = true
@@ -164,22 +176,23 @@ func (c *conn) wakeWriter() {
 	_ = c.nc.SetWriteDeadline(time.Now())
 }
 
-// reusable says whether the next request may have the connection as it is.
-func (c *conn) reusable() bool {
+// Reusable says whether the next request may have the connection as it is.
+func (c *Conn) Reusable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.settled && c.br.Buffered() == 0
+	return !c.settled && c.R.Buffered() == 0
 }
 
-func (c *conn) close() {
+// Close closes the connection.
+func (c *Conn) Close() {
 	// Nothing is to be done about a close that fails.
 	_ = c.nc.Close()
 }
 
 // connReader and connWriter count what passes, under the buffers.
 type (
-	connReader struct{ c *conn }
-	connWriter struct{ c *conn }
+	connReader struct{ c *Conn }
+	connWriter struct{ c *Conn }
 )
 
 func (r connReader) Read(p []byte) (int, error) {
@@ -195,7 +208,7 @@ func (r connReader) Read(p []byte) (int, error) {
 		n, err = c.in.Read(p)
 	}
 	if n > 0 {
-		c.got = true
+		c.Got = true
 		if c.budget > 0 {
 			c.budget -= int64(n)
 		}
@@ -203,8 +216,16 @@ func (r connReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// SendBeforeRead has out be sent when R is next read from, with which it is one
+// step. taken is called when the kernel has all of it; nil: nobody needs to know.
+// short sends what the kernel did not take at once, so that what comes meanwhile
+// is read; nil: it is waited for. A kept connection that has died is ErrStale then.
+func (c *Conn) SendBeforeRead(out []byte, taken func(), short func([]byte) error) {
+	c.asking.out, c.asking.taken, c.asking.short = out, taken, short
+}
+
 // askOrRead sends the request that waits to be sent, if there is one, and reads.
-func (c *conn) askOrRead(p []byte) (int, error) {
+func (c *Conn) askOrRead(p []byte) (int, error) {
 	if len(c.asking.out) == 0 {
 		return c.in.Read(p)
 	}
@@ -212,7 +233,7 @@ func (c *conn) askOrRead(p []byte) (int, error) {
 }
 
 // askPlainly does the one after the other.
-func (c *conn) askPlainly(p []byte) (int, error) {
+func (c *Conn) askPlainly(p []byte) (int, error) {
 	a := &c.asking
 	out := a.out
 	a.out = nil
@@ -233,6 +254,6 @@ func (w connWriter) Write(p []byte) (int, error) {
 		more, err = c.nc.Write(p[n:])
 		n += more
 	}
-	c.sent += int64(n)
+	c.Sent += int64(n)
 	return n, err
 }
