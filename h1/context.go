@@ -37,6 +37,13 @@ func (c *requestContext) Done() <-chan struct{} {
 	return c.done
 }
 
+// awaited says whether anybody has asked for Done.
+func (c *requestContext) awaited() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done != nil
+}
+
 // Err is context.Canceled after the end.
 func (c *requestContext) Err() error {
 	c.mu.Lock()

@@ -272,3 +272,27 @@ type failing struct{ err error }
 func (f failing) Accept() (net.Conn, error) { return nil, f.err }
 func (f failing) Close() error              { return nil }
 func (f failing) Addr() net.Addr            { return &net.TCPAddr{} }
+
+// TestWhenClientsAreLookedAfter holds that a request which waits to be told that
+// its client has left is looked at each time.
+func TestWhenClientsAreLookedAfter(t *testing.T) {
+	t.Parallel()
+	for awaited, want := range map[bool]string{false: "2 7 12 ", true: "1 2 3 4 5 6 7 8 9 10 11 12 "} {
+		got := ""
+		for age := range int64(13) {
+			if looksAt(age, awaited) {
+				got += fmt.Sprint(age, " ")
+			}
+		}
+		if got != want {
+			t.Errorf("awaited %v: looked at %q, want %q", awaited, got, want)
+		}
+	}
+	c := &requestContext{}
+	if c.AfterFunc(func() {}); c.awaited() {
+		t.Error("AfterFunc counts as waiting, which every request does")
+	}
+	if c.Done(); !c.awaited() {
+		t.Error("Done does not count as waiting")
+	}
+}

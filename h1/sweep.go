@@ -10,7 +10,9 @@ const (
 	// kept as exactly as that.
 	tickLength = 200 * time.Millisecond
 	// firstLook and nextLooks are after how many ticks of a request, and then
-	// how often, it is asked whether its client is still there.
+	// how often, it is asked whether its client is still there. Where somebody
+	// waits to be told, each tick: most likely the request is in a queue, and
+	// keeps the place of one that is still wanted.
 	firstLook, nextLooks = 2, 5
 	// idleTicks is for how many ticks an idle connection keeps its buffers.
 	idleTicks = 2
@@ -112,11 +114,16 @@ func (c *conn) inspect(tick int64) {
 			c.expire()
 		}
 	case serving:
-		if age >= firstLook && (age-firstLook)%nextLooks == 0 && gone(c.nc) {
+		if looksAt(age, c.work.context.awaited()) && gone(c.nc) {
 			c.work.context.end()
 		}
 	case over:
 	}
+}
+
+// looksAt says whether a request's client is looked after at that age.
+func looksAt(age int64, awaited bool) bool {
+	return age >= 1 && awaited || age >= firstLook && (age-firstLook)%nextLooks == 0
 }
 
 // resignAfter takes its work from a connection that has not needed it for a
