@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -51,17 +52,22 @@ type accessLog struct {
 	queue  *queue
 	format lineFormat
 
-	next   atomic.Pointer[os.File] // takes the place of file; nil: nothing does
-	failed atomic.Uint64           // lines that could not be written
+	next atomic.Pointer[logFile] // takes the place of file; nil: nothing does
 
 	// Of the goroutine that writes.
-	file   *os.File // nil: config.Writer
+	file   *logFile // nil: config.Writer
 	lines  []byte
-	torn   bool // the last write ended in the middle of a line
+	torn   bool // what has been written ends in the middle of a line
 	broken bool // the last write failed
 }
 
-func newAccessLog(c AccessLog, log hclog.Logger) (*accessLog, error) {
+// logFile is the file of an access log.
+type logFile struct {
+	*os.File
+	torn bool // it ends in the middle of a line, as after a crash
+}
+
+func newAccessLog(c AccessLog, count *outcomes, log hclog.Logger) (*accessLog, error) {
 	headers := make([]string, 0, len(c.Headers))
 	for _, key := range c.Headers {
 		headers = append(headers, http.CanonicalHeaderKey(key))
@@ -69,29 +75,52 @@ func newAccessLog(c AccessLog, log hclog.Logger) (*accessLog, error) {
 	if len(headers) > maxHeaders {
 		return nil, fmt.Errorf("access log: %d headers are asked for, there is room for %d", len(headers), maxHeaders)
 	}
-	a := &accessLog{config: c, log: log, queue: newQueue(headers, writeInterval), format: newLineFormat(c, headers)}
+	a := &accessLog{config: c, log: log, queue: newQueue(headers, writeInterval, count), format: newLineFormat(c, headers)}
 	if c.File == "" {
 		return a, nil
 	}
 	file, err := openLog(c.File)
-	a.file = file
-	return a, err
+	if err != nil {
+		return nil, err
+	}
+	a.file, a.torn = file, file.torn
+	return a, nil
 }
 
-func openLog(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+// openLog opens the file to append to it. A named pipe that nobody reads is an
+// error, rather than something to wait for.
+func openLog(path string) (*logFile, error) {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("access log: %w", err)
 	}
-	return file, nil
+	return &logFile{File: file, torn: endsTorn(file)}, nil
 }
 
-// note has a line written for the request, if it is one that has a line.
-func (a *accessLog) note(r *proxy.Record) {
+// endsTorn says whether the last line of a file has no end.
+func endsTorn(file *os.File) bool {
+	about, err := file.Stat()
+	if err != nil || !about.Mode().IsRegular() || about.Size() == 0 {
+		return false
+	}
+	read, err := os.Open(file.Name())
+	if err != nil {
+		return false
+	}
+	defer read.Close()
+	last := []byte{'\n'}
+	_, _ = read.ReadAt(last, about.Size()-1) // a file that cannot be read is taken to be whole
+	return last[0] != '\n'
+}
+
+// note has a line written for the request, if it is one that has a line. false
+// says that another log has taken this one's place.
+func (a *accessLog) note(r *proxy.Record) bool {
 	if a.config.Sample >= 1 || failed(r) ||
 		(a.config.Slow > 0 && r.Duration >= a.config.Slow) || rand.Float64() < a.config.Sample {
-		a.queue.put(r)
+		return a.queue.put(r)
 	}
+	return true
 }
 
 // failed says whether the client got no whole response, or one that says that
@@ -120,6 +149,8 @@ func (a *accessLog) reopen() error {
 	return nil
 }
 
+// run writes lines until ctx ends or the log retires, and then what is left, for
+// a few seconds at most.
 func (a *accessLog) run(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
@@ -127,7 +158,10 @@ func (a *accessLog) run(ctx context.Context) {
 		a.queue.run(ctx, a.write)
 		a.closeFiles()
 	}()
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-a.queue.retired:
+	}
 	timer := time.NewTimer(flushTimeout)
 	defer timer.Stop()
 	select {
@@ -138,7 +172,7 @@ func (a *accessLog) run(ctx context.Context) {
 }
 
 func (a *accessLog) closeFiles() {
-	for _, file := range []*os.File{a.file, a.next.Swap(nil)} {
+	for _, file := range []*logFile{a.file, a.next.Swap(nil)} {
 		if file != nil {
 			file.Close()
 		}
@@ -150,7 +184,7 @@ func (a *accessLog) closeFiles() {
 func (a *accessLog) write(b *batch) {
 	if next := a.next.Swap(nil); next != nil {
 		a.file.Close()
-		a.file, a.torn = next, false
+		a.file, a.torn = next, next.torn
 	}
 	if len(b.entries) == 0 {
 		return
@@ -164,12 +198,12 @@ func (a *accessLog) write(b *batch) {
 	}
 	out := a.config.Writer
 	if a.file != nil {
-		out = a.file
+		out = a.file.File
 	}
 	n, err := out.Write(a.lines)
 	switch {
 	case err != nil:
-		a.failed.Add(uint64(len(b.entries)))
+		a.queue.count.failed.Add(uint64(len(b.entries)))
 		a.torn = n > 0 && a.lines[n-1] != '\n' || n == 0 && a.torn
 		if !a.broken {
 			a.log.Error("access log: cannot be written; lines are lost until it can", "error", err)

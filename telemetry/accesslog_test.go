@@ -156,9 +156,9 @@ func TestSampling(t *testing.T) {
 		for _, kind := range []string{"broke off", "failed", "left", "not found", "ordinary", "refused", "slow", "unavailable"} {
 			r := record("/")
 			kinds[kind](r)
-			before := tel.access.queue.kept.Load()
+			before := tel.lines.kept.Load()
 			tel.Ended(r)
-			if tel.access.queue.kept.Load() > before {
+			if tel.lines.kept.Load() > before {
 				logged = append(logged, kind)
 			}
 		}
@@ -170,7 +170,7 @@ func TestSampling(t *testing.T) {
 	for range 5000 {
 		tel.Ended(record("/"))
 	}
-	if n := tel.access.queue.kept.Load(); n < 300 || n > 800 {
+	if n := tel.lines.kept.Load(); n < 300 || n > 800 {
 		t.Errorf("of 5000 at 0.1 there are %d lines", n)
 	}
 }
@@ -203,7 +203,7 @@ func TestAStuckLogHoldsNobodyUp(t *testing.T) {
 	if dropped != more-maxEntries {
 		t.Errorf("%v lines are dropped, want %d", dropped, more-maxEntries)
 	}
-	if told, again := tel.access.queue.untold(), tel.access.queue.untold(); float64(told) != dropped || again != 0 {
+	if told, again := tel.lines.untold(), tel.lines.untold(); float64(told) != dropped || again != 0 {
 		t.Errorf("%d and then %d are to be told", told, again)
 	}
 	close(out.open)
@@ -230,7 +230,7 @@ func TestAStuckLogDoesNotKeepTheProxyFromEnding(t *testing.T) {
 }
 
 func TestHugeFieldsAreBounded(t *testing.T) {
-	q := newQueue([]string{"X"}, time.Second)
+	q := newQueue([]string{"X"}, time.Second, &outcomes{})
 	for range maxEntries {
 		r := record("/" + strings.Repeat("a", 60<<10))
 		r.Request.Header.Set("X", strings.Repeat("b", 60<<10))
@@ -239,7 +239,7 @@ func TestHugeFieldsAreBounded(t *testing.T) {
 	if n := len(q.filling.text); n > maxText+16*maxField {
 		t.Errorf("%d bytes are kept", n)
 	}
-	if q.dropped.Load() == 0 {
+	if q.count.dropped.Load() == 0 {
 		t.Error("nothing is dropped")
 	}
 }
@@ -304,7 +304,7 @@ func TestADiskThatFillsUp(t *testing.T) {
 	write := func(path string) {
 		var b batch
 		b.add(record(path), nil)
-		tel.access.write(&b)
+		tel.access.Load().write(&b)
 	}
 	write("/one")
 	write("/two")
@@ -321,7 +321,7 @@ func TestADiskThatFillsUp(t *testing.T) {
 	if got := fmt.Sprint(paths); got != "[/three /four]" {
 		t.Errorf("whole lines are of %s:\n%s", got, out.b.String())
 	}
-	if n := tel.access.failed.Load(); n != 2 {
+	if n := tel.lines.failed.Load(); n != 2 {
 		t.Errorf("%d lines are said to be lost, want 2", n)
 	}
 }

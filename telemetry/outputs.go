@@ -27,15 +27,11 @@ func (c *outputs) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *outputs) Collect(ch chan<- prometheus.Metric) {
-	collect := func(d *prometheus.Desc, q *queue, failed uint64) {
-		for outcome, n := range map[string]uint64{"taken": q.kept.Load(), "failed": failed, "dropped": q.dropped.Load()} {
+	collect := func(d *prometheus.Desc, t *outcomes) {
+		for outcome, n := range map[string]uint64{"taken": t.kept.Load(), "failed": t.failed.Load(), "dropped": t.dropped.Load()} {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), outcome)
 		}
 	}
-	if a := c.telemetry.access; a != nil {
-		collect(c.lines, a.queue, a.failed.Load())
-	}
-	if t := c.telemetry.tracer; t != nil {
-		collect(c.spans, t.queue, t.failed.Load())
-	}
+	collect(c.lines, &c.telemetry.lines)
+	collect(c.spans, &c.telemetry.traced)
 }

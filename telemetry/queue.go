@@ -91,6 +91,21 @@ func (b *batch) fields(e *entry) (fields [fieldHeaders + maxHeaders][]byte) {
 	return fields
 }
 
+// outcomes counts what became of records, over all outputs of one kind that
+// there have been: a reload begins another output, and no count anew.
+type outcomes struct {
+	kept    atomic.Uint64
+	failed  atomic.Uint64 // of those kept: could not be written or sent
+	dropped atomic.Uint64
+	told    atomic.Uint64 // of those dropped
+}
+
+// untold returns how many were dropped since it was called last.
+func (t *outcomes) untold() uint64 {
+	now := t.dropped.Load()
+	return now - t.told.Swap(now)
+}
+
 // queue is requests that have ended and are to be told of. Whoever puts one
 // there never waits: what does not fit is counted and forgotten.
 type queue struct {
@@ -98,35 +113,54 @@ type queue struct {
 	gather  time.Duration // for which entries are gathered, so that many are handled at once
 	wake    chan struct{} // the first entry has come
 	hurry   chan struct{} // half of the room is taken
-	kept    atomic.Uint64
-	dropped atomic.Uint64
-	told    atomic.Uint64 // of those dropped
+	retired chan struct{} // closed by retire
+	count   *outcomes
 
 	mu      sync.Mutex
 	filling *batch
+	over    bool // nothing more is taken
 }
 
-func newQueue(headers []string, gather time.Duration) *queue {
-	return &queue{headers: headers, gather: gather, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), filling: &batch{}}
+func newQueue(headers []string, gather time.Duration, count *outcomes) *queue {
+	return &queue{
+		headers: headers, gather: gather, count: count, filling: &batch{},
+		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), retired: make(chan struct{}),
+	}
 }
 
-func (q *queue) put(r *proxy.Record) {
+// put takes a record in, or drops it for want of room. false says that the queue
+// has retired, and another one has taken its place.
+func (q *queue) put(r *proxy.Record) bool {
 	q.mu.Lock()
+	if q.over {
+		q.mu.Unlock()
+		return false
+	}
 	if len(q.filling.entries) >= maxEntries || len(q.filling.text) >= maxText {
 		q.mu.Unlock()
-		q.dropped.Add(1)
-		return
+		q.count.dropped.Add(1)
+		return true
 	}
 	q.filling.add(r, q.headers)
 	n := len(q.filling.entries)
 	q.mu.Unlock()
-	q.kept.Add(1)
+	q.count.kept.Add(1)
 	switch n {
 	case 1:
 		signal(q.wake)
 	case maxEntries / 2:
 		signal(q.hurry)
 	}
+	return true
+}
+
+// retire has run end once what is there is handled. Nothing more is taken from
+// here on, so that no record is left behind.
+func (q *queue) retire() {
+	q.mu.Lock()
+	q.over = true
+	q.mu.Unlock()
+	close(q.retired)
 }
 
 func signal(c chan<- struct{}) {
@@ -146,7 +180,8 @@ func (q *queue) take(empty *batch) *batch {
 	return full
 }
 
-// run hands batches to handle until ctx ends, and then what is left.
+// run hands batches to handle until ctx ends or the queue retires, and then what
+// is left.
 func (q *queue) run(ctx context.Context, handle func(*batch)) {
 	spare := &batch{}
 	timer := time.NewTimer(q.gather)
@@ -158,8 +193,11 @@ func (q *queue) run(ctx context.Context, handle func(*batch)) {
 			select {
 			case <-timer.C:
 			case <-q.hurry:
+			case <-q.retired:
 			case <-ctx.Done():
 			}
+		case <-q.retired:
+			ended = true
 		case <-ctx.Done():
 			ended = true
 		}
@@ -167,10 +205,4 @@ func (q *queue) run(ctx context.Context, handle func(*batch)) {
 		handle(b)
 		spare = b
 	}
-}
-
-// untold returns how many were dropped since it was called last.
-func (q *queue) untold() uint64 {
-	now := q.dropped.Load()
-	return now - q.told.Swap(now)
 }

@@ -12,7 +12,9 @@ package telemetry
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -37,8 +39,17 @@ type Source interface {
 type Telemetry struct {
 	log     hclog.Logger
 	metrics *metrics
-	access  *accessLog // nil: there is none
-	tracer  *tracer    // nil: no spans are made
+	access  atomic.Pointer[accessLog] // nil: there is none
+	tracer  atomic.Pointer[tracer]    // nil: no spans are made
+	lines   outcomes                  // of the access log
+	traced  outcomes                  // requests
+
+	mu      sync.Mutex // of changes
+	config  Config
+	waiting []func(context.Context) // what Run is to run
+	running context.Context         // of Run; nil: it has not begun
+	over    bool                    // Run ends
+	parts   sync.WaitGroup          // of Run
 }
 
 // tellInterval is how often series of versions that are gone are looked for, and
@@ -48,20 +59,84 @@ const tellInterval = 10 * time.Second
 // New returns a Telemetry. It opens the access log's file; nothing is written
 // before Run.
 func New(ctx context.Context, c Config, log hclog.Logger) (*Telemetry, error) {
-	t := &Telemetry{log: log}
-	var err error
-	if c.AccessLog != nil {
-		if t.access, err = newAccessLog(*c.AccessLog, log); err != nil {
-			return nil, err
-		}
-	}
-	if c.Tracing != nil {
-		if t.tracer, err = newTracer(ctx, c, log); err != nil {
-			return nil, err
-		}
+	t := &Telemetry{log: log, config: Config{Version: c.Version, Name: c.Name}}
+	if err := t.Reload(ctx, c.AccessLog, c.Tracing); err != nil {
+		return nil, err
 	}
 	t.metrics = newMetrics(c.Version, t)
 	return t, nil
+}
+
+// Reload changes where requests are told of; nil: nowhere. A file that stays is
+// opened anew. An error changes nothing. Of a request that ends meanwhile either
+// the old output tells or the new one; what the old one has is still written.
+func (t *Telemetry) Reload(ctx context.Context, access *AccessLog, tracing *Tracing) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := t.config
+	next.AccessLog, next.Tracing = access, tracing
+	sameLog, sameTracing := reflect.DeepEqual(access, t.config.AccessLog), reflect.DeepEqual(tracing, t.config.Tracing)
+	tracer, err := t.tracer.Load(), error(nil)
+	if !sameTracing {
+		if tracer, err = t.newTracer(ctx, next); err != nil {
+			return err
+		}
+	}
+	switch {
+	case sameLog:
+		err = t.Reopen()
+	default:
+		err = t.changeLog(access)
+	}
+	if err != nil {
+		return err
+	}
+	if !sameTracing {
+		t.changeTracer(tracer)
+	}
+	t.config = next
+	return nil
+}
+
+func (t *Telemetry) newTracer(ctx context.Context, c Config) (*tracer, error) {
+	if c.Tracing == nil {
+		return nil, nil
+	}
+	return newTracer(ctx, c, &t.traced, t.log)
+}
+
+func (t *Telemetry) changeTracer(next *tracer) {
+	if next != nil {
+		t.begin(next.run)
+	}
+	if old := t.tracer.Swap(next); old != nil {
+		old.queue.retire()
+	}
+}
+
+func (t *Telemetry) changeLog(c *AccessLog) (err error) {
+	var next *accessLog
+	if c != nil {
+		if next, err = newAccessLog(*c, &t.lines, t.log); err != nil {
+			return err
+		}
+		t.begin(next.run)
+	}
+	if old := t.access.Swap(next); old != nil {
+		old.queue.retire() // after the swap: whom it turns away finds the new one
+	}
+	return nil
+}
+
+// begin has Run run a part. The caller holds the mutex.
+func (t *Telemetry) begin(part func(context.Context)) {
+	switch ctx := t.running; {
+	case t.over: // nothing is told any more
+	case ctx == nil:
+		t.waiting = append(t.waiting, part)
+	default:
+		t.parts.Go(func() { part(ctx) })
+	}
 }
 
 // Watch has the metrics tell of source, from which they know what goes on at
@@ -74,23 +149,28 @@ func (t *Telemetry) Handler() http.Handler { return t.metrics.handler() }
 // Reopen opens the access log's file anew, under the same name, because the old
 // one has been moved away. When that fails the old one stays in use.
 func (t *Telemetry) Reopen() error {
-	if t.access == nil {
-		return nil
+	if access := t.access.Load(); access != nil {
+		return access.reopen()
 	}
-	return t.access.reopen()
+	return nil
 }
 
 // Run writes the log and sends spans until ctx ends, and then what is left of
-// them, for a few seconds at most.
+// them, for a few seconds at most. It is called once.
 func (t *Telemetry) Run(ctx context.Context) {
-	var parts sync.WaitGroup
-	defer parts.Wait()
-	if t.access != nil {
-		parts.Go(func() { t.access.run(ctx) })
+	t.mu.Lock()
+	t.running = ctx
+	for _, part := range t.waiting {
+		t.begin(part)
 	}
-	if t.tracer != nil {
-		parts.Go(func() { t.tracer.run(ctx) })
-	}
+	t.waiting = nil
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		t.over = true
+		t.mu.Unlock()
+		t.parts.Wait()
+	}()
 	ticker := time.NewTicker(tellInterval)
 	defer ticker.Stop()
 	for {
@@ -106,15 +186,11 @@ func (t *Telemetry) Run(ctx context.Context) {
 
 // tell logs what was dropped since it was called last.
 func (t *Telemetry) tell() {
-	if t.access != nil {
-		if n := t.access.queue.untold(); n > 0 {
-			t.log.Warn("access log: lines dropped, because its output does not take them fast enough", "lines", n)
-		}
+	if n := t.lines.untold(); n > 0 {
+		t.log.Warn("access log: lines dropped, because its output does not take them fast enough", "lines", n)
 	}
-	if t.tracer != nil {
-		if n := t.tracer.queue.untold(); n > 0 {
-			t.log.Warn("tracing: requests dropped, because the collector does not take them fast enough", "requests", n)
-		}
+	if n := t.traced.untold(); n > 0 {
+		t.log.Warn("tracing: requests dropped, because the collector does not take them fast enough", "requests", n)
 	}
 }
 
@@ -125,18 +201,18 @@ func (t *Telemetry) Serves(application, deployment, version string) proxy.Series
 
 // Began implements proxy.Observer.
 func (t *Telemetry) Began(r *proxy.Record) {
-	if t.tracer != nil {
-		t.tracer.join(r)
+	if tracer := t.tracer.Load(); tracer != nil {
+		tracer.join(r)
 	}
 }
 
 // Ended implements proxy.Observer.
 func (t *Telemetry) Ended(r *proxy.Record) {
 	t.metrics.count(r)
-	if t.access != nil {
-		t.access.note(r)
+	for a := t.access.Load(); a != nil && !a.note(r); {
+		a = t.access.Load()
 	}
-	if t.tracer != nil {
-		t.tracer.note(r)
+	for tracer := t.tracer.Load(); tracer != nil && !tracer.note(r); {
+		tracer = t.tracer.Load()
 	}
 }

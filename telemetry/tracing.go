@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -50,8 +49,7 @@ const (
 type tracer struct {
 	sampler Sampler
 	log     hclog.Logger
-	queue   *queue
-	failed  atomic.Uint64 // requests whose spans could not be sent
+	queue   *queue // of requests whose spans are to be made
 
 	// Of the goroutine that sends.
 	client   *otlptrace.Exporter
@@ -99,7 +97,7 @@ func (s Sampler) Keeps(id [16]byte) bool {
 	return s.Ratio >= 1 || binary.BigEndian.Uint64(id[8:])>>1 < uint64(max(s.Ratio, 0)*(1<<bits))
 }
 
-func newTracer(ctx context.Context, c Config, log hclog.Logger) (*tracer, error) {
+func newTracer(ctx context.Context, c Config, count *outcomes, log hclog.Logger) (*tracer, error) {
 	sampler := Sampler{ParentBased: true}
 	if c.Tracing.Sample != nil {
 		sampler.Ratio = *c.Tracing.Sample
@@ -127,7 +125,7 @@ func newTracer(ctx context.Context, c Config, log hclog.Logger) (*tracer, error)
 		return nil, fmt.Errorf("tracing: %w", err)
 	}
 	t := &tracer{
-		sampler: sampler, log: log, queue: newQueue([]string{"User-Agent"}, sendInterval),
+		sampler: sampler, log: log, queue: newQueue([]string{"User-Agent"}, sendInterval, count),
 		client: client, ended: &ended{},
 	}
 	t.provider = sdktrace.NewTracerProvider(
@@ -151,18 +149,30 @@ func (t *tracer) join(r *proxy.Record) {
 	}
 }
 
-func (t *tracer) note(r *proxy.Record) {
-	if r.Trace.Sampled() {
-		t.queue.put(r)
+// note has spans made of the request, if its trace is kept and it took part in
+// it from its beginning. false says that another tracer has taken this one's
+// place.
+func (t *tracer) note(r *proxy.Record) bool {
+	if r.Trace.Sampled() && r.Trace.Span != [8]byte{} {
+		return t.queue.put(r)
 	}
+	return true
 }
 
-// run makes and sends spans until ctx ends, and then what is left, for a few
-// seconds at most.
+// run makes and sends spans until ctx ends or the tracer retires, and then what
+// is left, for a few seconds at most.
 func (t *tracer) run(ctx context.Context) {
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(closeTimeout, cancel) })()
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-t.queue.retired:
+		case <-sending.Done():
+			return
+		}
+		time.AfterFunc(closeTimeout, cancel)
+	}()
 	t.queue.run(ctx, func(b *batch) {
 		for part := range slices.Chunk(b.entries, sendAtOnce) {
 			for i := range part {
@@ -189,7 +199,7 @@ func (t *tracer) send(ctx context.Context, requests int) {
 		t.told = time.Time{}
 		return
 	}
-	t.failed.Add(uint64(requests))
+	t.queue.count.failed.Add(uint64(requests))
 	if time.Since(t.told) >= failedTell {
 		t.told = time.Now()
 		t.log.Warn("tracing: spans cannot be sent; they are lost until they can", "error", err)

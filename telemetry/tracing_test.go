@@ -201,7 +201,7 @@ func TestACollectorThatHangsHoldsNobodyUp(t *testing.T) {
 		tel.Began(r)
 		tel.Ended(r)
 	}
-	taken, dropped := tel.tracer.queue.kept.Load(), tel.tracer.queue.dropped.Load()
+	taken, dropped := tel.traced.kept.Load(), tel.traced.dropped.Load()
 	if taken+dropped != requests || dropped == 0 {
 		t.Errorf("%d are taken and %d dropped", taken, dropped)
 	}
@@ -292,12 +292,12 @@ func BenchmarkSpans(b *testing.B) {
 	t := newTelemetry(b, Config{Tracing: &Tracing{Endpoint: "http://127.0.0.1:1", Sample: all()}})
 	defer run(b, t)()
 	var requests batch
-	r := record("/app")
+	r, tracer := record("/app"), t.tracer.Load()
 	t.Began(r)
 	requests.add(r, []string{"User-Agent"})
 	b.ReportAllocs()
 	for b.Loop() {
-		t.tracer.spans(&requests, &requests.entries[0])
-		t.tracer.ended.take()
+		tracer.spans(&requests, &requests.entries[0])
+		tracer.ended.take()
 	}
 }
