@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,9 @@ func TestNoLineIsLostWhileTheLogChanges(t *testing.T) {
 		})
 	}
 	for i := range 50 {
+		for before := ended.Load(); ended.Load() < before+20; {
+			runtime.Gosched()
+		}
 		old := tel.access.Load()
 		if err := tel.Reload(t.Context(), logTo(i+1), nil); err != nil {
 			t.Error(err)
