@@ -36,6 +36,7 @@ var layers = map[string][]string{
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
 	"h1":        {"nonblock"},
+	"health":    {"routes", "upstream"},
 	"listeners": {},
 	"metrics":   {},
 	"nonblock":  {},
@@ -50,7 +51,7 @@ var layers = map[string][]string{
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
 	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gatekeeper": {"slots"},
-	"proxy":      {"balance", "fairqueue", "gatekeeper", "h1", "loads", "routes", "upstream"},
+	"proxy":      {"balance", "fairqueue", "gatekeeper", "h1", "health", "loads", "routes", "upstream"},
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},

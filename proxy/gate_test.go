@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/hashicorp/go-hclog"
 	"pgregory.net/rapid"
 
 	"github.com/serve-nomad/serve-nomad/balance"
+	"github.com/serve-nomad/serve-nomad/health"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -486,15 +486,14 @@ type gateModel struct {
 func newGateModel() *gateModel {
 	m := &gateModel{g: openGate(2, -1), limit: 2, held: map[string]int{}, passed: map[string]bool{}, heard: map[string]bool{}, answers: map[string]bool{}}
 	m.g.set.SetPolicy(balance.Policy{GatewayFailures: 2, ServerErrors: 3, Interval: 10 * time.Second, RateReplicas: 2, RateRequests: 2, Base: 4 * time.Second, Most: 30 * time.Second, MaxPercent: 50})
-	m.g.probes.prober = newProber(hclog.NewNullLogger())
-	m.g.probes.prober.ask = func(_ context.Context, address, _ string) error {
+	m.g.probes.prober = health.NewProber(func(_ context.Context, address string, _ health.Check) error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if !m.answers[address] {
 			return errRefused
 		}
 		return nil
-	}
+	})
 	return m
 }
 
@@ -681,7 +680,7 @@ func (m *gateModel) end() {
 		w.cancel()
 	}
 	synctest.Wait()
-	m.g.probes.prober.stop()
+	m.g.probes.prober.Stop()
 }
 
 func BenchmarkGate(b *testing.B) {

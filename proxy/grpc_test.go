@@ -918,3 +918,19 @@ func TestGRPCTimeoutWords(t *testing.T) {
 		t.Errorf("encoded as %q", got)
 	}
 }
+
+// TestProbeOverGRPC holds that a request which waits goes out as soon as a
+// replica's health service says that it serves, before Consul does.
+func TestProbeOverGRPC(t *testing.T) {
+	address, _ := grpcReplica(t, &service{})
+	v := speaking(routes.ProtocolGRPC, app{ongoing: 1, queued: -1, addresses: []string{address}})
+	v = amend(v, func(d *routes.Deployment) { d.HealthPeriod = time.Minute })
+	v.Endpoints[0].Passing, v.Endpoints[0].Unproven = false, true
+	r := start(t, v)
+	if _, err := newTestClient(t, r.addr).UnaryCall(t.Context(), payload(1)); err != nil {
+		t.Error(err)
+	}
+	if s := r.Status().Deployments[0].Replicas; len(s) != 1 || !s[0].Probed {
+		t.Errorf("%+v", s)
+	}
+}

@@ -3,11 +3,9 @@ package proxy
 import (
 	"context"
 	"errors"
-	"net"
-	"net/http"
-	"strings"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/health"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -31,9 +29,6 @@ const (
 // for the same, so that it agrees at its next check. Where it does not, it
 // knows something that this proxy does not, and it is right.
 const agreement = 30 * time.Second
-
-// maxHealthPath bounds the path that is asked for, in bytes.
-const maxHealthPath = 1024
 
 // probe is what the proxy's own questions have shown of one replica that has
 // not passed in Consul since it was listed. The gate's mutex guards it.
@@ -104,8 +99,8 @@ func (r *replica) meetProbe(e routes.Endpoint, asked bool) {
 
 // probes is what a gate needs to ask its replicas. The gate's mutex guards it.
 type probes struct {
-	prober   *prober // nil: nobody is asked
-	check    healthCheck
+	prober   *health.Prober // nil: nobody is asked
+	check    health.Check
 	patience time.Duration
 	blind    bool // Consul is not read: its agreement cannot be waited for
 	open     int  // replicas to be asked while requests wait
@@ -117,19 +112,12 @@ type probes struct {
 
 // follow takes over what the table says of the health check.
 func (p *probes) follow(d routes.Deployment) {
-	p.check = newHealthCheck(d)
+	p.check = health.CheckOf(d)
 	p.patience = agreement + 2*min(max(d.HealthPeriod, 0), time.Hour)
 }
 
 // asks says whether replicas are asked at all.
-func (p *probes) asks() bool { return p.check != healthCheck{} }
-
-// isHealthPath says whether path can stand in a request line: whoever may write
-// to the table must not make requests of his own out of it.
-func isHealthPath(path string) bool {
-	return strings.HasPrefix(path, "/") && len(path) <= maxHealthPath &&
-		!strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r > '~' })
-}
+func (p *probes) asks() bool { return p.check != health.Check{} }
 
 // consulRead says whether Consul is read at the moment. While it is not, nobody
 // can agree with what a replica says of itself.
@@ -166,7 +154,7 @@ func (g *gate) keepProbing() {
 		default:
 		}
 	case p.live > 0 || (p.open > 0 && g.queue.Len() > 0):
-		p.running = p.prober.start(g.probeLoop)
+		p.running = p.prober.Start(g.probeLoop)
 	}
 }
 
@@ -190,15 +178,15 @@ func (g *gate) probeLoop(ctx context.Context) {
 			}
 			continue
 		}
-		if !prober.enter(ctx) {
+		if !prober.Enter(ctx) {
 			return
 		}
 		q, ok := g.nextQuestion(time.Now())
-		if !ok || !prober.start(func(ctx context.Context) {
-			defer prober.exit()
-			g.judge(q, prober.put(ctx, q.address, q.check))
+		if !ok || !prober.Start(func(ctx context.Context) {
+			defer prober.Exit()
+			g.judge(q, prober.Ask(ctx, q.address, q.check))
 		}) {
-			prober.exit()
+			prober.Exit()
 		}
 	}
 }
@@ -248,7 +236,7 @@ func (g *gate) refute(now time.Time) {
 		if r.probe.isLive() && now.Sub(r.probe.since) >= g.probes.patience {
 			r.probe.end()
 			r.probe.refuted, refuted = true, true
-			g.probes.prober.log.Warn("a replica answers its health check, and Consul does not say that it passes: nothing is sent to it any more; look at its check in Consul",
+			g.log.Warn("a replica answers its health check, and Consul does not say that it passes: nothing is sent to it any more; look at its check in Consul",
 				"application", g.application, "deployment", g.deployment, "replica", r.id, "address", r.address)
 		}
 	}
@@ -262,7 +250,7 @@ type question struct {
 	replica *replica
 	probe   *probe
 	address string
-	check   healthCheck
+	check   health.Check
 }
 
 // nextQuestion returns the one that has been due for longest.
@@ -304,27 +292,19 @@ func (g *gate) judge(q question, err error) {
 		if err == nil {
 			q.probe.answered(now)
 		} else {
-			q.probe.failed(now, isLate(err), g.probes.open)
+			q.probe.failed(now, health.IsLate(err), g.probes.open)
 		}
 		if was != q.probe.live {
 			if err == nil {
 				g.set.Reach(r.member, now) // it took a connection
 			}
-			g.probes.prober.log.Debug("replica asked", "application", g.application, "deployment", g.deployment,
+			g.log.Debug("replica asked", "application", g.application, "deployment", g.deployment,
 				"replica", r.id, "serves", q.probe.live, "after", now.Sub(q.probe.begun), "error", err)
 			g.relist()
 			g.dispatch(now)
 		}
 	}
 	g.keepProbing()
-}
-
-// isLate says whether a replica took a connection and did not answer in time.
-func isLate(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return false
-	}
-	return errors.Is(err, context.DeadlineExceeded) || timedOut(err)
 }
 
 // distrustProbe ends what a replica's answer began, because a request could not
@@ -337,10 +317,4 @@ func (g *gate) distrustProbe(r *replica, now time.Time) {
 	r.probe.due = now.Add(probeFirst)
 	g.relist()
 	g.keepProbing()
-}
-
-// isServing says whether a health check's status means that a replica can
-// serve: the same as Consul's own HTTP check takes for it.
-func isServing(status int) bool {
-	return status >= http.StatusOK && status < http.StatusMultipleChoices
 }

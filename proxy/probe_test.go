@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/serve-nomad/serve-nomad/health"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -35,13 +34,13 @@ var errRefused = errors.New("refused")
 func serves(context.Context) error { return nil }
 
 func hangs(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-func (a *asked) ask(ctx context.Context, address, _ string) error {
+func (a *asked) ask(ctx context.Context, address string, _ health.Check) error {
 	a.mu.Lock()
 	a.at[address] = append(a.at[address], time.Now())
 	a.open++
@@ -99,7 +98,7 @@ func probing(t *testing.T, v routes.View, f func(t *testing.T, b *bubble, a *ask
 	t.Helper()
 	inBubble(t, v, func(t *testing.T, b *bubble) {
 		a := &asked{at: map[string][]time.Time{}, answer: map[string]func(context.Context) error{}}
-		b.prober.ask = a.ask
+		b.ask = a.ask
 		f(t, b, a)
 	})
 }
@@ -579,7 +578,7 @@ func TestProbeBounds(t *testing.T) {
 					t.Errorf("%s was never asked", e.Replica)
 				}
 			}
-			if a.most != probesOfAll {
+			if a.most != health.AtOnce {
 				t.Errorf("%d at once", a.most)
 			}
 			for _, w := range all {
@@ -589,96 +588,17 @@ func TestProbeBounds(t *testing.T) {
 	})
 }
 
-func TestHealthPath(t *testing.T) {
+func TestProbesFollowTheTable(t *testing.T) {
 	t.Parallel()
-	for path, want := range map[string]bool{
-		"/healthz": true, "/": true, "/a?b=c": true, "//a": true,
-		"": false, "healthz": false, "@evil/": false, ":80/x": false, "/a b": false, "/a\r\nX: y": false, "/ä": false,
-		"/" + strings.Repeat("a", maxHealthPath): false,
-	} {
-		if got := isHealthPath(path); got != want {
-			t.Errorf("%.20q: %v, want %v", path, got, want)
-		}
-	}
 	var p probes
 	p.follow(routes.Deployment{HealthPath: "x", HealthPeriod: math.MaxInt64})
-	if p.check.path != "" || p.patience != agreement+2*time.Hour {
+	if p.check.Path != "" || p.patience != agreement+2*time.Hour {
 		t.Errorf("got %+v", p)
 	}
 	p.follow(routes.Deployment{HealthPath: "/x", HealthPeriod: -time.Hour})
-	if p.check.path != "/x" || p.patience != agreement {
+	if p.check.Path != "/x" || p.patience != agreement {
 		t.Errorf("got %+v", p)
 	}
-}
-
-// TestAsker asks servers of every kind over real sockets.
-func TestAsker(t *testing.T) {
-	t.Parallel()
-	raw := func(answer string) func(nc net.Conn, br *bufio.Reader) {
-		return func(nc net.Conn, br *bufio.Reader) {
-			if _, _, ok := readRequest(br); ok {
-				fmt.Fprint(nc, answer)
-			}
-		}
-	}
-	var other atomic.Int32
-	elsewhere := replicaServer(t, func(http.ResponseWriter, *http.Request) { other.Add(1) })
-	for name, tt := range map[string]struct {
-		serve func(nc net.Conn, br *bufio.Reader)
-		good  bool
-		late  bool
-	}{
-		"200":                  {raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), true, false},
-		"204":                  {raw("HTTP/1.1 204 No Content\r\n\r\n"), true, false},
-		"299, to the end":      {raw("HTTP/1.0 299 Odd\r\n\r\nbody"), true, false},
-		"a long one":           {raw("HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + strings.Repeat("x", 9000)), true, false},
-		"103, then 200":        {raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), true, false},
-		"503":                  {raw("HTTP/1.1 503 Loading\r\nContent-Length: 0\r\n\r\n"), false, false},
-		"199 at the end":       {raw("HTTP/1.1 199 Odd\r\n\r\n"), false, false},
-		"a redirect":           {raw("HTTP/1.1 302 Found\r\nLocation: http://" + elsewhere + "/\r\nContent-Length: 0\r\n\r\n"), false, false},
-		"something else":       {raw("SSH-2.0-OpenSSH\r\n\r\n"), false, false},
-		"nothing":              {raw(""), false, false},
-		"half a body":          {raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"), false, false},
-		"a header without end": {raw("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"), false, false},
-		"no answer in time":    {func(_ net.Conn, br *bufio.Reader) { _, _ = io.Copy(io.Discard, br) }, false, true},
-		"no whole body in time": {func(nc net.Conn, br *bufio.Reader) {
-			raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")(nc, br)
-			_, _ = io.Copy(io.Discard, br)
-		}, false, true},
-		"a change of protocol":   {raw("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"), false, false},
-		"two lengths":            {raw("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), false, false},
-		"a status of two digits": {raw("HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n"), false, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			err := newAsker()(t.Context(), rawReplica(t, tt.serve), "/healthz")
-			if (err == nil) != tt.good || (err != nil && isLate(err) != tt.late) {
-				t.Errorf("got %v, late %v", err, err != nil && isLate(err))
-			}
-			if other.Load() != 0 {
-				t.Error("followed the redirect")
-			}
-		})
-	}
-	t.Run("nobody listens", func(t *testing.T) {
-		t.Parallel()
-		if err := newAsker()(t.Context(), deadAddress(t), "/"); err == nil || isLate(err) {
-			t.Errorf("got %v", err)
-		}
-	})
-	t.Run("it asks as Consul does", func(t *testing.T) {
-		t.Parallel()
-		got := make(chan string, 1)
-		address := replicaServer(t, func(_ http.ResponseWriter, r *http.Request) {
-			got <- fmt.Sprint(r.Method, " ", r.URL, " ", r.Host, " ", r.Close)
-		})
-		if err := newAsker()(t.Context(), address, "/healthz?a=b"); err != nil {
-			t.Fatal(err)
-		}
-		if want := "GET /healthz?a=b " + address + " true"; <-got != want {
-			t.Errorf("want %s", want)
-		}
-	})
 }
 
 // TestFirstRequest has requests wait for a replica that takes a while to bind

@@ -27,6 +27,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/gatekeeper"
 	"github.com/serve-nomad/serve-nomad/h1"
+	"github.com/serve-nomad/serve-nomad/health"
 	"github.com/serve-nomad/serve-nomad/routes"
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
@@ -94,7 +95,7 @@ type Proxy struct {
 	buffers   buffers
 	busy      busy
 	reporter  *reporter // nil: nobody is told of the load
-	prober    *prober
+	prober    *health.Prober
 	dialer    *upstream.Dialer
 
 	mu         sync.Mutex
@@ -107,7 +108,7 @@ type Proxy struct {
 
 // New returns a proxy that knows no routes yet: Run reads them.
 func New(config Config, log hclog.Logger) *Proxy {
-	p := &Proxy{config: config.withDefaults(), log: log, known: make(chan struct{}), prober: newProber(log), gates: map[deploymentKey]*gate{}}
+	p := &Proxy{config: config.withDefaults(), log: log, known: make(chan struct{}), prober: health.NewProber(health.NewAsker()), gates: map[deploymentKey]*gate{}}
 	p.SetLimits(config.Limits)
 	p.dialer = upstream.NewDialer(p.config.DialTimeout, p.config.DialTimeout, p.config.MaxResponseHeader)
 	if config.Loads != nil {
@@ -124,7 +125,7 @@ func (p *Proxy) Run(ctx context.Context) {
 	if p.reporter != nil {
 		reporting.Go(func() { p.reporter.run(ctx) })
 	}
-	defer p.prober.stop()
+	defer p.prober.Stop()
 	ticker := time.NewTicker(p.config.IdleTimeout)
 	defer ticker.Stop()
 	defer func() { p.sweep(time.Now().Add(time.Second)) }()

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/serve-nomad/serve-nomad/health"
 	"github.com/serve-nomad/serve-nomad/loads"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
@@ -96,6 +97,7 @@ type bubble struct {
 	*Proxy
 	*sink
 	discovery *discovery
+	ask       health.Asker // a replica whether it can serve
 	log       *bytes.Buffer
 	start     time.Time
 	stop      func()
@@ -108,7 +110,8 @@ func inBubble(t *testing.T, v routes.View, f func(t *testing.T, b *bubble)) {
 		b := &bubble{sink: &sink{}, discovery: newDiscovery(v), log: &bytes.Buffer{}, start: time.Now()}
 		log := hclog.New(&hclog.LoggerOptions{Output: b.log, Level: hclog.Info})
 		b.Proxy = New(Config{Discovery: b.discovery, Loads: b.sink, Name: "proxy-1"}, log)
-		b.prober.ask = func(context.Context, string, string) error { return errors.New("refused") }
+		b.ask = func(context.Context, string, health.Check) error { return errors.New("refused") }
+		b.prober = health.NewProber(func(ctx context.Context, address string, c health.Check) error { return b.ask(ctx, address, c) })
 		b.apply(v)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

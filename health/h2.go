@@ -1,4 +1,4 @@
-package proxy
+package health
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -15,34 +16,11 @@ import (
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
-// healthCheck is how replicas are asked whether they can serve. The zero value:
-// they are not.
-type healthCheck struct {
-	protocol string // "": HTTP/1.1
-	path     string // of h2c, "": its greeting is an answer
-	service  string // of gRPC
-}
-
-// newHealthCheck takes over what the table says, as far as it can be asked.
-func newHealthCheck(d routes.Deployment) healthCheck {
-	c := healthCheck{protocol: d.Protocol, path: d.HealthPath}
-	switch {
-	case d.Protocol == routes.ProtocolGRPC:
-		return healthCheck{protocol: d.Protocol, service: d.HealthService}
-	case d.Protocol != routes.ProtocolH2C:
-		c.protocol = ""
-	}
-	if c.path != "" && !isHealthPath(c.path) {
-		return healthCheck{}
-	}
-	return c
-}
-
 // newH2Asker returns what asks a replica over HTTP/2, on a connection of its own.
-func newH2Asker() func(ctx context.Context, address string, c healthCheck) error {
-	d := upstream.NewDialer(probeDial, probeTimeout, probeHeader)
-	return func(ctx context.Context, address string, c healthCheck) error {
-		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+func newH2Asker() Asker {
+	d := upstream.NewDialer(dialTimeout, askTimeout, maxHeader)
+	return func(ctx context.Context, address string, c Check) error {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		cc, err := d.DialH2(ctx, address, time.Time{})
 		if err != nil {
@@ -50,12 +28,12 @@ func newH2Asker() func(ctx context.Context, address string, c healthCheck) error
 		}
 		defer func() { _ = cc.Close() }() // as is one that does not close
 		switch {
-		case c.protocol == routes.ProtocolGRPC:
-			return askGRPC(ctx, cc, address, c.service)
-		case c.path == "":
+		case c.Protocol == routes.ProtocolGRPC:
+			return askGRPC(ctx, cc, address, c.Service)
+		case c.Path == "":
 			return nil
 		}
-		return askPath(ctx, cc, address, c.path)
+		return askPath(ctx, cc, address, c.Path)
 	}
 }
 
@@ -73,12 +51,12 @@ func askPath(ctx context.Context, cc *http2.ClientConn, address, path string) er
 
 // askGRPC asks gRPC's health service (https://grpc.io/docs/guides/health-checking/).
 func askGRPC(ctx context.Context, cc *http2.ClientConn, address, service string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+healthCheckPath, bytes.NewReader(healthRequest(service)))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+CheckPath, bytes.NewReader(checkRequest(service)))
 	if err != nil {
 		return err
 	}
 	r.Header["Content-Type"], r.Header["Te"] = []string{"application/grpc"}, []string{"trailers"}
-	r.Header["Grpc-Timeout"] = []string{formatGRPCTimeout(probeTimeout)}
+	r.Header["Grpc-Timeout"] = []string{strconv.FormatInt(askTimeout.Microseconds(), 10) + "u"}
 	res, body, err := answerOf(cc, r) //nolint:bodyclose // it has been read and closed
 	if err != nil {
 		return err
@@ -108,6 +86,6 @@ func answerOf(cc *http2.ClientConn, r *http.Request) (*http.Response, []byte, er
 	defer res.Body.Close()
 	// To its end, or to where it is long: an answer that breaks off, or takes
 	// too long, is none.
-	body, err := io.ReadAll(io.LimitReader(res.Body, probeBody))
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
 	return res, body, err
 }
