@@ -2,6 +2,7 @@ package listeners
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -232,5 +233,78 @@ func TestABadCertificateChangesNothing(t *testing.T) {
 	}
 	if _, err := NewCertificates(TLSConfig{}, hclog.NewNullLogger()); err == nil {
 		t.Error("no certificate: no error")
+	}
+}
+
+// Whoever does not finish the handshake is counted, however it ended.
+func TestHandshakesThatFail(t *testing.T) {
+	ca, dir := newAuthority(t), t.TempDir()
+	own := pairIn(dir, "own")
+	ca.issue(t, own, "own.example")
+	certificates, err := NewCertificates(TLSConfig{Certificates: []CertificateFiles{own}}, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, Options{TLS: certificates})
+	serve(t, l, nil)
+	for i, fail := range []func(){
+		func() { say(t, l.Addr(), plainRequest) },
+		func() { say(t, l.Addr(), "\x16\x03\x01\xff\xff") },
+		func() { _ = dial(t, l.Addr()).Close() },
+		func() {
+			if _, err := served(t, l.Addr(), &tls.Config{RootCAs: ca.pool(), ServerName: "other.example"}); err == nil {
+				t.Error("the client takes another's certificate")
+			}
+		},
+		func() {
+			if _, err := served(t, l.Addr(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
+				t.Error("TLS 1.1 is spoken")
+			}
+		},
+	} {
+		fail()
+		eventually(t, "the failure is counted, once", func() bool {
+			s := l.Stats()
+			return s.BadHandshake == uint64(i+1) && s.Open == 0
+		})
+		if _, err := served(t, l.Addr(), &tls.Config{RootCAs: ca.pool(), ServerName: "own.example"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all are gone", func() bool { return l.Stats().Open == 0 })
+	if s := l.Stats(); s.Accepted != 10 || s.BadHandshake != 5 || s.BadHeader != 0 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// A connection may be closed while its handshake is under way, by whoever waits
+// for it too long.
+func TestCloseDuringAHandshake(t *testing.T) {
+	ca, dir := newAuthority(t), t.TempDir()
+	own := pairIn(dir, "own")
+	ca.issue(t, own, "own.example")
+	certificates, err := NewCertificates(TLSConfig{Certificates: []CertificateFiles{own}}, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, Options{TLS: certificates})
+	client := dial(t, l.Addr())
+	if _, err := io.WriteString(client, "\x16\x03\x01\x00"); err != nil { // a part of a record
+		t.Fatal(err)
+	}
+	c, err := l.Attach().Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shaking := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { shaking <- c.(*tls.Conn).HandshakeContext(ctx) }()
+	cancel() // which closes it, from within
+	if err := <-shaking; err == nil {
+		t.Error("the handshake is done")
+	}
+	_ = c.Close()
+	if s := l.Stats(); s.BadHandshake != 1 || s.Open != 0 {
+		t.Errorf("got %+v", s)
 	}
 }

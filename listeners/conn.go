@@ -1,6 +1,7 @@
 package listeners
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -14,6 +15,7 @@ type Conn struct {
 	listener *Listener
 	remote   net.Addr   // nil: the socket's own
 	client   netip.Addr // counted by this; the zero Addr: not counted
+	secure   *tls.Conn  // around this one; nil: it is not encrypted
 	closed   atomic.Bool
 }
 
@@ -28,10 +30,17 @@ func (c *Conn) RemoteAddr() net.Addr {
 
 // Close closes the connection and takes it out of the counts.
 func (c *Conn) Close() error {
-	if !c.closed.Swap(true) {
-		c.listener.clients.leave(c.client)
+	if c.closed.Swap(true) {
+		return c.TCPConn.Close()
 	}
-	return c.TCPConn.Close()
+	c.listener.clients.leave(c.client)
+	err := c.TCPConn.Close()
+	// It is asked only now: a handshake under way has its lock, until it finds
+	// the connection closed.
+	if c.secure != nil && !c.secure.ConnectionState().HandshakeComplete {
+		c.listener.counts.badHandshake.Add(1)
+	}
+	return err
 }
 
 // peer returns the address of a connection's other side, an IPv4 one as such

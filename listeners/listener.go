@@ -44,15 +44,16 @@ type Listener struct {
 	idle   chan struct{} // closed when a pause has taken effect
 }
 
-type counts struct{ accepted, full, clientFull, badHeader atomic.Uint64 }
+type counts struct{ accepted, full, clientFull, badHeader, badHandshake atomic.Uint64 }
 
 // Stats is what a Listener has seen since it began.
 type Stats struct {
-	Open       int    `json:"open"`        // connections now
-	Accepted   uint64 `json:"accepted"`    // in all, with those that were closed at once
-	Full       uint64 `json:"full"`        // closed at once: MaxConnections were open
-	ClientFull uint64 `json:"client_full"` // closed at once: their client had MaxPerClient
-	BadHeader  uint64 `json:"bad_header"`  // closed for want of a PROXY protocol header
+	Open         int    `json:"open"`          // connections now
+	Accepted     uint64 `json:"accepted"`      // in all, with those that were closed at once
+	Full         uint64 `json:"full"`          // closed at once: MaxConnections were open
+	ClientFull   uint64 `json:"client_full"`   // closed at once: their client had MaxPerClient
+	BadHeader    uint64 `json:"bad_header"`    // closed for want of a PROXY protocol header
+	BadHandshake uint64 `json:"bad_handshake"` // closed, by either side, before a TLS handshake was done
 }
 
 // Open returns a Listener on address, under a name for the log and for the
@@ -79,6 +80,9 @@ func newListener(name, address string, socket *net.TCPListener, options Options,
 	return l
 }
 
+// Name returns the name that it was opened under.
+func (l *Listener) Name() string { return l.name }
+
 // Addr returns the address that it listens on.
 func (l *Listener) Addr() net.Addr { return l.socket.Addr() }
 
@@ -89,7 +93,7 @@ func (l *Listener) SetOptions(options Options) { l.options.Store(&options) }
 func (l *Listener) Stats() Stats {
 	return Stats{
 		Open: l.clients.count(), Accepted: l.counts.accepted.Load(), Full: l.counts.full.Load(),
-		ClientFull: l.counts.clientFull.Load(), BadHeader: l.counts.badHeader.Load(),
+		ClientFull: l.counts.clientFull.Load(), BadHeader: l.counts.badHeader.Load(), BadHandshake: l.counts.badHandshake.Load(),
 	}
 }
 
@@ -202,12 +206,14 @@ func (l *Listener) admit(c *Conn, client netip.Addr, options *Options) {
 	}
 	var out net.Conn = c
 	if options.TLS != nil {
-		out = tls.Server(c, options.TLS.config())
+		c.secure = tls.Server(c, options.TLS.config())
+		out = c.secure
 	}
 	select {
 	case l.ready <- out:
 	case <-l.gone:
-		_ = c.Close() // as a port that is closed does with those who have not been accepted
+		c.secure = nil // nobody has tried
+		_ = c.Close()  // as a port that is closed does with those who have not been accepted
 	}
 }
 
