@@ -33,6 +33,8 @@ type Watcher struct {
 	keeper      *keeper // nil: nothing is kept on disk
 	unread      string  // the error until Consul has answered
 	view        atomic.Pointer[routes.View]
+	answered    atomic.Pointer[time.Time] // nil: never
+	changed     atomic.Pointer[time.Time] // nil: never
 	updates     chan struct{}
 
 	mu          sync.Mutex
@@ -60,6 +62,21 @@ func newWatcher(source source, maxQueries int, log hclog.Logger, unread string) 
 // View returns what was last seen. It is never changed once it is returned.
 func (w *Watcher) View() routes.View { return *w.view.Load() }
 
+// Answered returns when Consul last said what the routes are, which it does
+// every few seconds; the zero Time: never.
+func (w *Watcher) Answered() time.Time { return timeOf(&w.answered) }
+
+// Changed returns when the routes or the replicas that are known last changed,
+// also by what was read from disk; the zero Time: never.
+func (w *Watcher) Changed() time.Time { return timeOf(&w.changed) }
+
+func timeOf(p *atomic.Pointer[time.Time]) (t time.Time) {
+	if at := p.Load(); at != nil {
+		t = *at
+	}
+	return t
+}
+
 // Updates ticks when View has changed since the tick before. It is for one
 // consumer; Subscribe serves more.
 func (w *Watcher) Updates() <-chan struct{} { return w.updates }
@@ -80,7 +97,12 @@ func (w *Watcher) Subscribe() (updates <-chan struct{}, cancel func()) {
 }
 
 func (w *Watcher) publish(view *routes.View) {
-	w.view.Store(view)
+	before, said := w.view.Swap(view), *view
+	said.Error = before.Error // which says nothing of what there is
+	if !same(before, &said) {
+		now := time.Now()
+		w.changed.Store(&now)
+	}
 	tick(w.updates)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -196,6 +218,7 @@ func (r *run) tableOutcome(ctx context.Context, o outcome[[]storedEntry], now ti
 		r.remember()
 		return
 	}
+	r.answered.Store(&now)
 	lost := o.lost || (o.again && len(o.value) == 0)
 	if lost {
 		for _, s := range r.services {

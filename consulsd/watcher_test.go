@@ -130,6 +130,39 @@ func TestWatcherKeepsTheLastGoodState(t *testing.T) {
 	}
 }
 
+// The two times tell a Consul that is silent from one that has nothing new.
+func TestWhenConsulAnsweredAndWhatItSaidChanged(t *testing.T) {
+	f := newFakeConsul(t)
+	f.putRoute(route("search"))
+	if w := NewWatcher(f.client(Config{})); !w.Answered().IsZero() || !w.Changed().IsZero() {
+		t.Errorf("before anything: %s, %s", w.Answered(), w.Changed())
+	}
+	w := watch(t, f.client(Config{}))
+	good := routes.View{Known: true, Table: routes.Table{"search": route("search")}}
+	sees(t, w, "the route", good)
+	changed := w.Changed()
+	f.breakWith(func(w http.ResponseWriter, _ *http.Request) bool {
+		status(500, "No cluster leader")(w, nil)
+		return true
+	})
+	eventually(t, "an error", func() bool { return w.View().Error != "" })
+	answered := w.Answered()
+	if answered.IsZero() || changed.IsZero() {
+		t.Errorf("answered %s, changed %s", answered, changed)
+	}
+	f.breakWith(nil)
+	sees(t, w, "no error any more", good)
+	eventually(t, "it has answered again", func() bool { return w.Answered().After(answered) })
+	if !w.Changed().Equal(changed) {
+		t.Error("an error, and its end, count as a change")
+	}
+	f.putRoute(route("another"))
+	sees(t, w, "another", routes.View{Known: true, Table: routes.Table{"search": route("search"), "another": route("another")}})
+	if !w.Changed().After(changed) {
+		t.Error("another application does not count as a change")
+	}
+}
+
 func indexed(index, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Consul-Index", index)
