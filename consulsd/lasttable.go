@@ -162,22 +162,29 @@ func (k *keeper) keep(view *routes.View) {
 
 // run writes until ctx ends, and then what is left.
 func (k *keeper) run(ctx context.Context) {
+	var view *routes.View
 	for ctx.Err() == nil {
+		again := time.NewTimer(saveAgain)
 		select {
-		case view := <-k.next:
-			k.write(view)
-			sleep(ctx, saveEvery)
+		case view = <-k.next:
+		case <-again.C:
 		case <-ctx.Done():
 		}
+		again.Stop()
+		// Of what could not be written nobody speaks again while nothing changes.
+		if ctx.Err() == nil && view != nil && !k.write(view) {
+			view = nil
+		}
+		sleep(ctx, saveEvery)
 	}
 	select {
-	case view := <-k.next:
-		k.write(view)
+	case view = <-k.next:
 	default:
 	}
+	if view != nil {
+		k.write(view)
+	}
 }
-
-func (k *keeper) write(view *routes.View) {
 	s := saved{Prefix: k.prefix, Table: view.Table, Endpoints: view.Endpoints, Gatekeepers: view.Gatekeepers}
 	data, err := encodeSaved(s)
 	if sum := sha256.Sum256(data); err == nil {

@@ -31,7 +31,7 @@ type Watcher struct {
 	// How the gatekeepers are asked for; nil: they are not.
 	gatekeepers func(ctx context.Context, index uint64, wait time.Duration) ([]routes.Gatekeeper, uint64, error)
 	keeper      *keeper // nil: nothing is kept on disk
-	unread      string  // the error until Consul has answered
+	unread      string  // the error when Consul has not answered for a while, or has failed
 	view        atomic.Pointer[routes.View]
 	answered    atomic.Pointer[time.Time] // nil: never
 	changed     atomic.Pointer[time.Time] // nil: never
@@ -55,27 +55,12 @@ func newWatcher(source source, maxQueries int, log hclog.Logger, unread string) 
 		updates:     make(chan struct{}, 1),
 		subscribers: map[chan struct{}]bool{},
 	}
-	w.view.Store(&routes.View{Error: unread})
+	w.view.Store(&routes.View{}) // that Consul has not answered yet is no fault at first
 	return w
 }
 
 // View returns what was last seen. It is never changed once it is returned.
 func (w *Watcher) View() routes.View { return *w.view.Load() }
-
-// Answered returns when Consul last said what the routes are, which it does
-// every few seconds; the zero Time: never.
-func (w *Watcher) Answered() time.Time { return timeOf(&w.answered) }
-
-// Changed returns when the routes or the replicas that are known last changed,
-// also by what was read from disk; the zero Time: never.
-func (w *Watcher) Changed() time.Time { return timeOf(&w.changed) }
-
-func timeOf(p *atomic.Pointer[time.Time]) (t time.Time) {
-	if at := p.Load(); at != nil {
-		t = *at
-	}
-	return t
-}
 
 // Updates ticks when View has changed since the tick before. It is for one
 // consumer; Subscribe serves more.
@@ -149,6 +134,7 @@ type run struct {
 	tablePoll *poll[[]storedEntry]
 	tableErr  error
 	read      bool // the table has been read once
+	silent    bool // Consul has had its time to answer first
 	services  map[string]*service
 	keepers   *gatekeepers // nil: nobody wants to know
 	recalled  *saved       // what lay on disk; nil: nothing
@@ -195,6 +181,7 @@ func (r *run) loop(ctx context.Context) {
 				continue
 			}
 		case <-silence.C:
+			r.silent = true
 			r.remember()
 		}
 		r.refresh()
@@ -325,7 +312,7 @@ func (r *run) refresh() {
 	before := r.view.Load()
 	r.known = r.known || (r.read && r.allTried())
 	next := &routes.View{Known: r.known, Error: r.fault()}
-	if !r.read {
+	if !r.read && (r.silent || next.Error != "") {
 		next.Error = cmp.Or(next.Error, r.unread) + r.age()
 	}
 	r.table.fill(next)
