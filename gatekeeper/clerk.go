@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/slots"
@@ -172,7 +173,7 @@ func (c *clerk) hear(m message) ([]*Line, error) {
 		granted := g.deliver(g.book.Want(c.holder, group, int(min(m.numbers[0], 1<<20)), since))
 		g.tellQueued(group)
 		return granted, nil
-	case kindClose, kindMute, kindLimit, kindAsk, kindRelease:
+	case kindClose, kindMute, kindLimit, kindOwn, kindAsk, kindRelease:
 		return c.hearLine(m)
 	default:
 		return nil, fmt.Errorf("%w: a proxy does not say %d", errProtocol, m.kind)
@@ -193,6 +194,12 @@ func (c *clerk) hearLine(m message) ([]*Line, error) {
 		return nil, nil
 	case kindMute:
 		return g.deliver(g.book.Mute(c.holder, e.page, m.numbers[1] != 0)), nil
+	case kindOwn:
+		address, err := netip.ParseAddrPort(m.texts[0])
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errProtocol, err)
+		}
+		return g.deliver(g.claim(e.page, address)), nil
 	case kindLimit:
 		if e.closed {
 			return nil, nil
@@ -236,8 +243,8 @@ func (c *clerk) open(m message) ([]*Line, error) {
 	held := int(min(m.numbers[2], 1<<20))
 	page, grants := g.openPage(c.holder, Replica{
 		ID: m.texts[0], Application: m.texts[1], Deployment: m.texts[2], Address: m.texts[3],
-		Limit: int(min(m.numbers[1], 1<<20)), Multiplexed: m.numbers[3] != 0,
-	}, held)
+		Limit: int(min(m.numbers[1], 1<<20)), Multiplexed: m.numbers[3]&flagMultiplexed != 0,
+	}, held, m.numbers[3]&flagHad != 0)
 	if old, open := c.numbers[page]; open { // opened anew before the old line had nothing left
 		c.shut(old, c.lines[old])
 	}

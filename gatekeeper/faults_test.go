@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -369,7 +370,7 @@ func TestAllLinesAreOpenedByOneLook(t *testing.T) {
 	const replicas = 1000
 	for i := range replicas {
 		r := one(2)
-		r.ID = fmt.Sprint(i)
+		r.ID, r.Own = fmt.Sprint(i), owns(1001)
 		_, _ = g.Open(r, "127.0.0.1:1", 1, make(events, 100)) // one of the connections is this proxy's
 	}
 	g.mu.Lock()
@@ -438,4 +439,69 @@ func TestALimitIsTheLowestThatIsSaid(t *testing.T) {
 	early.Want("app", "main", 1, time.Now())
 	late.Close() // nobody says 1 any more
 	heard.expect(t, "offered")
+}
+
+// owns says that a proxy's connections are those from these ports.
+func owns(ports ...uint16) func() []netip.AddrPort {
+	return func() (own []netip.AddrPort) {
+		for _, port := range ports {
+			own = append(own, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port))
+		}
+		return own
+	}
+}
+
+// TestAConnectionThatNobodyClaimsCounts has a gatekeeper begin while one proxy
+// with a request cannot be reached, for longer than it gives others to say what
+// they hold.
+func TestAConnectionThatNobodyClaimsCounts(t *testing.T) {
+	for _, way := range []string{"killed", "upgraded"} {
+		t.Run(way, func(t *testing.T) {
+			loopback := net.IPv4(127, 0, 0, 1)
+			seen := &sockets{list: []Connection{{Peer: loopback}, {Peer: loopback}}}
+			config := testConfig("keeper")
+			config.Look, config.Recovery = seen.look, time.Millisecond
+			k := keep(t, testConfig("before"), "127.0.0.1:0")
+			near := New(testConfig("near"), hclog.NewNullLogger())
+			defer near.Close()
+			heard := make(events, 100)
+			r := one(2)
+			r.Own = owns(1001)
+			_, _ = near.Open(r, k.address, 0, heard)
+			heard.expect(t, "found")
+			far, heard2 := New(testConfig("far"), hclog.NewNullLogger()), make(events, 100)
+			l2, _ := far.Open(one(2), k.address, 0, heard2)
+			heard2.expect(t, "found")
+			askOf(t, l2, heard2)
+			vanish(far)
+			var state []byte
+			if way == "upgraded" {
+				state = k.g.Yield()
+			}
+			k.close(t)
+			heard.expect(t, "lost")
+
+			next := &keeping{g: New(config, hclog.NewNullLogger()), address: k.address, done: make(chan error, 1)}
+			if err := next.g.Inherit(state); err != nil {
+				t.Fatal(err)
+			}
+			listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", k.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() { next.done <- next.g.Keep(listener, next.address) }()
+			defer next.close(t)
+			heard.expect(t, "found")
+			near.Want("app", "main", 2, time.Now())
+			heard.expect(t, "offered")
+			next.g.look(time.Now().Add(time.Second))
+			select {
+			case got := <-heard:
+				t.Fatalf("heard %q while the other one's request goes on", got)
+			default:
+			}
+			seen.set([]Connection{{Peer: loopback}})
+			heard.expect(t, "offered")
+		})
+	}
 }

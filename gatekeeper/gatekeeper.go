@@ -8,13 +8,15 @@
 //
 // A Gatekeeper is both sides in one: clerk.go is what it answers to others,
 // link.go how it asks others, line.go what its own proxy sees of either, and
-// lost.go how slots are kept whose holders have vanished.
+// lost.go how slots are kept whose holders have vanished, and unknown.go what a
+// gatekeeper that begins must find out.
 package gatekeeper
 
 import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -50,10 +52,10 @@ type Config struct {
 
 // Seen is what a look at this host's connections has shown.
 type Seen interface {
-	// EachTo tells of every connection to the address who connected, and
+	// EachTo tells of every connection to the address where it comes from, and
 	// whether that side has closed it and the listener has not. It says
 	// whether anything listens there that can be seen.
-	EachTo(address string, visit func(peer net.IP, left bool)) (listening bool)
+	EachTo(address string, visit func(from netip.AddrPort, left bool)) (listening bool)
 }
 
 func (c Config) withDefaults() Config {
@@ -89,7 +91,7 @@ type Gatekeeper struct {
 	self      *slots.Holder
 	began     time.Time                // when it began to keep the book
 	inherited bool                     // the book was handed over: nothing is held that it does not say
-	peers     map[*slots.Replica]peer  // the replicas in its book, as the sockets have them
+	peers     map[*slots.Replica]*peer // the replicas in its book, as the sockets have them
 	lines     map[*slots.Replica]*Line // of its own proxy, in its own book
 	all       map[*Line]bool           // of its own proxy, anywhere
 	parties   map[slots.Group]*party
@@ -97,7 +99,9 @@ type Gatekeeper struct {
 	clerks    map[*clerk]bool  // of other proxies, connected here
 	holders   map[*slots.Holder]*clerk
 	lost      map[*absentee]bool
-	seen      Seen // of the sockets, while it is new; nil: nothing yet
+	unknown   *slots.Holder // has what cannot be told to be anybody's
+	doubted   time.Time     // when that was last more than before
+	seen      Seen          // of the sockets, while it is new; nil: nothing yet
 	seenAt    time.Time
 }
 
@@ -115,9 +119,9 @@ func New(config Config, log hclog.Logger) *Gatekeeper {
 // empty begins a new book.
 func (g *Gatekeeper) empty() {
 	g.book = slots.NewBook()
-	g.self = g.book.Join(g.config.Name)
+	g.self, g.unknown = g.book.Join(g.config.Name), g.book.Join("")
 	g.lines = map[*slots.Replica]*Line{}
-	g.peers = map[*slots.Replica]peer{}
+	g.peers = map[*slots.Replica]*peer{}
 	g.lost = map[*absentee]bool{}
 	g.inherited = false
 }
@@ -293,8 +297,10 @@ func (g *Gatekeeper) Status() Status {
 	for c := range g.clerks {
 		s.Proxies = append(s.Proxies, c.who.name)
 	}
+	count := func(_ *slots.Replica, held int) { s.Missing += held }
+	g.unknown.Holds(count)
 	for a := range g.lost {
-		a.holder.Holds(func(_ *slots.Replica, held int) { s.Missing += held })
+		a.holder.Holds(count)
 	}
 	for _, l := range g.links {
 		s.Asks = append(s.Asks, LinkStatus{Address: l.address, Connected: l.ready, Replicas: len(l.lines)})

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -199,9 +200,11 @@ func (s *sockets) look() (Seen, error) {
 
 type seen []Connection
 
-func (s seen) EachTo(_ string, visit func(peer net.IP, left bool)) bool {
-	for _, c := range s {
-		visit(c.Peer, c.Left)
+// EachTo gives the connections one port after the other, from 1001 on.
+func (s seen) EachTo(_ string, visit func(from netip.AddrPort, left bool)) bool {
+	for i, c := range s {
+		from, _ := netip.AddrFromSlice(c.Peer.To4())
+		visit(netip.AddrPortFrom(from, uint16(1001+i)), c.Left)
 	}
 	return s != nil
 }

@@ -1,6 +1,7 @@
 package gatekeeper
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,17 @@ type Replica struct {
 	Address                     string // host:port
 	Limit                       int    // slots
 	Multiplexed                 bool   // one connection carries several requests, as HTTP/2 does
+	// Own returns the proxy's connections to the replica, by the address that
+	// they come from; nil: it cannot be said. It is called with the
+	// Gatekeeper's lock held, and must not call back.
+	Own func() []netip.AddrPort `json:"-"`
+}
+
+func (r Replica) own() []netip.AddrPort {
+	if r.Own == nil {
+		return nil
+	}
+	return r.Own()
 }
 
 // Line is one proxy's line in the book of one replica's gatekeeper.
@@ -48,6 +60,7 @@ type Line struct {
 	keeper string // the gatekeeper's address
 	held   int
 	muted  bool
+	had    bool // it has been in a book
 	party  *party
 	page   *slots.Replica // in its own book; nil: the book is kept elsewhere
 	link   *link          // nil: the book is kept here, or nowhere any more
@@ -109,8 +122,11 @@ func (g *Gatekeeper) place(l *Line) []*Line {
 		g.linkTo(l.keeper).open(l)
 		return nil
 	}
-	page, grants := g.openPage(g.self, l.replica, l.held)
-	l.page, l.link = page, nil
+	page, grants := g.openPage(g.self, l.replica, l.held, l.had)
+	for _, address := range l.replica.own() {
+		grants = append(grants, g.claim(page, address)...)
+	}
+	l.page, l.link, l.had = page, nil, true
 	g.lines[page] = l
 	l.party.kept++
 	granted := g.deliver(grants)

@@ -63,8 +63,12 @@ func (l *link) present(line *Line) {
 	l.send(message{
 		kind:    kindOpen,
 		texts:   [4]string{r.ID, r.Application, r.Deployment, r.Address},
-		numbers: [4]uint64{line.number, uint64(max(r.Limit, 1)), uint64(line.held), flag(r.Multiplexed)},
+		numbers: [4]uint64{line.number, uint64(max(r.Limit, 1)), uint64(line.held), flag(r.Multiplexed)*flagMultiplexed | flag(line.had)*flagHad},
 	})
+	line.had = true
+	for _, address := range r.own() {
+		l.send(message{kind: kindOwn, texts: [4]string{address.String()}, numbers: [4]uint64{line.number}})
+	}
 	if line.muted {
 		l.send(line.muting())
 	}

@@ -21,7 +21,7 @@ type kind byte
 
 const (
 	kindHello    kind = 1  // both ways: version, name, incarnation
-	kindOpen     kind = 2  // number, replica, application, deployment, address, limit, held, 1 if multiplexed or 0: a line, see Line
+	kindOpen     kind = 2  // number, replica, application, deployment, address, limit, held, flags: a line, see Line
 	kindDeclared kind = 3  // every line has been opened that the proxy held when it lost its last connection
 	kindClose    kind = 4  // number
 	kindMute     kind = 5  // number, 1 or 0
@@ -35,7 +35,14 @@ const (
 	kindBusy     kind = 13 // number, slots that others have
 	kindQueued   kind = 14 // application, deployment, requests that wait at other proxies
 	kindLimit    kind = 16 // number, slots of the replica
+	kindOwn      kind = 17 // number, address: a connection to the replica that is the proxy's own
 	kindOffered  kind = 15 // what was wanted: number, slots that others have, how many kindWant had been heard by then
+)
+
+// Flags of kindOpen.
+const (
+	flagMultiplexed = 1 << iota // see Replica
+	flagHad                     // the line has been in a book before
 )
 
 // fields says how many strings and numbers a message has, in the order of
@@ -48,6 +55,8 @@ func (k kind) fields() (texts, numbers int, known bool) {
 		return 4, 4, true
 	case kindWant:
 		return 2, 2, true
+	case kindOwn:
+		return 1, 1, true
 	case kindQueued:
 		return 2, 1, true
 	case kindMute, kindLimit, kindGranted, kindRefused, kindBusy:

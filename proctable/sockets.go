@@ -3,7 +3,6 @@ package proctable
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -28,11 +27,11 @@ type Sockets struct {
 	accepted  map[netip.AddrPort][]socket // by the listener's end
 }
 
-// EachTo tells of every connection to an address of this machine, host:port, who
-// connected, and whether that side has closed it and the listener's has not. It
+// EachTo tells of every connection to an address of this machine, host:port, where
+// it comes from, and whether that side has closed it and the listener's has not. It
 // says whether a process listens there. What is in another network namespace is
 // not seen.
-func (s Sockets) EachTo(address string, visit func(peer net.IP, left bool)) (listening bool) {
+func (s Sockets) EachTo(address string, visit func(from netip.AddrPort, left bool)) (listening bool) {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return false // no address of this machine
@@ -43,7 +42,7 @@ func (s Sockets) EachTo(address string, visit func(peer net.IP, left bool)) (lis
 		return false
 	}
 	for _, c := range s.accepted[at] {
-		visit(c.remote.Addr().AsSlice(), c.state == stateCloseWait)
+		visit(c.remote, c.state == stateCloseWait)
 	}
 	return true
 }

@@ -2,6 +2,7 @@ package proctable
 
 import (
 	"net"
+	"net/netip"
 	"runtime"
 	"testing"
 	"time"
@@ -52,7 +53,9 @@ type connection struct {
 }
 
 func to(seen Sockets, address string) (list []connection, listening bool) {
-	listening = seen.EachTo(address, func(peer net.IP, left bool) { list = append(list, connection{peer, left}) })
+	listening = seen.EachTo(address, func(from netip.AddrPort, left bool) {
+		list = append(list, connection{from.Addr().AsSlice(), left})
+	})
 	return list, listening
 }
 
