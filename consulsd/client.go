@@ -154,7 +154,7 @@ func (c *Client) explain(err error) error {
 		if call, ok := errors.AsType[*url.Error](err); ok {
 			err = call.Err // the URL's parameters differ from call to call
 		}
-		return fmt.Errorf("the Consul at %s does not answer: %w (set CONSUL_HTTP_ADDR to a running agent)", c.address, err)
+		return fmt.Errorf("the Consul at %s does not answer: %w (is an agent running there? else set consul.address in the configuration, or CONSUL_HTTP_ADDR)", c.address, err)
 	}
 	said := status.Body
 	if len(said) > maxErrorShown {

@@ -160,42 +160,51 @@ func (k *keeper) keep(view *routes.View) {
 	k.next <- view
 }
 
-// run writes until ctx ends, and then what is left.
+// run writes until ctx ends, and then what is left. What could not be written is
+// tried again, for the disk may be full no more while nothing else changes.
 func (k *keeper) run(ctx context.Context) {
-	var view *routes.View
+	var left *routes.View
 	for ctx.Err() == nil {
-		again := time.NewTimer(saveAgain)
-		select {
-		case view = <-k.next:
-		case <-again.C:
-		case <-ctx.Done():
+		var again <-chan time.Time
+		if left != nil {
+			again = time.After(saveEvery)
 		}
-		again.Stop()
-		// Of what could not be written nobody speaks again while nothing changes.
-		if ctx.Err() == nil && view != nil && !k.write(view) {
-			view = nil
+		select {
+		case left = <-k.next:
+		case <-again:
+		case <-ctx.Done():
+			continue
+		}
+		if k.write(left) {
+			left = nil
 		}
 		sleep(ctx, saveEvery)
 	}
 	select {
-	case view = <-k.next:
+	case left = <-k.next:
 	default:
 	}
-	if view != nil {
-		k.write(view)
+	if left != nil {
+		k.write(left)
 	}
 }
+
+// write says whether the view is written, or too large ever to be.
+func (k *keeper) write(view *routes.View) bool {
 	s := saved{Prefix: k.prefix, Table: view.Table, Endpoints: view.Endpoints, Gatekeepers: view.Gatekeepers}
 	data, err := encodeSaved(s)
-	if sum := sha256.Sum256(data); err == nil {
-		if sum == k.written {
-			return
-		}
-		s.At = time.Now().UTC().Truncate(time.Second)
-		if data, err = encodeSaved(s); err == nil {
-			if err = writeSaved(k.path, data); err == nil {
-				k.written = sum
-			}
+	sum := sha256.Sum256(data)
+	if err == nil && sum == k.written {
+		return true
+	}
+	s.At = time.Now().UTC().Truncate(time.Second)
+	if err == nil {
+		data, err = encodeSaved(s)
+	}
+	hopeless := err != nil
+	if err == nil {
+		if err = writeSaved(k.path, data); err == nil {
+			k.written = sum
 		}
 	}
 	switch {
@@ -205,6 +214,7 @@ func (k *keeper) run(ctx context.Context) {
 		k.log.Info("the routing table is kept on disk again", "file", k.path)
 	}
 	k.failing = err != nil
+	return err == nil || hopeless
 }
 
 // recall puts what lies on disk in the place of what Consul has not said yet, as

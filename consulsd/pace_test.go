@@ -3,6 +3,8 @@ package consulsd
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +88,51 @@ func inBubble(t *testing.T, s *script, test func(t *testing.T, w *Watcher)) {
 		test(t, w)
 		cancel()
 		<-done
+	})
+}
+
+func TestAConsulThatHasNotAnsweredYetIsNoFaultAtFirst(t *testing.T) {
+	s := &script{table: func(ctx context.Context, _ int, _ uint64, wait time.Duration) ([]storedEntry, uint64, error) {
+		return nil, 0, idle(ctx, wait)
+	}}
+	inBubble(t, s, func(t *testing.T, w *Watcher) {
+		t.Helper()
+		time.Sleep(recallAfter - time.Millisecond)
+		synctest.Wait()
+		if v := w.View(); v.Known || v.Error != "" {
+			t.Errorf("at first: %+v", v)
+		}
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		if v := w.View(); v.Known || v.Error != "not yet" {
+			t.Errorf("after a second: %+v", v)
+		}
+	})
+}
+
+func TestWhatCouldNotBeKeptOnDiskIsTriedAgain(t *testing.T) {
+	folder := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		inTheWay := filepath.Join(folder, "proxy") // a file, where a folder has to be
+		if err := os.WriteFile(inTheWay, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k := &keeper{path: filepath.Join(inTheWay, "table"), log: hclog.NewNullLogger(), next: make(chan *routes.View, 1)}
+		ctx, cancel := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { k.run(ctx) })
+		k.keep(&routes.View{Known: true, Table: routes.Table{"search": route("search")}})
+		time.Sleep(time.Minute)
+		if err := os.Remove(inTheWay); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * saveEvery)
+		synctest.Wait()
+		if s, err := readSaved(k.path, ""); err != nil || s == nil || len(s.Table) != 1 {
+			t.Errorf("read %+v, %v", s, err)
+		}
+		cancel()
+		run.Wait()
 	})
 }
 
