@@ -26,6 +26,7 @@ type clerk struct {
 	nc      net.Conn
 	holder  *slots.Holder
 	who     identity
+	own     string // the address whose book it keeps itself; "": none
 	lines   map[uint64]*entry
 	numbers map[*slots.Replica]uint64 // of the lines that are not closed
 	groups  map[slots.Group]int       // how many those are
@@ -84,17 +85,17 @@ func (c *clerk) greet(br *bufio.Reader) error {
 	if err := c.nc.SetDeadline(time.Now().Add(g.config.Silence)); err != nil {
 		return err
 	}
-	who, err := readHello(br)
+	who, own, err := readHello(br)
 	if err != nil {
 		return err
 	}
-	if _, err = c.nc.Write(g.config.hello()); err != nil {
+	if _, err = c.nc.Write(g.config.hello(g.Own())); err != nil {
 		return err
 	}
 	if err = c.nc.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	c.who = who
+	c.who, c.own = who, own
 	g.mu.Lock()
 	granted, err := c.join()
 	g.mu.Unlock()
@@ -259,7 +260,9 @@ func (c *clerk) open(m message) ([]*Line, error) {
 
 func (c *clerk) ask(number uint64, e *entry) {
 	answer := kindRefused
-	if c.g.book.Take(c.holder, e.page) {
+	granted := c.g.book.Take(c.holder, e.page)
+	c.g.served.note(granted)
+	if granted {
 		answer = kindGranted
 		e.held++
 	}

@@ -455,7 +455,7 @@ func owns(ports ...uint16) func() []netip.AddrPort {
 // with a request cannot be reached, for longer than it gives others to say what
 // they hold.
 func TestAConnectionThatNobodyClaimsCounts(t *testing.T) {
-	for _, way := range []string{"killed", "upgraded"} {
+	for _, way := range []string{"killed", "upgraded", "nobody is missing any more"} {
 		t.Run(way, func(t *testing.T) {
 			loopback := net.IPv4(127, 0, 0, 1)
 			seen := &sockets{list: []Connection{{Peer: loopback}, {Peer: loopback}}}
@@ -485,6 +485,7 @@ func TestAConnectionThatNobodyClaimsCounts(t *testing.T) {
 			if err := next.g.Inherit(state); err != nil {
 				t.Fatal(err)
 			}
+			next.g.Expect([]string{next.address, "far"})
 			listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", k.address)
 			if err != nil {
 				t.Fatal(err)
@@ -498,7 +499,11 @@ func TestAConnectionThatNobodyClaimsCounts(t *testing.T) {
 			if n := next.g.Status().Missing; n != 1 {
 				t.Fatalf("%d slots count as the other one's, whose request goes on", n)
 			}
-			seen.set([]Connection{{Peer: loopback}})
+			if way == "nobody is missing any more" {
+				next.g.Expect([]string{next.address})
+			} else {
+				seen.set([]Connection{{Peer: loopback}})
+			}
 			heard.expect(t, "offered")
 		})
 	}

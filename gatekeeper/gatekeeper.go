@@ -99,10 +99,13 @@ type Gatekeeper struct {
 	clerks    map[*clerk]bool  // of other proxies, connected here
 	holders   map[*slots.Holder]*clerk
 	lost      map[*absentee]bool
+	expected  []string      // addresses of the gatekeepers that there are
 	unknown   *slots.Holder // has what cannot be told to be anybody's
 	doubted   time.Time     // when that was last more than before
 	seen      Seen          // of the sockets, while it is new; nil: nothing yet
 	seenAt    time.Time
+
+	here, served, away Counts // as Status has them
 }
 
 // New returns a Gatekeeper that keeps no book yet, and has asked nobody.
@@ -215,6 +218,14 @@ func (g *Gatekeeper) Yield() []byte {
 	return state
 }
 
+// Expect says which gatekeepers there are, by the addresses that they keep. Each
+// is a proxy that may have slots here.
+func (g *Gatekeeper) Expect(addresses []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.expected = addresses
+}
+
 // Own returns the address whose replicas this proxy keeps itself, "" if none.
 func (g *Gatekeeper) Own() string {
 	g.mu.Lock()
@@ -246,12 +257,14 @@ func (g *Gatekeeper) deliver(grants []slots.Grant) []*Line {
 	for _, grant := range grants {
 		if grant.Holder == g.self {
 			if l := g.lines[grant.Replica]; l != nil {
+				g.here.Granted++
 				l.held++
 				mine = append(mine, l)
 			}
 			continue
 		}
 		if c := g.holders[grant.Holder]; c != nil {
+			g.served.Granted++
 			c.grant(grant.Replica)
 		}
 		g.changed(grant.Replica)
@@ -274,12 +287,33 @@ func (g *Gatekeeper) changed(r *slots.Replica) {
 	}
 }
 
+// Counts is what became of asking for slots, since the Gatekeeper began.
+type Counts struct {
+	Asked   uint64 `json:"asked"`
+	Granted uint64 `json:"granted"` // at once, or later to those who wait
+	Refused uint64 `json:"refused"` // none was free
+}
+
+// note counts a question that was answered at once.
+func (c *Counts) note(granted bool) {
+	c.Asked++
+	if granted {
+		c.Granted++
+	} else {
+		c.Refused++
+	}
+}
+
 // Status is what a Gatekeeper does at the moment.
 type Status struct {
 	Address string       `json:"address,omitempty"` // of which it keeps the replicas' slots; "": of none
 	Proxies []string     `json:"proxies,omitempty"` // who asks here, by name
 	Missing int          `json:"missing,omitempty"` // slots of those that have vanished, whose requests may go on
 	Asks    []LinkStatus `json:"asks,omitempty"`    // the gatekeepers that are asked
+
+	Here   Counts `json:"here"`   // this proxy's own, in the book that it keeps
+	Served Counts `json:"served"` // other proxies', in that book
+	Away   Counts `json:"away"`   // this proxy's own, at other gatekeepers
 }
 
 // LinkStatus is how another gatekeeper is reached.
@@ -293,7 +327,7 @@ type LinkStatus struct {
 func (g *Gatekeeper) Status() Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := Status{Address: g.own}
+	s := Status{Address: g.own, Here: g.here, Served: g.served, Away: g.away}
 	for c := range g.clerks {
 		s.Proxies = append(s.Proxies, c.who.name)
 	}

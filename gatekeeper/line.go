@@ -244,7 +244,12 @@ func (l *Line) ReckonWith() int {
 func (l *Line) Take() bool {
 	l.g.mu.Lock()
 	defer l.g.mu.Unlock()
-	if l.page == nil || !l.g.book.Take(l.g.self, l.page) {
+	if l.page == nil {
+		return false
+	}
+	granted := l.g.book.Take(l.g.self, l.page)
+	l.g.here.note(granted)
+	if !granted {
 		return false
 	}
 	l.held++
@@ -259,6 +264,7 @@ func (l *Line) Ask() bool {
 	if l.link == nil || !l.link.ready {
 		return false
 	}
+	l.g.away.Asked++
 	l.link.send(message{kind: kindAsk, numbers: [4]uint64{l.number}})
 	return true
 }

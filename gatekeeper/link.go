@@ -240,10 +240,10 @@ func (l *link) greet(nc net.Conn, br *bufio.Reader) error {
 	if err := nc.SetDeadline(time.Now().Add(c.Silence)); err != nil {
 		return err
 	}
-	if _, err := nc.Write(c.hello()); err != nil {
+	if _, err := nc.Write(c.hello(l.g.Own())); err != nil {
 		return err
 	}
-	if _, err := readHello(br); err != nil {
+	if _, _, err := readHello(br); err != nil {
 		return err
 	}
 	return nc.SetDeadline(time.Time{})
@@ -331,6 +331,12 @@ func (l *link) answered(m message) {
 	slot := m.kind == kindGranted || m.kind == kindOffered
 	g := l.g
 	g.mu.Lock()
+	switch {
+	case slot:
+		g.away.Granted++
+	case m.kind == kindRefused:
+		g.away.Refused++
+	}
 	line := l.lines[m.numbers[0]]
 	if line == nil {
 		// It was closed, or has moved, before the gatekeeper knew.

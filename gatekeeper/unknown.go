@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/slots"
@@ -14,22 +15,31 @@ import (
 // replica are theirs; one that cannot be reached just now says nothing. So each
 // connection that there was to a replica when its page was opened counts as a
 // request of somebody unknown, until a proxy says that it is its own or it is
-// closed.
+// closed. Once all proxies are here, what is still open belongs to none of them:
+// somebody reads metrics from the replica, say. But one whose other end has closed
+// it may have been a proxy's, and its request goes on.
 
 // peer is a replica as the sockets of this host have it.
 type peer struct {
 	address     string
 	multiplexed bool
-	unclaimed   map[netip.AddrPort]bool // connections of somebody unknown
+	unclaimed   map[netip.AddrPort]bool // connections of somebody unknown; true: the other end has closed it
 	handed      bool                    // what somebody unknown holds was handed over as a number
 }
 
-// needs is how many slots the unclaimed connections may need, of those held.
-func (p *peer) needs(held int) int {
-	if p.multiplexed && len(p.unclaimed) > 0 {
+// needs is how many slots the unclaimed connections may need, of those held. told
+// says that all proxies have claimed theirs.
+func (p *peer) needs(held int, told bool) int {
+	n := 0
+	for _, left := range p.unclaimed {
+		if left || !told {
+			n++
+		}
+	}
+	if p.multiplexed && n > 0 {
 		return held // any number of them on one connection
 	}
-	return min(len(p.unclaimed), held)
+	return min(n, held)
 }
 
 // openPage opens a replica's page for a holder who has that many of its slots.
@@ -91,7 +101,7 @@ func (g *Gatekeeper) doubt(r Replica) {
 	at := &peer{address: r.Address, multiplexed: r.Multiplexed}
 	n := limit
 	if at.look(seen) {
-		n = at.needs(limit)
+		n = at.needs(limit, false)
 	} else if time.Since(g.began) >= g.config.Recovery {
 		return
 	}
@@ -104,7 +114,7 @@ func (g *Gatekeeper) doubt(r Replica) {
 // could be seen.
 func (p *peer) look(seen Seen) (visible bool) {
 	p.unclaimed = map[netip.AddrPort]bool{}
-	return seen.EachTo(p.address, func(from netip.AddrPort, _ bool) { p.unclaimed[from] = true })
+	return seen.EachTo(p.address, func(from netip.AddrPort, left bool) { p.unclaimed[from] = left })
 }
 
 // note opens a page of which somebody unknown has that many slots.
@@ -120,14 +130,17 @@ func (g *Gatekeeper) note(r Replica, at *peer, held int) {
 func (g *Gatekeeper) claim(page *slots.Replica, address netip.AddrPort) []slots.Grant {
 	at := g.peers[page]
 	address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
-	if at == nil || !at.unclaimed[address] {
+	if at == nil {
+		return nil
+	}
+	if _, counts := at.unclaimed[address]; !counts {
 		return nil
 	}
 	delete(at.unclaimed, address)
 	if at.handed {
 		return nil // what it holds has been taken off the number
 	}
-	return g.lower(page, at.needs(page.Held(g.unknown)))
+	return g.lower(page, at.needs(page.Held(g.unknown), false))
 }
 
 // lower has somebody unknown hold no more than that.
@@ -143,7 +156,8 @@ func (g *Gatekeeper) lower(page *slots.Replica, n int) []slots.Grant {
 // find takes back what nobody unknown can have any more, by what was seen.
 func (g *Gatekeeper) find(seen Seen, now time.Time) []slots.Grant {
 	var grants []slots.Grant
-	told := now.Sub(g.began) > g.config.Recovery // by those who are alive
+	recovered := now.Sub(g.began) > g.config.Recovery // which those who are alive had to say what they hold
+	told := recovered && !g.awaits()
 	for page, held := range held(g.unknown) {
 		at := g.peers[page]
 		switch {
@@ -151,23 +165,32 @@ func (g *Gatekeeper) find(seen Seen, now time.Time) []slots.Grant {
 			grants = append(grants, g.lower(page, 0)...)
 		case seen == nil:
 		case at.watch(seen):
-			if told || !at.handed {
-				grants = append(grants, g.lower(page, at.needs(held))...)
+			if recovered || !at.handed {
+				grants = append(grants, g.lower(page, at.needs(held, told))...)
 			}
-		case told:
+		case recovered:
 			grants = append(grants, g.lower(page, 0)...)
 		}
 	}
 	return grants
 }
 
+// awaits says whether a proxy that should be here is not.
+func (g *Gatekeeper) awaits() bool {
+	here := map[string]bool{g.own: true}
+	for c := range g.clerks {
+		here[c.own] = true
+	}
+	return slices.ContainsFunc(g.expected, func(address string) bool { return !here[address] })
+}
+
 // watch forgets the connections that have been closed on both sides, and says
 // whether any could be seen.
 func (p *peer) watch(seen Seen) (visible bool) {
 	still := map[netip.AddrPort]bool{}
-	visible = seen.EachTo(p.address, func(from netip.AddrPort, _ bool) {
-		if p.unclaimed[from] {
-			still[from] = true
+	visible = seen.EachTo(p.address, func(from netip.AddrPort, left bool) {
+		if _, ok := p.unclaimed[from]; ok {
+			still[from] = left
 		}
 	})
 	if visible {

@@ -20,7 +20,7 @@ const maxText = 256
 type kind byte
 
 const (
-	kindHello    kind = 1  // both ways: version, name, incarnation
+	kindHello    kind = 1  // both ways: version, name, incarnation, address that it keeps the book of
 	kindOpen     kind = 2  // number, replica, application, deployment, address, limit, held, flags: a line, see Line
 	kindDeclared kind = 3  // every line has been opened that the proxy held when it lost its last connection
 	kindClose    kind = 4  // number
@@ -50,7 +50,7 @@ const (
 func (k kind) fields() (texts, numbers int, known bool) {
 	switch k {
 	case kindHello:
-		return 1, 2, true
+		return 2, 2, true
 	case kindOpen:
 		return 4, 4, true
 	case kindWant:
@@ -146,21 +146,22 @@ func noEOF(err error) error {
 	return err
 }
 
-// hello is what a connection begins with, both ways.
-func (c Config) hello() []byte {
+// hello is what a connection begins with, both ways. own is the address whose
+// replicas the speaker keeps; "": none.
+func (c Config) hello(own string) []byte {
 	return appendMessage(nil, message{
-		kind: kindHello, texts: [4]string{c.Name}, numbers: [4]uint64{protocolVersion, uint64(c.Incarnation)},
+		kind: kindHello, texts: [4]string{c.Name, own}, numbers: [4]uint64{protocolVersion, uint64(c.Incarnation)},
 	})
 }
 
 // readHello reads the other's, and refuses one that speaks otherwise.
-func readHello(r *bufio.Reader) (identity, error) {
+func readHello(r *bufio.Reader) (who identity, own string, err error) {
 	m, err := readMessage(r)
 	if err != nil {
-		return identity{}, err
+		return identity{}, "", err
 	}
 	if m.kind != kindHello || m.numbers[0] != protocolVersion {
-		return identity{}, fmt.Errorf("%w: version %d, want %d", errProtocol, m.numbers[0], protocolVersion)
+		return identity{}, "", fmt.Errorf("%w: version %d, want %d", errProtocol, m.numbers[0], protocolVersion)
 	}
-	return identity{m.texts[0], m.numbers[1]}, nil
+	return identity{m.texts[0], m.numbers[1]}, m.texts[1], nil
 }
