@@ -78,6 +78,9 @@ func (s *Certificates) Check() error {
 	defer s.mu.Unlock()
 	contents, err := readFiles(s.files)
 	if err == nil && slices.EqualFunc(contents, s.read, bytes.Equal) {
+		if s.failed != "" {
+			s.log.Info("the files hold the certificates that are in use again")
+		}
 		s.failed = ""
 		return nil
 	}

@@ -165,8 +165,11 @@ func (l *Listener) take(socket *net.TCPConn) {
 	go func() {
 		client, err := l.header(c, options)
 		if err != nil {
-			l.counts.badHeader.Add(1)
-			l.log.Debug("bad PROXY protocol header", "port", l.name, "from", c.TCPConn.RemoteAddr(), "error", err)
+			log := l.log.Debug
+			if l.counts.badHeader.Add(1) == 1 {
+				log = l.log.Warn // most likely proxy_protocol names somebody who sends none
+			}
+			log("a connection without a PROXY protocol header from one that must send it is closed; more are counted", "port", l.name, "from", c.TCPConn.RemoteAddr(), "error", err)
 			_ = c.Close() // nothing is lost with it
 			return
 		}

@@ -8,8 +8,11 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 )
 
 func TestAConnectionOverTheBoundIsClosedAtOnce(t *testing.T) {
@@ -164,6 +167,26 @@ func TestProxyProtocol(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Each of them in the log at its usual level would let anybody fill it.
+func TestTheFirstBadHeaderIsTold(t *testing.T) {
+	var log bytes.Buffer
+	var mu sync.Mutex // guards log
+	l, err := Open(t.Context(), "public", "127.0.0.1:0", Options{ProxyProtocol: everybody}, hclog.New(&hclog.LoggerOptions{Output: &log, Mutex: &mu}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(t, l)
+	serve(t, l, nil)
+	for range 3 {
+		say(t, l.Addr(), plainRequest)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if n := strings.Count(log.String(), "without a PROXY protocol header"); n != 1 || l.Stats().BadHeader != 3 {
+		t.Errorf("told %d times of %d: %s", n, l.Stats().BadHeader, &log)
 	}
 }
 
