@@ -181,8 +181,16 @@ func readConfig(path string) (*config, error) {
 	if diags.HasErrors() {
 		return nil, configFaults(path, diags) // what follows from half a file is no help
 	}
-	faults := []error{configFaults(path, gohcl.DecodeBody(body, nil, c)), c.complete()}
+	faults := []error{configFaults(path, gohcl.DecodeBody(body, nil, c)), inFile(path, c.complete())}
 	return c, errors.Join(faults...)
+}
+
+// inFile says of each fault, a line each, which file has it.
+func inFile(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(path + ": " + strings.ReplaceAll(err.Error(), "\n", "\n"+path+": "))
 }
 
 func parseConfig(path string, src []byte) (hcl.Body, hcl.Diagnostics) {
@@ -235,14 +243,14 @@ func (c *config) complete() error {
 		}
 		c.Name = host
 	}
-	for _, a := range []struct{ field, value string }{
-		{"http.address", c.HTTP.Address},
-		{"raft.address", c.Raft.Address},
-		{"proxy.address", c.Proxy.Address},
-		{"proxy.handle_address", c.Proxy.HandleAddress},
+	for _, a := range []struct{ field, value, example string }{
+		{"http.address", c.HTTP.Address, "127.0.0.1:8265"},
+		{"raft.address", c.Raft.Address, "127.0.0.1:8266"},
+		{"proxy.address", c.Proxy.Address, "127.0.0.1:8000"},
+		{"proxy.handle_address", c.Proxy.HandleAddress, "127.0.0.1:8001"},
 	} {
 		if !hostPort(a.value) {
-			faults = append(faults, fmt.Errorf("%s = %q: want host:port, such as 127.0.0.1:8265", a.field, a.value))
+			faults = append(faults, fmt.Errorf("%s = %q: want host:port, such as %s", a.field, a.value, a.example))
 		}
 	}
 	for _, a := range []struct{ field, value string }{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/listeners"
@@ -76,6 +77,27 @@ func (c *proxyConfig) complete(dataDir string) error {
 	faults = append(faults, trusted, speakers)
 	if c.TLS != nil {
 		faults = append(faults, c.TLS.complete())
+	}
+	return errors.Join(append(faults, c.sharedPorts())...)
+}
+
+// sharedPorts finds ports that are named for two things.
+func (c *proxyConfig) sharedPorts() error {
+	var faults []error
+	used := map[string]string{}
+	for _, a := range []struct{ field, value string }{
+		{"proxy.address", c.Address},
+		{"proxy.handle_address", c.HandleAddress},
+		{"proxy.gatekeeper_address", c.GatekeeperAddress},
+		{"proxy.admin_address", c.AdminAddress},
+	} {
+		if a.value == "" || a.value == gatekeeperOff || strings.HasSuffix(a.value, ":0") {
+			continue
+		}
+		if other := used[a.value]; other != "" {
+			faults = append(faults, fmt.Errorf("%s and %s are both %q: give each a port of its own", other, a.field, a.value))
+		}
+		used[a.value] = a.field
 	}
 	return errors.Join(faults...)
 }

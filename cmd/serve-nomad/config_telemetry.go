@@ -37,7 +37,7 @@ type tracingConfig struct {
 func (c *proxyConfig) completeTelemetry() error {
 	var faults []error
 	if c.AdminAddress != "" && !hostPort(c.AdminAddress) {
-		faults = append(faults, fmt.Errorf("proxy.admin_address = %q: want host:port, such as 127.0.0.1:8002, or none", c.AdminAddress))
+		faults = append(faults, fmt.Errorf("proxy.admin_address = %q: want host:port, such as 127.0.0.1:8003, or none", c.AdminAddress))
 	}
 	return errors.Join(append(faults, c.AccessLog.complete(), c.Tracing.complete())...)
 }

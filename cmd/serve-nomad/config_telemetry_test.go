@@ -10,7 +10,7 @@ import (
 
 func TestTelemetryInTheConfiguration(t *testing.T) {
 	for _, c := range []struct{ text, says string }{
-		{`proxy { admin_address = "127.0.0.1:8002" }`, ""},
+		{`proxy { admin_address = "127.0.0.1:8003" }`, ""},
 		{`proxy { admin_address = "8002" }`, `proxy.admin_address = "8002"`},
 		{`proxy { access_log { enabled = true } }`, ""},
 		{`proxy { access_log { output = "" } }`, "proxy.access_log.output is empty"},

@@ -15,6 +15,7 @@ import (
 	"github.com/serve-nomad/serve-nomad/consulsd"
 	"github.com/serve-nomad/serve-nomad/gatekeeper"
 	"github.com/serve-nomad/serve-nomad/proctable"
+	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 // gatekeeperOff as gatekeeper_address has the proxy count alone.
@@ -42,6 +43,7 @@ type slotKeeper struct {
 	address string
 	listen  func(context.Context) (net.Listener, error) // on the address
 	consul  *consulsd.Client
+	watcher *consulsd.Watcher // of those whom Consul names; nil: they are not looked at
 	name    string
 	log     hclog.Logger
 	retry   time.Duration // until the port is tried again that another proxy of this machine has
@@ -99,7 +101,42 @@ func (k *slotKeeper) keep(ctx context.Context, l net.Listener, own string) error
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	k.announcing.Go(func() { k.consul.Announce(ctx, own, k.name) })
+	if k.watcher != nil {
+		k.announcing.Go(func() { k.warnOfAnother(ctx, own) })
+	}
 	return k.Keep(l, own)
+}
+
+// warnOfAnother tells of a gatekeeper that Consul names for this machine on
+// another port: its replicas have one only, which this one does not stand in for.
+func (k *slotKeeper) warnOfAnother(ctx context.Context, own string) {
+	updates, unsubscribe := k.watcher.Subscribe()
+	defer unsubscribe()
+	for told := ""; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-updates:
+		}
+		other := anotherOf(own, k.watcher.View().Gatekeepers)
+		if other != "" && other != told {
+			k.log.Warn("Consul names two gatekeepers of this machine: the other one has the slots of its replicas, and this one does not stand in for it",
+				"other", other, "own", own, "hint", "give all proxies of a machine the same proxy.gatekeeper_address; "+
+					"one that is gone for good: consul services deregister -id=serve-nomad-gatekeeper-"+other)
+		}
+		told = other
+	}
+}
+
+// anotherOf returns the gatekeeper that the replicas of own's host have instead
+// of own; "": none.
+func anotherOf(own string, all []routes.Gatekeeper) string {
+	other := routes.GatekeeperOf(routes.Endpoint{Address: own}, all)
+	host, _, _ := net.SplitHostPort(own)
+	if at, _, err := net.SplitHostPort(other); err != nil || at != host || other == own {
+		return ""
+	}
+	return other
 }
 
 // ownAddress is how proxies elsewhere know the port: where it is open on all

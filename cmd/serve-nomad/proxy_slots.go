@@ -13,6 +13,7 @@ func (p *proxyProcess) openSlots(ctx context.Context) {
 	if p.keeper == nil {
 		return
 	}
+	p.keeper.watcher = p.watcher
 	p.slotsMu.Lock()
 	defer p.slotsMu.Unlock()
 	listener, err := p.before.Open(ctx, "gatekeeper", p.keeper.address, listeners.Options{}, p.log)
