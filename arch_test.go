@@ -45,13 +45,14 @@ var layers = map[string][]string{
 	"nomadjobs": {"jobspec", "placement", "reconcile"},
 	"raftnode":  {"raftstate"},
 	"upstream":  {"nonblock"},
-	"telemetry": {"proxy"}, // it observes the proxy: records and status are the proxy's words
+	"telemetry": {"gate", "proxy"}, // it observes the proxy: records and status are the proxy's words
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
 	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
+	"gate":       {"balance", "fairqueue", "gatekeeper", "health", "loads", "routes", "upstream"},
 	"gatekeeper": {"slots"},
-	"proxy":      {"balance", "fairqueue", "gatekeeper", "h1", "health", "loads", "routes", "upstream"},
+	"proxy":      {"gate", "gatekeeper", "h1", "health", "loads", "routes", "upstream"},
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/serve-nomad/serve-nomad/gate"
 )
 
 // TestOrderlyChangesLoseNothing replaces replicas under load, by scaling and by
@@ -83,7 +85,7 @@ func TestOrderlyChangesLoseNothing(t *testing.T) {
 		// shutdown_delay, which the wait for those that leave stands for.
 		eventually(t, "the change is seen", func() bool {
 			known := r.Status().Deployments[0].Replicas
-			return len(known) == len(replicas) && !slices.ContainsFunc(known, func(k ReplicaStatus) bool {
+			return len(known) == len(replicas) && !slices.ContainsFunc(known, func(k gate.ReplicaStatus) bool {
 				return !slices.ContainsFunc(replicas, func(e running) bool { return e.id == k.Replica })
 			})
 		})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/gatekeeper"
 )
 
@@ -79,44 +80,7 @@ type Status struct {
 	Reporting   *ReportingStatus   `json:"reporting,omitempty"`  // absent: nothing is reported
 	Gatekeeper  *gatekeeper.Status `json:"gatekeeper,omitempty"` // absent: this proxy counts alone
 	Ports       any                `json:"ports,omitempty"`      // what Config.Ports says
-	Deployments []DeploymentStatus `json:"deployments"`
-}
-
-// DeploymentStatus is one deployment as the proxy sees it.
-type DeploymentStatus struct {
-	Application        string          `json:"application"`
-	Deployment         string          `json:"deployment"`
-	Version            string          `json:"version"`
-	MaxOngoingRequests int             `json:"max_ongoing_requests"`
-	MaxQueuedRequests  int             `json:"max_queued_requests"`
-	Ongoing            int             `json:"ongoing"`
-	Queued             int             `json:"queued"`
-	QueuedBytes        int64           `json:"queued_bytes"`               // about what those hold
-	ChecksIgnored      bool            `json:"checks_ignored,omitempty"`   // most replicas fail their checks at once: they are used as well
-	EjectionIgnored    bool            `json:"ejection_ignored,omitempty"` // too few replicas are left: those ejected are used as well
-	Ejections          uint64          `json:"ejections"`                  // since the proxy began
-	ResendsDenied      uint64          `json:"resends_denied"`             // requests not sent again because too many were; since the proxy began
-	Replicas           []ReplicaStatus `json:"replicas"`
-}
-
-// ReplicaStatus is one replica as the proxy sees it.
-type ReplicaStatus struct {
-	Replica string `json:"replica"`
-	Address string `json:"address"`
-	Version string `json:"version"`        // of the deployment
-	Node    string `json:"node,omitempty"` // in Consul
-	Ongoing int    `json:"ongoing"`
-	Others  int    `json:"others,omitempty"` // slots that other proxies have, as last heard
-	Idle    int    `json:"idle_connections"`
-	Passing bool   `json:"passing"`           // Consul says so
-	Probed  bool   `json:"probed,omitempty"`  // Consul does not yet, but it has answered this proxy's own question
-	Suspect bool   `json:"suspect,omitempty"` // it could not be reached a moment ago
-	Leaving bool   `json:"leaving,omitempty"` // it gets no new requests, and has not finished its last
-
-	EjectedUntil time.Time `json:"ejected_until,omitzero"`    // it served badly: others are preferred; zero: it is not ejected
-	EjectedFor   string    `json:"ejection_reason,omitempty"` // why
-	Trial        bool      `json:"trial,omitempty"`           // it is back from that, with one request until it has served one
-	SlowStart    bool      `json:"slow_start,omitempty"`      // it is new: others are preferred, less and less
+	Deployments []gate.Status      `json:"deployments"`
 }
 
 // Status returns a snapshot.
@@ -124,7 +88,7 @@ func (p *Proxy) Status() Status {
 	reason := p.notReady()
 	s := Status{
 		Ready: reason == "", Reason: reason, Draining: p.draining.Load(),
-		Lingering: p.busy.count(), Deployments: []DeploymentStatus{},
+		Lingering: p.busy.count(), Deployments: []gate.Status{},
 	}
 	if p.reporter != nil {
 		s.Reporting = p.reporter.status()
@@ -143,7 +107,7 @@ func (p *Proxy) Status() Status {
 	gates := p.sortedGates()
 	p.mu.Unlock()
 	for _, g := range gates {
-		s.Deployments = append(s.Deployments, g.status())
+		s.Deployments = append(s.Deployments, g.Status())
 	}
 	return s
 }

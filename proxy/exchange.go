@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
@@ -21,7 +22,7 @@ const maxInformational = 16
 // or to a tunnel; or nothing came back and attempt decides what is next.
 type exchange struct {
 	*transit
-	slot    *slot
+	slot    *gate.Slot
 	owned   bool // the slot is the exchange's to give back
 	conn    *upstream.Conn
 	dead    bool // it was dead before anything was sent
@@ -51,7 +52,7 @@ func (x *exchange) run() outcome {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.switchProtocols(res)
 	}
-	x.slot.answered(res.StatusCode)
+	x.slot.Answered(res.StatusCode)
 	x.respond(res)
 	return settled
 }
@@ -59,7 +60,7 @@ func (x *exchange) run() outcome {
 // release gives the slot back.
 func (x *exchange) release() {
 	x.owned = false
-	x.slot.release()
+	x.slot.Release()
 }
 
 // handOver says that another goroutine gives the slot back.
@@ -182,7 +183,7 @@ func (x *exchange) lost(err error) outcome {
 	switch {
 	case broken || (timedOut(err) && !x.conn.PatienceOver()):
 		if !broken && !left {
-			x.slot.late(x.arrived, x.deadline)
+			x.slot.Late(x.arrived, x.deadline)
 		}
 		x.linger(nil)
 		switch {
@@ -191,7 +192,7 @@ func (x *exchange) lost(err error) outcome {
 			fault := brokenBody(x.pump.broken)
 			x.fail(fault.Status, fault.Code, fault.Message)
 		default:
-			x.refuse(errDeadline)
+			x.refuse(gate.ErrDeadline)
 		}
 		return settled
 	case left:
@@ -203,7 +204,7 @@ func (x *exchange) lost(err error) outcome {
 		return unsent
 	case !x.conn.Got:
 		if !x.conn.Reused { // else it may have been about to close it anyway
-			x.slot.failed()
+			x.slot.Failed()
 		}
 		return died
 	}
@@ -213,11 +214,11 @@ func (x *exchange) lost(err error) outcome {
 
 // badResponse gives up on a replica whose answer cannot be understood.
 func (x *exchange) badResponse(err error) {
-	x.slot.failed()
+	x.slot.Failed()
 	x.conn.Close()
 	x.release()
-	x.proxy.log.Warn("bad response", "application", x.gate.application, "deployment", x.gate.deployment,
-		"replica", x.slot.replica.id, "error", err)
+	x.proxy.log.Warn("bad response", "application", x.gate.Application, "deployment", x.gate.Deployment,
+		"replica", x.slot.Replica.ID, "error", err)
 	x.fail(http.StatusBadGateway, codeBadResponse, "the replica's answer broke off or is not HTTP/1.1")
 }
 

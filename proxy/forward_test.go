@@ -25,6 +25,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/routes"
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
@@ -319,14 +320,14 @@ func TestStatus(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
-	if d := &got.Deployments[0]; d.QueuedBytes < 2*waitingFixed || d.QueuedBytes > 3*waitingFixed {
+	if d := &got.Deployments[0]; d.QueuedBytes < 32<<10 || d.QueuedBytes > 48<<10 { // each holds 16 KiB and its header
 		t.Errorf("two that wait hold %d bytes", d.QueuedBytes)
 	} else {
 		d.QueuedBytes = 0
 	}
-	want := Status{Ready: true, Deployments: []DeploymentStatus{{
+	want := Status{Ready: true, Deployments: []gate.Status{{
 		Application: "app", Deployment: "main", Version: "v1", MaxOngoingRequests: 1, MaxQueuedRequests: 7,
-		Ongoing: 1, Queued: 2, Replicas: []ReplicaStatus{{Replica: "r0", Address: address, Version: "v1", Ongoing: 1, Passing: true}},
+		Ongoing: 1, Queued: 2, Replicas: []gate.ReplicaStatus{{Replica: "r0", Address: address, Version: "v1", Ongoing: 1, Passing: true}},
 	}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

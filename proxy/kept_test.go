@@ -67,12 +67,12 @@ func TestEveryKeptConnectionIsDead(t *testing.T) {
 func deadConnections(t *testing.T, r *rig) (n int) {
 	t.Helper()
 	g := r.allGates()[0]
-	s, err := g.acquire(t.Context(), g.ticket(time.Time{}))
+	s, err := g.Acquire(t.Context(), g.Ticket(nil, time.Time{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.release()
-	pool := &s.replica.pool
+	defer s.Release()
+	pool := &s.Replica.Pool
 	for range pool.Count() {
 		c := pool.Take(time.Now(), time.Hour)
 		if c.Stale() {

@@ -49,6 +49,7 @@ func (l Limits) withDefaults() Limits {
 func (p *Proxy) SetLimits(l Limits) {
 	l = l.withDefaults()
 	p.limits.Store(&l)
+	p.maxQueuedBytes.Store(l.MaxQueuedBytes)
 }
 
 // bodyLimit is what binds the request's body on its way.

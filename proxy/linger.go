@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
@@ -12,7 +13,7 @@ import (
 // replica has finished with it: many servers do not notice that their client
 // has left, and a slot given away too early would be one request too many.
 type linger struct {
-	slot    *slot
+	slot    *gate.Slot
 	conn    *upstream.Conn
 	rest    io.Reader // nil: the response has not begun
 	method  string
@@ -20,7 +21,7 @@ type linger struct {
 }
 
 func (l *linger) run() {
-	defer l.slot.release()
+	defer l.slot.Release()
 	defer l.conn.Close()
 	rest := l.rest
 	for rest == nil {

@@ -164,3 +164,85 @@ func listenAt(t *testing.T, address string) net.Listener {
 type sinkFunc func(ctx context.Context, r loads.Report) error
 
 func (f sinkFunc) SendLoads(ctx context.Context, r loads.Report) error { return f(ctx, r) }
+
+// TestFirstRequest has requests wait for a replica that takes a while to bind
+// its port and to load, as Consul sees it: listed, and not passing.
+func TestFirstRequest(t *testing.T) {
+	t.Parallel()
+	address := deadAddress(t)
+	e := unproven("r0")
+	e.Address = address
+	r := start(t, coming())
+	got := make(chan string, 3)
+	for range 3 {
+		go func() {
+			res, body := do(t, r.client, http.MethodPost, r.url+"/app", strings.NewReader("x"))
+			got <- fmt.Sprint(res.StatusCode, " ", body)
+		}()
+	}
+	eventually(t, "they wait", func() bool { _, queued := r.load(); return queued == 3 })
+	r.discovery.set(coming(e))
+	eventually(t, "it is listed", func() bool { return len(r.Status().Deployments[0].Replicas) == 1 })
+
+	var loading, atOnce, most atomic.Int32
+	loading.Store(3)
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" {
+			if loading.Add(-1) >= 0 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			return
+		}
+		if loading.Load() >= 0 {
+			t.Error("a request before it could serve")
+		}
+		most.Store(max(most.Load(), atOnce.Add(1)))
+		defer atOnce.Add(-1)
+		_, _ = io.Copy(w, r.Body)
+	})}
+	var serving sync.WaitGroup
+	l := listenAt(t, address)
+	e.Address = l.Addr().String()
+	serving.Go(func() { _ = s.Serve(l) })
+	r.discovery.set(coming(e))
+	for range 3 {
+		if answer := <-got; answer != "200 x" {
+			t.Errorf("got %s", answer)
+		}
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d at once", most.Load())
+	}
+	if s := r.Status().Deployments[0].Replicas[0]; !s.Probed || s.Passing {
+		t.Errorf("status %+v", s)
+	}
+
+	// It dies before Consul has seen it: the next requests take the ordinary
+	// way of those that reach nobody.
+	_ = s.Close()
+	serving.Wait()
+	go func() {
+		res, _ := get(t, r.client, r.url+"/app")
+		got <- fmt.Sprint(res.StatusCode)
+	}()
+	eventually(t, "it is found dead", func() bool { return !r.Status().Deployments[0].Replicas[0].Probed })
+	another := replicaServer(t, func(http.ResponseWriter, *http.Request) {})
+	r.discovery.set(coming(e, endpoint("r1", another)))
+	if answer := <-got; answer != "200" {
+		t.Errorf("got %s", answer)
+	}
+}
+
+// unproven is an endpoint that only its own health check keeps from passing.
+func unproven(id string) routes.Endpoint {
+	e := endpoint(id, id+":1")
+	e.Passing, e.Unproven = false, true
+	return e
+}
+
+// coming is a view whose deployment has a health path, and those endpoints.
+func coming(es ...routes.Endpoint) routes.View {
+	v := amend(app{ongoing: 1, queued: -1}.view(), func(d *routes.Deployment) { d.HealthPath = "/healthz" })
+	v.Endpoints = es
+	return v
+}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/gatekeeper"
 	"github.com/serve-nomad/serve-nomad/h1"
 	"github.com/serve-nomad/serve-nomad/health"
@@ -85,21 +86,22 @@ func (c Config) withDefaults() Config {
 
 // Proxy forwards requests to replicas.
 type Proxy struct {
-	config    Config
-	log       hclog.Logger
-	limits    atomic.Pointer[Limits]
-	known     chan struct{}         // closed when the first table has been seen
-	routing   atomic.Pointer[table] // nil: no table has been seen
-	draining  atomic.Bool
-	succeeded atomic.Bool // another process has the ports: that one is asked whether it is ready
-	buffers   buffers
-	busy      busy
-	reporter  *reporter // nil: nobody is told of the load
-	prober    *health.Prober
-	dialer    *upstream.Dialer
+	config         Config
+	log            hclog.Logger
+	limits         atomic.Pointer[Limits]
+	maxQueuedBytes atomic.Int64          // of limits, for the gates
+	known          chan struct{}         // closed when the first table has been seen
+	routing        atomic.Pointer[table] // nil: no table has been seen
+	draining       atomic.Bool
+	succeeded      atomic.Bool // another process has the ports: that one is asked whether it is ready
+	buffers        buffers
+	busy           busy
+	reporter       *reporter // nil: nobody is told of the load
+	prober         *health.Prober
+	dialer         *upstream.Dialer
 
 	mu         sync.Mutex
-	gates      map[deploymentKey]*gate // also of deployments that are gone and still have requests
+	gates      map[deploymentKey]*gate.Gate // also of deployments that are gone and still have requests
 	viewError  string
 	staleSince time.Time // when viewError began to be said
 	public     []*h1.Server
@@ -108,7 +110,7 @@ type Proxy struct {
 
 // New returns a proxy that knows no routes yet: Run reads them.
 func New(config Config, log hclog.Logger) *Proxy {
-	p := &Proxy{config: config.withDefaults(), log: log, known: make(chan struct{}), prober: health.NewProber(health.NewAsker()), gates: map[deploymentKey]*gate{}}
+	p := &Proxy{config: config.withDefaults(), log: log, known: make(chan struct{}), prober: health.NewProber(health.NewAsker()), gates: map[deploymentKey]*gate.Gate{}}
 	p.SetLimits(config.Limits)
 	p.dialer = upstream.NewDialer(p.config.DialTimeout, p.config.DialTimeout, p.config.MaxResponseHeader)
 	if config.Loads != nil {
@@ -153,8 +155,8 @@ func (p *Proxy) sweep(cutoff time.Time) {
 	defer p.mu.Unlock()
 	table := p.routing.Load()
 	for key, g := range p.gates {
-		g.sweep(cutoff)
-		if table != nil && table.gates[key] == nil && g.close() {
+		g.Sweep(cutoff)
+		if table != nil && table.gates[key] == nil && g.Close() {
 			delete(p.gates, key)
 		}
 	}

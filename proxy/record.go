@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/serve-nomad/serve-nomad/gate"
 )
 
 // Reasons of the proxy's own that a client never reads, because it has left or
@@ -194,7 +196,7 @@ func (t *transit) observe() {
 }
 
 // granted notes that the request has got a replica.
-func (t *transit) granted(s *slot) {
+func (t *transit) granted(s *gate.Slot) {
 	t.last = s
 	if !t.observed() {
 		return
@@ -225,15 +227,15 @@ func (t *transit) ended() {
 	r.Duration = time.Since(r.Arrived)
 	r.Unmet, r.Resent = t.dials, t.resends
 	if t.gate != nil {
-		r.Application, r.Deployment, r.Prefix = t.gate.application, t.gate.deployment, t.head.prefix
+		r.Application, r.Deployment, r.Prefix = t.gate.Application, t.gate.Deployment, t.head.prefix
 	}
 	switch {
 	case t.last != nil:
-		r.Replica, r.Address = t.last.replica.id, t.last.address
-		r.Node, r.Version, r.Series = t.last.replica.node, t.last.replica.version, t.last.replica.series
+		r.Replica, r.Address = t.last.Replica.ID, t.last.Address
+		r.Node, r.Version, r.Series = t.last.Replica.Node, t.last.Replica.Version, t.last.Replica.Series
 	case t.gate != nil:
 		r.Queued = r.Duration
-		r.Version, r.Series = t.gate.serves()
+		r.Version, r.Series = t.gate.Serving()
 	}
 	r.Received = t.upfront.read
 	if t.upload != nil && t.upload.finished() {
@@ -246,11 +248,4 @@ func (t *transit) ended() {
 		r.Status, r.Code = http.StatusInternalServerError, codeInternal
 	}
 	t.proxy.config.Observer.Ended(r)
-}
-
-// serves returns the version that takes traffic.
-func (g *gate) serves() (version string, s Series) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.version, g.series
 }

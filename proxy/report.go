@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/loads"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
@@ -203,7 +204,7 @@ func (r *reporter) plan(t *timetable) {
 // waitedFor says whether requests wait where only a report can help, or, if it
 // is pressing, wait at all.
 func (r *reporter) waitedFor(pressing bool) bool {
-	return slices.ContainsFunc(r.proxy.allGates(), func(g *gate) bool { return g.waitsForReport(pressing) })
+	return slices.ContainsFunc(r.proxy.allGates(), func(g *gate.Gate) bool { return g.WaitsForReport(pressing) })
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -267,7 +268,7 @@ func (r *reporter) rename() {
 	now, gates := time.Now(), r.proxy.allGates()
 	r.report(now, gates) // which is not sent: the next one begins here
 	for _, g := range gates {
-		g.reportArrived()
+		g.ReportArrived()
 	}
 	const shown = loads.MaxName / 2
 	r.name = fmt.Sprintf("%s (begun %s)", r.name[:min(len(r.name), shown)], time.Unix(0, r.incarnation).UTC().Format(time.RFC3339Nano))
@@ -308,14 +309,14 @@ func (r *reporter) attempt(ctx context.Context, leaving bool) bool {
 	if err == nil {
 		r.since = now
 		for _, g := range gates {
-			g.reportArrived()
+			g.ReportArrived()
 		}
 	}
 	r.note(ctx, now, err, leaving)
 	return err == nil
 }
 
-func (r *reporter) report(now time.Time, gates []*gate) loads.Report {
+func (r *reporter) report(now time.Time, gates []*gate.Gate) loads.Report {
 	covers := now.Sub(r.since)
 	report := loads.Report{
 		Schema: loads.Schema, Proxy: r.name, Incarnation: r.incarnation, Sequence: r.sequence,
@@ -324,7 +325,7 @@ func (r *reporter) report(now time.Time, gates []*gate) loads.Report {
 		Deployments: []loads.Deployment{},
 	}
 	for _, g := range gates {
-		if d, had := g.report(now, covers); had {
+		if d, had := g.Report(now, covers); had {
 			report.Deployments = append(report.Deployments, d)
 		}
 	}

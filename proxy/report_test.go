@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/health"
 	"github.com/serve-nomad/serve-nomad/loads"
 	"github.com/serve-nomad/serve-nomad/routes"
@@ -97,7 +98,6 @@ type bubble struct {
 	*Proxy
 	*sink
 	discovery *discovery
-	ask       health.Asker // a replica whether it can serve
 	log       *bytes.Buffer
 	start     time.Time
 	stop      func()
@@ -110,8 +110,7 @@ func inBubble(t *testing.T, v routes.View, f func(t *testing.T, b *bubble)) {
 		b := &bubble{sink: &sink{}, discovery: newDiscovery(v), log: &bytes.Buffer{}, start: time.Now()}
 		log := hclog.New(&hclog.LoggerOptions{Output: b.log, Level: hclog.Info})
 		b.Proxy = New(Config{Discovery: b.discovery, Loads: b.sink, Name: "proxy-1"}, log)
-		b.ask = func(context.Context, string, health.Check) error { return errors.New("refused") }
-		b.prober = health.NewProber(func(ctx context.Context, address string, c health.Check) error { return b.ask(ctx, address, c) })
+		b.prober = health.NewProber(func(context.Context, string, health.Check) error { return errors.New("refused") })
 		b.apply(v)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -129,17 +128,50 @@ func inBubble(t *testing.T, v routes.View, f func(t *testing.T, b *bubble)) {
 	})
 }
 
-func (b *bubble) gate() *gate { return b.gates[deploymentKey{"app", "main"}] }
+func (b *bubble) gate() *gate.Gate { return b.gates[deploymentKey{"app", "main"}] }
+
+// waiting is a request that has come.
+type waiting struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	slot   *gate.Slot
+	err    error
+}
 
 // request has one request come.
 func (b *bubble) request() *waiting {
 	g := b.gate()
-	return enqueue(g, g.ticket(time.Time{}))
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &waiting{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		w.slot, w.err = g.Acquire(ctx, g.Ticket(nil, time.Time{}))
+	}()
+	synctest.Wait()
+	return w
+}
+
+// ended says whether it has a slot, or an answer without one.
+func (w *waiting) ended() bool {
+	synctest.Wait()
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // scaling is a view whose deployment scales by its load.
 func scaling(interval time.Duration, addresses ...string) routes.View {
 	return amend(app{ongoing: 1, queued: -1, addresses: addresses}.view(), func(d *routes.Deployment) { d.MetricsInterval = interval })
+}
+
+// beside is a view that has another deployment too, which scales by its load: so
+// there are reports, and none comes early because of the first one's.
+func beside(interval time.Duration, v routes.View) routes.View {
+	v.Table["app"].Deployments["other"] = routes.Deployment{Service: "serve-app-other", Version: "v1", MaxOngoingRequests: 1, MetricsInterval: interval}
+	return v
 }
 
 // amend changes the deployment of a view.
@@ -153,7 +185,7 @@ func amend(v routes.View, change func(d *routes.Deployment)) routes.View {
 func TestReport(t *testing.T) {
 	t.Parallel()
 	t.Run("says what there was over its time", func(t *testing.T) {
-		inBubble(t, scaling(time.Second, "a:1"), func(t *testing.T, b *bubble) {
+		inBubble(t, beside(time.Second, app{ongoing: 1, queued: -1, addresses: []string{"a:1"}}.view()), func(t *testing.T, b *bubble) {
 			first := b.one(t)
 			if diff := cmp.Diff(loads.Report{
 				Schema: loads.Schema, Proxy: "proxy-1", Incarnation: b.start.UnixNano(), Sequence: 1,
@@ -164,7 +196,6 @@ func TestReport(t *testing.T) {
 			time.Sleep(500 * time.Millisecond) // none
 			held := b.request()
 			time.Sleep(250 * time.Millisecond) // one at work
-			b.alarmsOff()
 			waits := b.request()
 			time.Sleep(250 * time.Millisecond) // one at work, one waits
 			second := b.one(t)
@@ -181,7 +212,7 @@ func TestReport(t *testing.T) {
 			}
 			waits.cancel()
 			synctest.Wait()
-			held.slot.release()
+			held.slot.Release()
 			time.Sleep(time.Second)
 			if d := b.one(t).Deployments; len(d) != 1 || d[0].Mean != 0 || d[0].Max != 2 || d[0].Ongoing+d[0].Queued != 0 {
 				t.Errorf("when all have left: %+v", d)
@@ -243,17 +274,9 @@ func TestReport(t *testing.T) {
 			if d := b.one(t).Deployments; len(d) != 1 || d[0].Ongoing != 1 || d[0].Mean != 1 {
 				t.Errorf("got %+v", d)
 			}
-			held.slot.release()
+			held.slot.Release()
 		})
 	})
-}
-
-// alarmsOff keeps what comes next from being a reason for a report at once.
-func (b *bubble) alarmsOff() {
-	g := b.gate()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.alarmAt, g.starvedTold = math.MaxInt, true
 }
 
 func TestReportAtOnce(t *testing.T) {
@@ -315,7 +338,7 @@ func TestReportAtOnce(t *testing.T) {
 			for _, w := range waits {
 				w.cancel()
 			}
-			held.slot.release()
+			held.slot.Release()
 		})
 	})
 
@@ -329,7 +352,7 @@ func TestReportAtOnce(t *testing.T) {
 			if !w.ended() {
 				t.Fatal("not served")
 			}
-			w.slot.release()
+			w.slot.Release()
 			b.discovery.set(scaling(time.Hour))
 			time.Sleep(time.Second)
 			w = b.request()
@@ -372,7 +395,7 @@ func TestReportAtOnce(t *testing.T) {
 	t.Run("but not for a request that finds a free slot", func(t *testing.T) {
 		inBubble(t, scaling(time.Hour, "a:1"), func(t *testing.T, b *bubble) {
 			b.take()
-			b.request().slot.release()
+			b.request().slot.Release()
 			time.Sleep(time.Second)
 			if reports := b.take(); len(reports) != 0 {
 				t.Errorf("got %+v", reports)
@@ -394,7 +417,7 @@ func TestReportFails(t *testing.T) {
 			b.answerWith(away)
 			held := b.request()
 			time.Sleep(500 * ms)
-			held.slot.release()
+			held.slot.Release()
 			time.Sleep(3500 * ms)
 			if n := len(b.take()); n != 4 {
 				t.Fatalf("tried %d times in four intervals", n)
@@ -514,7 +537,7 @@ func TestReportFails(t *testing.T) {
 				t.Error(diff)
 			}
 			waits.cancel()
-			held.slot.release()
+			held.slot.Release()
 		})
 	})
 
@@ -590,7 +613,7 @@ func TestReportFails(t *testing.T) {
 			if d := r.Deployments[0]; r.Covers != loads.MaxCovers || d.Mean != 1 || d.Max != 1 {
 				t.Errorf("got %+v", r)
 			}
-			held.slot.release()
+			held.slot.Release()
 		})
 	})
 }
@@ -634,7 +657,7 @@ func TestLastReport(t *testing.T) {
 			if reports := b.take(); len(reports) != 0 {
 				t.Errorf("after the last: %+v", reports)
 			}
-			held.slot.release()
+			held.slot.Release()
 		})
 	})
 

@@ -11,32 +11,6 @@ import (
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
-// TestWhatWasAskedOfAnotherGatekeeperIsForgotten has a replica change its
-// gatekeeper while an answer is due.
-func TestWhatWasAskedOfAnotherGatekeeperIsForgotten(t *testing.T) {
-	first, firstOwn := newKeeper(t, "first", "127.0.0.1:0")
-	_, secondOwn := newKeeper(t, "second", "127.0.0.1:0")
-	k, _ := newKeeper(t, "p", "")
-	a := app{ongoing: 1, queued: -1, addresses: []string{"127.0.0.9:1"}}
-	r := start(t, keptView(a, firstOwn), withSlots(k))
-	g := r.allGates()[0]
-	eventually(t, "the gatekeeper can be asked", func() bool { return k.Status().Asks[0].Connected })
-	g.mu.Lock()
-	g.ask(g.replicas["r0"])
-	g.mu.Unlock()
-	r.discovery.set(keptView(a, secondOwn))
-	eventually(t, "the other is asked", func() bool {
-		s := k.Status()
-		return len(s.Asks) == 1 && s.Asks[0].Address == secondOwn && s.Asks[0].Connected
-	})
-	first.stop()
-	eventually(t, "nothing is asked, and the replica is free", func() bool {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		return g.asked == 0 && g.replicas["r0"].asked == 0 && g.replicas["r0"].member.Elsewhere() == 0
-	})
-}
-
 // TestNoQueueIsNeededToAskForASlot has no request be allowed to wait, of a
 // replica whose slots another proxy hands out.
 func TestNoQueueIsNeededToAskForASlot(t *testing.T) {
@@ -92,13 +66,9 @@ func TestARefusalIsNotAskedAgainAtOnce(t *testing.T) {
 		ongoing, queued := r.load()
 		return ongoing == 1 && queued == 1
 	})
-	g := r.allGates()[0]
 	eventually(t, "nothing is asked any more", func() bool {
 		for range 20 {
-			g.mu.Lock()
-			asked := g.asked
-			g.mu.Unlock()
-			if asked > 0 {
+			if r.Status().Deployments[0].Asked > 0 {
 				return false
 			}
 		}

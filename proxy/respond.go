@@ -178,7 +178,7 @@ func (x *exchange) brokeOff(err error) {
 func (x *exchange) finish(res *http.Response) {
 	sent := x.settlePump()
 	if x.unwatch() && sent && !res.Close && x.conn.Reusable() {
-		x.slot.replica.pool.Put(x.conn, time.Now())
+		x.slot.Replica.Pool.Put(x.conn, time.Now())
 	} else {
 		x.conn.Close()
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
@@ -25,7 +26,7 @@ const resetGrace = 100 * time.Millisecond
 // stream is one request and its response on an HTTP/2 connection to a replica.
 type stream struct {
 	*transit
-	slot *slot
+	slot *gate.Slot
 	conn *upstream.H2Conn
 	ctx  context.Context // ends with the client, with the request's time, and with the exchange
 
@@ -37,19 +38,19 @@ type stream struct {
 
 // attemptStream has one replica that speaks HTTP/2 serve the request. The slot
 // is free afterwards, or will be in a moment.
-func (t *transit) attemptStream(s *slot) (got outcome) {
-	if !s.replica.http2 { // its deployment spoke gRPC as the request came
-		s.release()
+func (t *transit) attemptStream(s *gate.Slot) (got outcome) {
+	if !s.Replica.HTTP2 { // its deployment spoke gRPC as the request came
+		s.Release()
 		t.fail(http.StatusBadGateway, codeNoGRPC, "the deployment does not speak gRPC")
 		return settled
 	}
 	ctx, cancel := t.untilDeadline()
 	defer cancel()
-	c, err := s.replica.pool.TakeH2(ctx, s.address, func() (*http2.ClientConn, error) {
-		cc, err := t.proxy.dialer.DialH2(ctx, s.address, t.deadline)
+	c, err := s.Replica.Pool.TakeH2(ctx, s.Address, func() (*http2.ClientConn, error) {
+		cc, err := t.proxy.dialer.DialH2(ctx, s.Address, t.deadline)
 		if err == nil {
 			t.record.Dialled++
-			s.reached()
+			s.Reached()
 		}
 		return cc, err
 	})
@@ -88,12 +89,12 @@ func (x *stream) run() outcome {
 	}
 	x.res = res
 	if res.StatusCode < 200 || res.StatusCode > 999 { // the client of HTTP/2 takes any number
-		x.slot.failed()
+		x.slot.Failed()
 		x.fail(http.StatusBadGateway, codeBadResponse, "the replica's answer has no status of HTTP")
 		return settled
 	}
 	if !x.grpc { // its status comes at the end
-		x.slot.answered(res.StatusCode)
+		x.slot.Answered(res.StatusCode)
 	}
 	x.respond()
 	return settled
@@ -128,7 +129,7 @@ func (x *stream) lost(err error) outcome {
 		return settled
 	case x.late() || errors.Is(err, context.DeadlineExceeded):
 		x.tooLate()
-		x.refuse(errDeadline)
+		x.refuse(gate.ErrDeadline)
 		return settled
 	case broken != nil:
 		fault := brokenBody(broken)
@@ -143,11 +144,11 @@ func (x *stream) lost(err error) outcome {
 		}
 		return died
 	case errors.As(err, &reset):
-		x.slot.failed()
+		x.slot.Failed()
 		x.wasReset(reset)
 		return settled
 	}
-	x.slot.failed()
+	x.slot.Failed()
 	return died
 }
 
@@ -155,7 +156,7 @@ func (x *stream) lost(err error) outcome {
 // it was the client that gave it no more.
 func (x *stream) tooLate() {
 	if !x.hurried {
-		x.slot.late(x.arrived, x.deadline)
+		x.slot.Late(x.arrived, x.deadline)
 	}
 }
 
@@ -177,8 +178,8 @@ func notTaken(err error) bool {
 // wasReset answers a request whose stream the replica has reset, or whose answer
 // is not HTTP/2.
 func (x *stream) wasReset(reset http2.StreamError) {
-	x.proxy.log.Warn("stream reset", "application", x.gate.application, "deployment", x.gate.deployment,
-		"replica", x.slot.replica.id, "error", reset)
+	x.proxy.log.Warn("stream reset", "application", x.gate.Application, "deployment", x.gate.Deployment,
+		"replica", x.slot.Replica.ID, "error", reset)
 	if x.grpc {
 		code, message := resetStatus(reset)
 		x.failGRPC(codeBadResponse, code, message)
@@ -196,9 +197,9 @@ func (x *stream) end(again bool) {
 	if x.sending != nil && !again {
 		x.sending.end()
 	}
-	x.slot.replica.pool.PutH2(x.conn, time.Now())
+	x.slot.Replica.Pool.PutH2(x.conn, time.Now())
 	if x.finished {
-		x.slot.release()
+		x.slot.Release()
 		return
 	}
 	x.releaseLater()
@@ -210,7 +211,7 @@ func (x *stream) releaseLater() {
 	done := x.proxy.busy.add(sync.OnceFunc(func() { close(cut) }))
 	go func() {
 		defer done()
-		defer x.slot.release()
+		defer x.slot.Release()
 		timer := time.NewTimer(resetGrace)
 		defer timer.Stop()
 		select {
@@ -262,7 +263,7 @@ func (x *stream) respond() {
 	}
 	x.finished = true
 	if x.grpc {
-		x.slot.answered(httpStatus(res))
+		x.slot.Answered(httpStatus(res))
 		x.record.GRPC = grpcStatusOf(res)
 	}
 	x.passTrailers(announced)
@@ -331,12 +332,12 @@ func (x *stream) brokeOff(err error) {
 		x.trailGRPC(grpcDeadlineExceeded, "the request took longer than it may")
 	case errors.As(err, &reset):
 		x.finished = true
-		x.slot.failed()
+		x.slot.Failed()
 		code, message := resetStatus(reset)
 		x.trailGRPC(code, message)
 	default:
 		x.finished = true
-		x.slot.failed()
+		x.slot.Failed()
 		x.trailGRPC(grpcUnavailable, "the replica broke off")
 	}
 	x.writes.relax()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/gatekeeper"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
@@ -536,8 +537,8 @@ func (w *world) heal() {
 // unsettled says what is still counted when no request is under way; "": nothing.
 func (w *world) unsettled() string {
 	for i, r := range w.rigs {
-		for _, g := range r.allGates() {
-			if what := g.unsettled(); what != "" {
+		for _, d := range r.Status().Deployments {
+			if what := unsettled(d); what != "" {
 				return fmt.Sprintf("proxy %d: %s", i, what)
 			}
 		}
@@ -559,19 +560,16 @@ func (w *world) unsettled() string {
 	return ""
 }
 
-func (g *gate) unsettled() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.asked != 0 || g.wanted > 0 || g.queue.Len() != 0 {
-		return fmt.Sprintf("asked %d, wanted %d, queued %d", g.asked, g.wanted, g.queue.Len())
+func unsettled(d gate.Status) string {
+	if d.Asked != 0 || d.Queued != 0 {
+		return fmt.Sprintf("asked %d, queued %d", d.Asked, d.Queued)
 	}
-	if len(g.replicas) != 5 {
-		return fmt.Sprintf("%d replicas", len(g.replicas))
+	if len(d.Replicas) != 5 {
+		return fmt.Sprintf("%d replicas", len(d.Replicas))
 	}
-	for _, r := range g.replicas {
-		if r.asked != 0 || r.spare != 0 || r.leastSpare != 0 || r.member.InFlight() != 0 || r.others() != 0 || r.member.Elsewhere() != 0 {
-			return fmt.Sprintf("%s: asked %d, spare %d (%d), in flight %d, others %d, elsewhere %d", r.id, r.asked,
-				r.spare, r.leastSpare, r.member.InFlight(), r.others(), r.member.Elsewhere())
+	for _, r := range d.Replicas {
+		if r.Spare != 0 || r.Ongoing != 0 || r.Others != 0 || r.Withheld != 0 {
+			return fmt.Sprintf("%s: spare %d, ongoing %d, others %d, withheld %d", r.Replica, r.Spare, r.Ongoing, r.Others, r.Withheld)
 		}
 	}
 	return ""

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
@@ -16,7 +17,7 @@ type deploymentKey struct{ application, deployment string }
 type table struct {
 	byPrefix map[string]*application
 	byName   map[string]*application
-	gates    map[deploymentKey]*gate
+	gates    map[deploymentKey]*gate.Gate
 
 	grpcCount int          // applications that speak gRPC
 	grpcOnly  *application // that, if it is one
@@ -27,7 +28,7 @@ type application struct {
 	route    routes.Route
 	prefix   string // what is taken off the path; "": nothing
 	segments int    // of the prefix
-	gates    map[string]*gate
+	gates    map[string]*gate.Gate
 }
 
 // match returns the application with the longest prefix of the path, or nil.
@@ -76,7 +77,7 @@ func (p *Proxy) apply(v routes.View) {
 	}
 	// After the swap: whoever is sent away here finds the new table.
 	for key, g := range p.gates {
-		if next.gates[key] == nil && g.close() {
+		if next.gates[key] == nil && g.Close() {
 			delete(p.gates, key)
 		}
 	}
@@ -87,10 +88,10 @@ func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoi
 	next := &table{
 		byPrefix: map[string]*application{},
 		byName:   make(map[string]*application, len(t)),
-		gates:    map[deploymentKey]*gate{},
+		gates:    map[deploymentKey]*gate.Gate{},
 	}
 	for name, route := range t {
-		a := &application{route: route, gates: make(map[string]*gate, len(route.Deployments))}
+		a := &application{route: route, gates: make(map[string]*gate.Gate, len(route.Deployments))}
 		for deployment, d := range route.Deployments {
 			key := deploymentKey{name, deployment}
 			g := p.gates[key]
@@ -98,8 +99,8 @@ func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoi
 				g = p.newGate(name, deployment)
 				p.gates[key] = g
 			}
-			g.consulRead(v.Error == "")
-			g.configure(d, endpoints[key], keepers)
+			g.ConsulRead(v.Error == "")
+			g.Configure(d, endpoints[key], keepers)
 			a.gates[deployment], next.gates[key] = g, g
 		}
 		next.byName[name] = a
@@ -132,31 +133,32 @@ func (p *Proxy) gatekeepers(v routes.View) []routes.Gatekeeper {
 }
 
 // newGate returns a gate that asks and reports by this proxy.
-func (p *Proxy) newGate(application, deployment string) *gate {
-	g := newGate(application, deployment)
-	g.probes.prober, g.observer = p.prober, p.config.Observer
-	g.log, g.limits, g.slots = p.log, &p.limits, p.config.Slots
+func (p *Proxy) newGate(application, deployment string) *gate.Gate {
+	c := gate.Config{Log: p.log, Prober: p.prober, Slots: p.config.Slots, MaxQueuedBytes: &p.maxQueuedBytes}
 	if p.reporter != nil {
-		g.alarm = p.reporter.alarms
+		c.Alarm = p.reporter.alarms
 	}
-	return g
+	if o := p.config.Observer; o != nil {
+		c.Serves = func(application, deployment, version string) any { return o.Serves(application, deployment, version) }
+	}
+	return gate.New(application, deployment, c)
 }
 
 // allGates returns the gates in any order.
-func (p *Proxy) allGates() []*gate {
+func (p *Proxy) allGates() []*gate.Gate {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Collect(maps.Values(p.gates))
 }
 
 // sortedGates returns the gates by name. The caller holds p.mu.
-func (p *Proxy) sortedGates() []*gate {
-	gates := make([]*gate, 0, len(p.gates))
+func (p *Proxy) sortedGates() []*gate.Gate {
+	gates := make([]*gate.Gate, 0, len(p.gates))
 	for _, g := range p.gates {
 		gates = append(gates, g)
 	}
-	slices.SortFunc(gates, func(a, b *gate) int {
-		return cmp.Or(strings.Compare(a.application, b.application), strings.Compare(a.deployment, b.deployment))
+	slices.SortFunc(gates, func(a, b *gate.Gate) int {
+		return cmp.Or(strings.Compare(a.Application, b.Application), strings.Compare(a.Deployment, b.Deployment))
 	})
 	return gates
 }

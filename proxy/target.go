@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/serve-nomad/serve-nomad/gate"
 )
 
 // target is where a request goes.
 type target struct {
 	application *application
-	gate        *gate
+	gate        *gate.Gate
 	prefix      string // taken off the path; "": nothing
 	rest        string // what the replica sees of the path, escaped
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
@@ -26,7 +27,7 @@ type transit struct {
 	arrived time.Time
 	find    finder // what found the gate
 	at      path   // what it found it by
-	gate    *gate
+	gate    *gate.Gate
 	head    head
 
 	deadline time.Time // zero: none
@@ -45,9 +46,9 @@ type transit struct {
 
 	sending *streamBody // body on its way to a replica that speaks HTTP/2; nil: it has not been sent to one
 
-	record Record // for the observer
-	last   *slot  // the replica that it was given to last; nil: none
-	upload *pump  // of its body; nil: it has not been sent
+	record Record     // for the observer
+	last   *gate.Slot // the replica that it was given to last; nil: none
+	upload *pump      // of its body; nil: it has not been sent
 }
 
 // outcome is how an attempt to have the request served ended.
@@ -65,12 +66,12 @@ const (
 func (t *transit) run() {
 	defer t.upfront.drop()
 	t.ctx = t.r.Context() // which ends when the client leaves
-	ticket := t.ticket()
+	ticket := t.gate.Ticket(t.r.Header, t.deadline)
 	for {
-		s, err := t.gate.acquire(t.ctx, ticket)
-		if errors.Is(err, errGone) && t.aimAgain() {
-			ticket = t.ticket()
-			ticket.again = true
+		s, err := t.gate.Acquire(t.ctx, ticket)
+		if errors.Is(err, gate.ErrGone) && t.aimAgain() {
+			ticket = t.gate.Ticket(t.r.Header, t.deadline)
+			ticket.Again = true
 			continue
 		}
 		if err != nil {
@@ -80,7 +81,7 @@ func (t *transit) run() {
 		}
 		t.granted(s)
 		attempt := t.attempt
-		if s.replica.http2 || t.grpc {
+		if s.Replica.HTTP2 || t.grpc {
 			attempt = t.attemptStream
 		}
 		switch attempt(s) {
@@ -93,12 +94,12 @@ func (t *transit) run() {
 				return
 			}
 		case died:
-			if t.resends >= maxResend || !t.repeatable() || !t.gate.mayResend() {
+			if t.resends >= maxResend || !t.repeatable() || !t.gate.MayResend() {
 				t.fail(http.StatusBadGateway, codeReplicaDied, "the replica closed the connection without an answer")
 				return
 			}
 			t.resends++
-			ticket.avoid = s.replica.id
+			ticket.Avoid = s.Replica.ID
 		}
 	}
 }
@@ -125,20 +126,13 @@ func (t *transit) repeatable() bool {
 	return t.r.Header.Get("Idempotency-Key") != "" || t.r.Header.Get("X-Idempotency-Key") != ""
 }
 
-// ticket is a place in the gate's queue.
-func (t *transit) ticket() *ticket {
-	ticket := t.gate.ticket(t.deadline)
-	ticket.header, ticket.key = t.r.Header, affinity(t.r.Header)
-	return ticket
-}
-
 // attempt has one replica serve the request. A kept connection that turns out
 // to be dead is replaced once without giving up the slot. The slot is free
 // afterwards, or will be when the replica has finished.
-func (t *transit) attempt(s *slot) outcome {
+func (t *transit) attempt(s *gate.Slot) outcome {
 	if t.sending != nil { // its body has gone to another version, which speaks HTTP/2
 		t.sending.end()
-		s.release()
+		s.Release()
 		t.fail(http.StatusBadGateway, codeUnreachable, "the replicas that could be reached speak another protocol now")
 		return settled
 	}
@@ -152,7 +146,7 @@ func (t *transit) attempt(s *slot) outcome {
 		if x.conn != nil {
 			x.conn.Close()
 		}
-		s.release()
+		s.Release()
 	}()
 	for fresh := false; ; {
 		c, err := t.connect(s, fresh)
@@ -179,36 +173,36 @@ func (t *transit) attempt(s *slot) outcome {
 }
 
 // connect takes an idle connection to the slot's replica, or dials.
-func (t *transit) connect(s *slot, fresh bool) (*upstream.Conn, error) {
+func (t *transit) connect(s *gate.Slot, fresh bool) (*upstream.Conn, error) {
 	if !fresh {
-		if c := s.replica.pool.Take(time.Now(), t.proxy.config.IdleTimeout); c != nil {
+		if c := s.Replica.Pool.Take(time.Now(), t.proxy.config.IdleTimeout); c != nil {
 			return c, nil
 		}
 	}
-	c, err := t.proxy.dialer.Dial(t.ctx, s.address, t.deadline)
+	c, err := t.proxy.dialer.Dial(t.ctx, s.Address, t.deadline)
 	if err != nil {
 		return nil, err
 	}
-	s.reached()
+	s.Reached()
 	t.record.Dialled++
 	return c, nil
 }
 
 // notConnected gives the slot back after a dial that failed. When the request
 // itself has ended, the replica is not to blame.
-func (t *transit) notConnected(s *slot, err error) outcome {
+func (t *transit) notConnected(s *gate.Slot, err error) outcome {
 	switch {
 	case t.ctx.Err() != nil:
-		s.release()
+		s.Release()
 		return settled
 	case t.late():
-		s.release()
-		t.refuse(errDeadline)
+		s.Release()
+		t.refuse(gate.ErrDeadline)
 		return settled
 	}
-	d := s.unreachable()
-	t.proxy.log.Warn("replica not reachable", "application", t.gate.application, "deployment", t.gate.deployment,
-		"replica", s.replica.id, "address", s.address, "avoided_for", d, "error", err)
+	d := s.Unreachable()
+	t.proxy.log.Warn("replica not reachable", "application", t.gate.Application, "deployment", t.gate.Deployment,
+		"replica", s.Replica.ID, "address", s.Address, "avoided_for", d, "error", err)
 	return unreachable
 }
 
@@ -219,14 +213,18 @@ func (t *transit) late() bool {
 
 // refuse answers a request that got no slot.
 func (t *transit) refuse(err error) {
-	var full *queueFullError
+	var full *gate.FullError
 	switch {
 	case errors.As(err, &full):
-		setRetryAfter(t.w.Header(), full.retryAfter)
-		t.fail(http.StatusServiceUnavailable, full.code(), full.Error())
-	case errors.Is(err, errDeadline):
+		setRetryAfter(t.w.Header(), full.RetryAfter)
+		code := codeQueueFull
+		if full.OfBytes {
+			code = codeQueueBytes
+		}
+		t.fail(http.StatusServiceUnavailable, code, full.Error())
+	case errors.Is(err, gate.ErrDeadline):
 		t.fail(http.StatusGatewayTimeout, codeTimeout, "the request took longer than the application's request_timeout")
-	case errors.Is(err, errGone):
+	case errors.Is(err, gate.ErrGone):
 		t.fail(http.StatusNotFound, codeGone, "the deployment is no longer there")
 	default: // the client left: nobody reads an answer
 	}

@@ -32,7 +32,7 @@ func (x *exchange) switchProtocols(res *http.Response) outcome {
 		x.release()
 		return settled
 	}
-	x.slot.answered(res.StatusCode)
+	x.slot.Answered(res.StatusCode)
 	client, rw, err := x.control.Hijack()
 	if err != nil {
 		x.badResponse(fmt.Errorf("take over the client's connection: %w", err))

@@ -175,22 +175,22 @@ func TestSampling(t *testing.T) {
 	}
 }
 
-// gate is a writer that takes nothing until it is opened.
-type gate struct {
+// latch is a writer that takes nothing until it is opened.
+type latch struct {
 	open  chan struct{}
 	began chan struct{}
 	once  sync.Once
 	output
 }
 
-func (g *gate) Write(p []byte) (int, error) {
+func (g *latch) Write(p []byte) (int, error) {
 	g.once.Do(func() { close(g.began) })
 	<-g.open
 	return g.output.Write(p)
 }
 
 func TestAStuckLogHoldsNobodyUp(t *testing.T) {
-	out := &gate{open: make(chan struct{}), began: make(chan struct{})}
+	out := &latch{open: make(chan struct{}), began: make(chan struct{})}
 	tel := newTelemetry(t, Config{AccessLog: &AccessLog{Writer: out, Format: JSON, Sample: 1}})
 	stop := run(t, tel)
 	tel.Ended(record("/first"))
@@ -215,7 +215,7 @@ func TestAStuckLogHoldsNobodyUp(t *testing.T) {
 
 func TestAStuckLogDoesNotKeepTheProxyFromEnding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		out := &gate{open: make(chan struct{}), began: make(chan struct{})}
+		out := &latch{open: make(chan struct{}), began: make(chan struct{})}
 		tel := newTelemetry(t, Config{AccessLog: &AccessLog{Writer: out, Format: JSON, Sample: 1}})
 		stop := run(t, tel)
 		tel.Ended(record("/first"))

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/serve-nomad/serve-nomad/gate"
 	"github.com/serve-nomad/serve-nomad/proxy"
 )
 
@@ -53,10 +54,10 @@ func value(f map[string]*dto.MetricFamily, name string, labels ...string) float6
 func busyStatus() proxy.Status {
 	return proxy.Status{
 		Ready: true, Discovery: "no answer", Stale: 7, Lingering: 2, Reporting: &proxy.ReportingStatus{Age: 3 * time.Second, Error: "refused"},
-		Deployments: []proxy.DeploymentStatus{{
+		Deployments: []gate.Status{{
 			Application: "app", Deployment: "main", Version: "v2", MaxOngoingRequests: 5, MaxQueuedRequests: -1, Ongoing: 4, Queued: 6,
 			QueuedBytes: 4096, EjectionIgnored: true, Ejections: 8, ResendsDenied: 9,
-			Replicas: []proxy.ReplicaStatus{
+			Replicas: []gate.ReplicaStatus{
 				{Replica: "a", Version: "v2", Ongoing: 1, Idle: 2, Passing: true},
 				{Replica: "b", Version: "v2", Ongoing: 2, Idle: 1, Probed: true},
 				{Replica: "c", Version: "v2", Passing: true, Suspect: true},

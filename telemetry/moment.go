@@ -3,7 +3,7 @@ package telemetry
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/serve-nomad/serve-nomad/proxy"
+	"github.com/serve-nomad/serve-nomad/gate"
 )
 
 // moment is the metrics of what goes on at the moment Prometheus asks: they are
@@ -104,7 +104,7 @@ type tally struct {
 	states        map[string]int
 }
 
-func (c *moment) collectVersions(d proxy.DeploymentStatus, gauge func(*prometheus.Desc, float64, ...string)) {
+func (c *moment) collectVersions(d gate.Status, gauge func(*prometheus.Desc, float64, ...string)) {
 	versions := map[string]*tally{}
 	of := func(version string) *tally {
 		if versions[version] == nil {
@@ -130,7 +130,7 @@ func (c *moment) collectVersions(d proxy.DeploymentStatus, gauge func(*prometheu
 	}
 }
 
-func state(r proxy.ReplicaStatus) string {
+func state(r gate.ReplicaStatus) string {
 	switch {
 	case r.Leaving:
 		return stateLeaving

@@ -1,6 +1,8 @@
-package proxy
+package gate
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -20,18 +22,18 @@ type waiter struct {
 
 // grant is what ends a wait: a slot, or the reason why there will be none.
 type grant struct {
-	slot *slot
+	slot *Slot
 	err  error
 }
 
 // newWaiter puts down what the gate needs to know of t while it waits. Waiters
 // are used again: when many wait, each request needs one.
-func (g *gate) newWaiter(t *ticket, now time.Time) *waiter {
+func (g *Gate) newWaiter(t *Ticket, now time.Time) *waiter {
 	w, ok := g.waiters.Get().(*waiter)
 	if !ok {
 		w = &waiter{ready: make(chan grant, 1)}
 	}
-	w.key, w.avoid, w.since = t.key, t.avoid, now
+	w.key, w.avoid, w.since = t.key, t.Avoid, now
 	w.item = fairqueue.Item[*waiter]{
 		Value: w, Order: t.seq, Back: t.granted,
 		Bytes: waitingBytes(t.header),
@@ -44,19 +46,19 @@ func (g *gate) newWaiter(t *ticket, now time.Time) *waiter {
 
 // enter has t wait, if the queue has room for it. The caller holds the gate's
 // mutex.
-func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
+func (g *Gate) enter(t *Ticket, now time.Time) (*waiter, error) {
 	w := g.newWaiter(t, now)
-	if !t.again {
+	if !t.Again {
 		limits := fairqueue.Limits{Items: g.mayQueue(t, now)}
-		if g.limits != nil {
-			limits.Bytes = g.limits.Load().MaxQueuedBytes
+		if g.maxQueuedBytes != nil {
+			limits.Bytes = g.maxQueuedBytes.Load()
 		}
 		if full := g.queue.Fits(w.item.Bytes, limits); full != fairqueue.Room {
 			g.waiters.Put(w)
 			return nil, g.full(full, now)
 		}
 	}
-	t.again = true
+	t.Again = true
 	g.load.add(1, now)
 	g.queue.Push(&w.item)
 	g.raiseAlarm()
@@ -65,6 +67,29 @@ func (g *gate) enter(t *ticket, now time.Time) (*waiter, error) {
 		g.dispatch(now) // its old place may be the first, or a slot must be asked for
 	}
 	return w, nil
+}
+
+// FullError ends what would be a wait, because enough requests wait already.
+type FullError struct {
+	Queued     int
+	Bytes      int64         // about what those hold
+	OfBytes    bool          // it is their bytes that are too many
+	RetryAfter time.Duration // when to come back
+}
+
+func (e *FullError) Error() string {
+	if e.OfBytes {
+		return fmt.Sprintf("%d requests are queued already, which hold %d bytes", e.Queued, e.Bytes)
+	}
+	return fmt.Sprintf("%d requests are queued already", e.Queued)
+}
+
+func (g *Gate) full(full fairqueue.Fullness, now time.Time) error {
+	queued := g.queue.Len()
+	return &FullError{
+		Queued: queued, Bytes: g.queue.Bytes(), OfBytes: full == fairqueue.TooLarge,
+		RetryAfter: g.rate.retryAfter(now, queued+1, rand.Float64()),
+	}
 }
 
 // What a request says of its place in the queue, which is believed where the

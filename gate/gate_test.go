@@ -1,4 +1,4 @@
-package proxy
+package gate
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 	"pgregory.net/rapid"
 
 	"github.com/serve-nomad/serve-nomad/balance"
@@ -31,27 +32,27 @@ func endpoints(ids ...string) []routes.Endpoint {
 	return es
 }
 
-func openGate(ongoing, queued int, ids ...string) *gate {
-	g := newGate("app", "main")
-	g.configure(deployment(ongoing, queued), endpoints(ids...), nil)
+func openGate(ongoing, queued int, ids ...string) *Gate {
+	g := New("app", "main", Config{Log: hclog.NewNullLogger()})
+	g.Configure(deployment(ongoing, queued), endpoints(ids...), nil)
 	return g
 }
 
 // waiting is an acquire that a test has under way.
 type waiting struct {
 	cancel context.CancelFunc
-	ticket *ticket
+	ticket *Ticket
 	done   chan struct{}
-	slot   *slot
+	slot   *Slot
 	err    error
 }
 
-func enqueue(g *gate, t *ticket) *waiting {
+func enqueue(g *Gate, t *Ticket) *waiting {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &waiting{cancel: cancel, ticket: t, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
-		w.slot, w.err = g.acquire(ctx, t)
+		w.slot, w.err = g.Acquire(ctx, t)
 	}()
 	synctest.Wait()
 	return w
@@ -67,9 +68,9 @@ func (w *waiting) ended() bool {
 	}
 }
 
-func mustAcquire(t *testing.T, g *gate) *slot {
+func mustAcquire(t *testing.T, g *Gate) *Slot {
 	t.Helper()
-	w := enqueue(g, g.ticket(time.Time{}))
+	w := enqueue(g, g.Ticket(nil, time.Time{}))
 	if !w.ended() || w.err != nil {
 		t.Fatalf("no slot at once: ended %v, error %v", w.ended(), w.err)
 	}
@@ -90,7 +91,7 @@ func TestGate(t *testing.T) {
 		g := openGate(2, -1, "a", "b", "c")
 		var got []string
 		for range 6 {
-			got = append(got, mustAcquire(t, g).replica.id)
+			got = append(got, mustAcquire(t, g).Replica.ID)
 		}
 		slices.Sort(got[:3])
 		slices.Sort(got[3:])
@@ -102,7 +103,7 @@ func TestGate(t *testing.T) {
 	scenario("breaks ties at random", func(t *testing.T) {
 		seen := map[string]bool{}
 		for range 200 {
-			seen[mustAcquire(t, openGate(1, -1, "a", "b", "c")).replica.id] = true
+			seen[mustAcquire(t, openGate(1, -1, "a", "b", "c")).Replica.ID] = true
 		}
 		if len(seen) != 3 {
 			t.Errorf("only ever chose %v", seen)
@@ -114,13 +115,13 @@ func TestGate(t *testing.T) {
 		held := mustAcquire(t, g)
 		var ws []*waiting
 		for range 10 {
-			ws = append(ws, enqueue(g, g.ticket(time.Time{})))
+			ws = append(ws, enqueue(g, g.Ticket(nil, time.Time{})))
 		}
 		for i, w := range ws {
 			if w.ended() {
 				t.Fatalf("waiter %d was served before its turn", i)
 			}
-			held.release()
+			held.Release()
 			if !w.ended() || w.err != nil {
 				t.Fatalf("waiter %d was not served in its turn: %v", i, w.err)
 			}
@@ -133,17 +134,17 @@ func TestGate(t *testing.T) {
 		held := mustAcquire(t, g)
 		for range 5 { // one a second is finished
 			time.Sleep(time.Second)
-			held.release()
+			held.Release()
 			held = mustAcquire(t, g)
 		}
-		first, second := enqueue(g, g.ticket(time.Time{})), enqueue(g, g.ticket(time.Time{}))
-		third := enqueue(g, g.ticket(time.Time{}))
-		var full *queueFullError
+		first, second := enqueue(g, g.Ticket(nil, time.Time{})), enqueue(g, g.Ticket(nil, time.Time{}))
+		third := enqueue(g, g.Ticket(nil, time.Time{}))
+		var full *FullError
 		if !errors.As(third.err, &full) {
 			t.Fatalf("the third got %v", third.err)
 		}
-		if full.retryAfter < 3*time.Second || full.retryAfter > 6*time.Second {
-			t.Errorf("Retry-After %v for three requests at one a second", full.retryAfter)
+		if full.RetryAfter < 3*time.Second || full.RetryAfter > 6*time.Second {
+			t.Errorf("Retry-After %v for three requests at one a second", full.RetryAfter)
 		}
 		if first.ended() || second.ended() {
 			t.Error("a waiter within the limit was refused")
@@ -155,36 +156,36 @@ func TestGate(t *testing.T) {
 	scenario("keeps no queue when its limit is zero", func(t *testing.T) {
 		g := openGate(1, 0, "a")
 		mustAcquire(t, g)
-		var full *queueFullError
-		if w := enqueue(g, g.ticket(time.Time{})); !errors.As(w.err, &full) {
+		var full *FullError
+		if w := enqueue(g, g.Ticket(nil, time.Time{})); !errors.As(w.err, &full) {
 			t.Errorf("got %v", w.err)
 		}
 	})
 
 	scenario("has requests wait while there is no replica", func(t *testing.T) {
 		g := openGate(2, -1)
-		w := enqueue(g, g.ticket(time.Time{}))
+		w := enqueue(g, g.Ticket(nil, time.Time{}))
 		if w.ended() {
 			t.Fatalf("did not wait: %v", w.err)
 		}
-		g.configure(deployment(2, -1), endpoints("a"), nil)
-		if !w.ended() || w.slot == nil || w.slot.address != "a:1" {
+		g.Configure(deployment(2, -1), endpoints("a"), nil)
+		if !w.ended() || w.slot == nil || w.slot.Address != "a:1" {
 			t.Errorf("was not served: %v", w.err)
 		}
 	})
 
 	scenario("ends a wait at the deadline", func(t *testing.T) {
 		g := openGate(2, -1)
-		w := enqueue(g, g.ticket(time.Now().Add(3*time.Second)))
+		w := enqueue(g, g.Ticket(nil, time.Now().Add(3*time.Second)))
 		time.Sleep(3*time.Second - time.Nanosecond)
 		if w.ended() {
 			t.Fatal("ended too early")
 		}
 		time.Sleep(time.Nanosecond)
-		if !w.ended() || !errors.Is(w.err, errDeadline) {
+		if !w.ended() || !errors.Is(w.err, ErrDeadline) {
 			t.Errorf("got %v", w.err)
 		}
-		if got := g.status().Queued; got != 0 {
+		if got := g.Status().Queued; got != 0 {
 			t.Errorf("%d still queued", got)
 		}
 	})
@@ -192,12 +193,12 @@ func TestGate(t *testing.T) {
 	scenario("a cancelled waiter leaves at once", func(t *testing.T) {
 		g := openGate(1, -1, "a")
 		held := mustAcquire(t, g)
-		first, second := enqueue(g, g.ticket(time.Time{})), enqueue(g, g.ticket(time.Time{}))
+		first, second := enqueue(g, g.Ticket(nil, time.Time{})), enqueue(g, g.Ticket(nil, time.Time{}))
 		first.cancel()
 		if !first.ended() || !errors.Is(first.err, context.Canceled) {
 			t.Fatalf("got %v", first.err)
 		}
-		held.release()
+		held.Release()
 		if !second.ended() || second.slot == nil {
 			t.Error("the second was not served")
 		}
@@ -206,12 +207,12 @@ func TestGate(t *testing.T) {
 	scenario("a waiter that was cancelled as it got its slot passes it on", func(t *testing.T) {
 		g := openGate(1, -1, "a")
 		held := mustAcquire(t, g)
-		w, err := g.enter(g.ticket(time.Time{}), time.Now())
+		w, err := g.enter(g.Ticket(nil, time.Time{}), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		second := enqueue(g, g.ticket(time.Time{}))
-		held.release() // granted to w, which has not looked yet
+		second := enqueue(g, g.Ticket(nil, time.Time{}))
+		held.Release() // granted to w, which has not looked yet
 		if second.ended() {
 			t.Fatal("one slot was given twice")
 		}
@@ -224,13 +225,13 @@ func TestGate(t *testing.T) {
 	scenario("counts a replica's requests while its endpoint is away", func(t *testing.T) {
 		g := openGate(1, -1, "a")
 		held := mustAcquire(t, g)
-		g.configure(deployment(1, -1), nil, nil)
-		g.configure(deployment(1, -1), endpoints("a"), nil)
-		w := enqueue(g, g.ticket(time.Time{}))
+		g.Configure(deployment(1, -1), nil, nil)
+		g.Configure(deployment(1, -1), endpoints("a"), nil)
+		w := enqueue(g, g.Ticket(nil, time.Time{}))
 		if w.ended() {
 			t.Fatal("the replica got two requests")
 		}
-		held.release()
+		held.Release()
 		if !w.ended() {
 			t.Error("the slot was lost")
 		}
@@ -243,17 +244,17 @@ func TestGate(t *testing.T) {
 		v2.Version = "v2"
 		b := endpoint("b", "b:1")
 		b.Version = "v2"
-		g.configure(v2, append(endpoints("a"), b), nil)
-		if got := mustAcquire(t, g).replica.id; got != "b" {
+		g.Configure(v2, append(endpoints("a"), b), nil)
+		if got := mustAcquire(t, g).Replica.ID; got != "b" {
 			t.Fatalf("the new version's request went to %s", got)
 		}
-		g.configure(deployment(1, -1), append(endpoints("a"), b), nil)
-		w := enqueue(g, g.ticket(time.Time{}))
+		g.Configure(deployment(1, -1), append(endpoints("a"), b), nil)
+		w := enqueue(g, g.Ticket(nil, time.Time{}))
 		if w.ended() {
 			t.Fatal("a request went to a busy or an outdated replica")
 		}
-		held.release()
-		if !w.ended() || w.slot.replica.id != "a" {
+		held.Release()
+		if !w.ended() || w.slot.Replica.ID != "a" {
 			t.Error("the slot was lost")
 		}
 	})
@@ -261,33 +262,33 @@ func TestGate(t *testing.T) {
 	scenario("counts a replica's requests while its application is away", func(t *testing.T) {
 		g := openGate(1, -1, "a")
 		held := mustAcquire(t, g)
-		if g.close() {
+		if g.Close() {
 			t.Fatal("the gate could be forgotten with a request under way")
 		}
-		g.configure(deployment(1, -1), endpoints("a"), nil)
-		w := enqueue(g, g.ticket(time.Time{}))
+		g.Configure(deployment(1, -1), endpoints("a"), nil)
+		w := enqueue(g, g.Ticket(nil, time.Time{}))
 		if w.ended() {
 			t.Error("the replica got two requests")
 		}
 		w.cancel()
 		synctest.Wait()
-		held.release()
-		if !g.close() {
+		held.Release()
+		if !g.Close() {
 			t.Error("the gate cannot be forgotten with nothing under way")
 		}
 	})
 
 	scenario("after the limit is lowered sends nothing until below it", func(t *testing.T) {
 		g := openGate(3, -1, "a")
-		held := []*slot{mustAcquire(t, g), mustAcquire(t, g), mustAcquire(t, g)}
-		g.configure(deployment(1, -1), endpoints("a"), nil)
-		w := enqueue(g, g.ticket(time.Time{}))
-		held[0].release()
-		held[1].release()
+		held := []*Slot{mustAcquire(t, g), mustAcquire(t, g), mustAcquire(t, g)}
+		g.Configure(deployment(1, -1), endpoints("a"), nil)
+		w := enqueue(g, g.Ticket(nil, time.Time{}))
+		held[0].Release()
+		held[1].Release()
 		if w.ended() {
 			t.Fatal("sent at the limit")
 		}
-		held[2].release()
+		held[2].Release()
 		if !w.ended() {
 			t.Error("not sent below the limit")
 		}
@@ -296,21 +297,21 @@ func TestGate(t *testing.T) {
 	scenario("after the limit is raised serves those who wait", func(t *testing.T) {
 		g := openGate(1, -1, "a")
 		mustAcquire(t, g)
-		w := enqueue(g, g.ticket(time.Time{}))
-		g.configure(deployment(2, -1), endpoints("a"), nil)
+		w := enqueue(g, g.Ticket(nil, time.Time{}))
+		g.Configure(deployment(2, -1), endpoints("a"), nil)
 		if !w.ended() {
 			t.Error("not served")
 		}
 	})
 
 	scenario("sends nothing to a replica that does not pass or is of another version", func(t *testing.T) {
-		g := newGate("app", "main")
+		g := New("app", "main", Config{Log: hclog.NewNullLogger()})
 		bad := endpoint("a", "a:1")
 		bad.Passing = false
 		old := endpoint("b", "b:1")
 		old.Version = "v0"
-		g.configure(deployment(5, -1), []routes.Endpoint{bad, old, {Replica: "c", Version: "v1", Passing: true}}, nil)
-		w := enqueue(g, g.ticket(time.Time{}))
+		g.Configure(deployment(5, -1), []routes.Endpoint{bad, old, {Replica: "c", Version: "v1", Passing: true}}, nil)
+		w := enqueue(g, g.Ticket(nil, time.Time{}))
 		if w.ended() {
 			t.Errorf("sent to %v", w.slot)
 		}
@@ -319,12 +320,12 @@ func TestGate(t *testing.T) {
 
 	scenario("sends everyone away when the deployment is gone", func(t *testing.T) {
 		g := openGate(1, -1)
-		w := enqueue(g, g.ticket(time.Time{}))
-		g.close()
-		if !w.ended() || !errors.Is(w.err, errGone) {
+		w := enqueue(g, g.Ticket(nil, time.Time{}))
+		g.Close()
+		if !w.ended() || !errors.Is(w.err, ErrGone) {
 			t.Errorf("got %v", w.err)
 		}
-		if w := enqueue(g, g.ticket(time.Time{})); !errors.Is(w.err, errGone) {
+		if w := enqueue(g, g.Ticket(nil, time.Time{})); !errors.Is(w.err, ErrGone) {
 			t.Errorf("afterwards got %v", w.err)
 		}
 	})
@@ -333,10 +334,10 @@ func TestGate(t *testing.T) {
 		g := openGate(1, -1, "a")
 		for _, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 8 * time.Second} {
 			s := mustAcquire(t, g)
-			if got := s.unreachable(); got != want {
+			if got := s.Unreachable(); got != want {
 				t.Errorf("avoided for %v, want %v", got, want)
 			}
-			w := enqueue(g, g.ticket(time.Time{}))
+			w := enqueue(g, g.Ticket(nil, time.Time{}))
 			time.Sleep(want - time.Nanosecond)
 			if w.ended() {
 				t.Fatal("sent to a suspect")
@@ -345,23 +346,23 @@ func TestGate(t *testing.T) {
 			if !w.ended() {
 				t.Fatal("stranded after the suspicion ended")
 			}
-			w.slot.release()
+			w.slot.Release()
 		}
 		s := mustAcquire(t, g)
-		s.reached()
-		if got := s.unreachable(); got != time.Second {
+		s.Reached()
+		if got := s.Unreachable(); got != time.Second {
 			t.Errorf("after it was reached avoided for %v", got)
 		}
 	})
 
 	scenario("dials that fail at the same time are one reason to leave a replica alone", func(t *testing.T) {
 		g := openGate(5, -1, "a")
-		var slots []*slot
+		var slots []*Slot
 		for range 5 {
 			slots = append(slots, mustAcquire(t, g))
 		}
 		for _, s := range slots {
-			if got := s.unreachable(); got != time.Second {
+			if got := s.Unreachable(); got != time.Second {
 				t.Errorf("avoided for %v", got)
 			}
 		}
@@ -369,9 +370,9 @@ func TestGate(t *testing.T) {
 
 	scenario("a request that comes back keeps its place", func(t *testing.T) {
 		g := openGate(1, -1, "a")
-		first := enqueue(g, g.ticket(time.Time{}))
-		second := enqueue(g, g.ticket(time.Time{}))
-		first.slot.unreachable()
+		first := enqueue(g, g.Ticket(nil, time.Time{}))
+		second := enqueue(g, g.Ticket(nil, time.Time{}))
+		first.slot.Unreachable()
 		if second.ended() {
 			t.Fatal("sent to a suspect")
 		}
@@ -380,7 +381,7 @@ func TestGate(t *testing.T) {
 		if !again.ended() || second.ended() {
 			t.Error("the request that came back lost its place")
 		}
-		again.slot.release()
+		again.slot.Release()
 		if !second.ended() {
 			t.Error("stranded")
 		}
@@ -388,9 +389,9 @@ func TestGate(t *testing.T) {
 
 	scenario("a request that comes back is not refused by a full queue", func(t *testing.T) {
 		g := openGate(1, 1, "a")
-		first := enqueue(g, g.ticket(time.Time{}))
-		second := enqueue(g, g.ticket(time.Time{}))
-		first.slot.unreachable()
+		first := enqueue(g, g.Ticket(nil, time.Time{}))
+		second := enqueue(g, g.Ticket(nil, time.Time{}))
+		first.slot.Unreachable()
 		again := enqueue(g, first.ticket)
 		if again.ended() {
 			t.Errorf("got %v", again.err)
@@ -402,15 +403,15 @@ func TestGate(t *testing.T) {
 	scenario("avoids the replica that failed a request, unless it is the only one", func(t *testing.T) {
 		g := openGate(2, -1, "a", "b")
 		for range 2 {
-			k := g.ticket(time.Time{})
-			k.avoid = "a"
-			if w := enqueue(g, k); w.slot.replica.id != "b" {
+			k := g.Ticket(nil, time.Time{})
+			k.Avoid = "a"
+			if w := enqueue(g, k); w.slot.Replica.ID != "b" {
 				t.Error("did not avoid the replica")
 			}
 		}
-		k := g.ticket(time.Time{})
-		k.avoid = "a"
-		if w := enqueue(g, k); !w.ended() || w.slot.replica.id != "a" {
+		k := g.Ticket(nil, time.Time{})
+		k.Avoid = "a"
+		if w := enqueue(g, k); !w.ended() || w.slot.Replica.ID != "a" {
 			t.Error("waited although a replica was free")
 		}
 	})
@@ -467,7 +468,7 @@ func TestGateLaws(t *testing.T) {
 
 // gateModel is what the test knows of a gate.
 type gateModel struct {
-	g       *gate
+	g       *Gate
 	limit   int
 	closed  bool
 	alive   []string // requests may be sent to these
@@ -476,7 +477,7 @@ type gateModel struct {
 	passed  map[string]bool // since it was listed
 	heard   map[string]bool // it is live by its word
 	held    map[string]int
-	slots   []*slot
+	slots   []*Slot
 	waiters []*waiting // in order of arrival
 
 	mu      sync.Mutex
@@ -486,7 +487,7 @@ type gateModel struct {
 func newGateModel() *gateModel {
 	m := &gateModel{g: openGate(2, -1), limit: 2, held: map[string]int{}, passed: map[string]bool{}, heard: map[string]bool{}, answers: map[string]bool{}}
 	m.g.set.SetPolicy(balance.Policy{GatewayFailures: 2, ServerErrors: 3, Interval: 10 * time.Second, RateReplicas: 2, RateRequests: 2, Base: 4 * time.Second, Most: 30 * time.Second, MaxPercent: 50})
-	m.g.probes.prober = health.NewProber(func(_ context.Context, address string, _ health.Check) error {
+	m.g.prober = health.NewProber(func(_ context.Context, address string, _ health.Check) error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if !m.answers[address] {
@@ -501,17 +502,17 @@ func (m *gateModel) step(rt *rapid.T) {
 	m.lately = nil
 	switch rapid.IntRange(0, 7).Draw(rt, "step") {
 	case 0, 1:
-		m.waiters = append(m.waiters, enqueue(m.g, m.g.ticket(time.Time{})))
+		m.waiters = append(m.waiters, enqueue(m.g, m.g.Ticket(nil, time.Time{})))
 	case 2:
-		m.withSlot(rt, func(s *slot) {
+		m.withSlot(rt, func(s *Slot) {
 			switch rapid.IntRange(0, 3).Draw(rt, "result") {
 			case 0: // the client left
 			case 1:
-				s.failed()
+				s.Failed()
 			default:
-				s.answered(rapid.SampledFrom([]int{200, 404, 500, 502, 503}).Draw(rt, "status"))
+				s.Answered(rapid.SampledFrom([]int{200, 404, 500, 502, 503}).Draw(rt, "status"))
 			}
-			s.release()
+			s.Release()
 		})
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
@@ -526,13 +527,13 @@ func (m *gateModel) step(rt *rapid.T) {
 		m.limit = rapid.IntRange(1, 3).Draw(rt, "limit")
 		m.reconfigure(rt)
 	case 5:
-		m.withSlot(rt, func(s *slot) { s.unreachable() })
+		m.withSlot(rt, func(s *Slot) { s.Unreachable() })
 		time.Sleep(time.Duration(rapid.IntRange(2, 9).Draw(rt, "seconds")) * time.Second)
 		synctest.Wait()
 		m.askAgain()
 	case 6:
 		if rapid.IntRange(0, 3).Draw(rt, "close") == 0 {
-			m.g.close()
+			m.g.Close()
 			m.closed, m.alive, m.listed = true, nil, nil
 			clear(m.passed)
 			clear(m.heard)
@@ -579,14 +580,14 @@ func (m *gateModel) listen() {
 	}
 }
 
-func (m *gateModel) withSlot(rt *rapid.T, f func(*slot)) {
+func (m *gateModel) withSlot(rt *rapid.T, f func(*Slot)) {
 	if len(m.slots) == 0 {
 		return
 	}
 	i := rapid.IntRange(0, len(m.slots)-1).Draw(rt, "slot")
 	s := m.slots[i]
 	m.slots = slices.Delete(m.slots, i, i+1)
-	m.held[s.replica.id]--
+	m.held[s.Replica.ID]--
 	f(s)
 	synctest.Wait()
 }
@@ -617,7 +618,7 @@ func (m *gateModel) reconfigure(rt *rapid.T) {
 	}
 	m.listen()
 	// Nobody here lives to see Consul's patience end.
-	m.g.configure(routes.Deployment{Version: version, MaxOngoingRequests: m.limit, MaxQueuedRequests: -1, HealthPath: "/healthz", HealthPeriod: time.Hour}, es, nil)
+	m.g.Configure(routes.Deployment{Version: version, MaxOngoingRequests: m.limit, MaxQueuedRequests: -1, HealthPath: "/healthz", HealthPeriod: time.Hour}, es, nil)
 	time.Sleep(3 * time.Second) // an answer of theirs may have been awaited already
 	synctest.Wait()
 }
@@ -633,13 +634,13 @@ func (m *gateModel) check(rt *rapid.T) {
 				rt.Fatalf("a request overtook one that waits")
 			}
 			m.slots = append(m.slots, w.slot)
-			m.held[w.slot.replica.id]++
-			m.heard[w.slot.replica.id] = true
-			if n := m.held[w.slot.replica.id]; n > m.limit {
-				rt.Fatalf("replica %s has %d requests, the limit is %d", w.slot.replica.id, n, m.limit)
+			m.held[w.slot.Replica.ID]++
+			m.heard[w.slot.Replica.ID] = true
+			if n := m.held[w.slot.Replica.ID]; n > m.limit {
+				rt.Fatalf("replica %s has %d requests, the limit is %d", w.slot.Replica.ID, n, m.limit)
 			}
-			if !slices.Contains(m.alive, w.slot.replica.id) && !slices.Contains(m.lately, w.slot.replica.id) {
-				rt.Fatalf("sent to %s, of which %v are alive", w.slot.replica.id, m.alive)
+			if !slices.Contains(m.alive, w.slot.Replica.ID) && !slices.Contains(m.lately, w.slot.Replica.ID) {
+				rt.Fatalf("sent to %s, of which %v are alive", w.slot.Replica.ID, m.alive)
 			}
 		}
 	}
@@ -667,7 +668,7 @@ func (m *gateModel) check(rt *rapid.T) {
 			rt.Fatalf("%d requests wait although %s has %d of %d", len(still), id, m.held[id], m.limit)
 		}
 	}
-	for _, r := range m.g.status().Replicas {
+	for _, r := range m.g.Status().Replicas {
 		if r.Ongoing != m.held[r.Replica] {
 			rt.Fatalf("the gate counts %d at %s, there are %d", r.Ongoing, r.Replica, m.held[r.Replica])
 		}
@@ -675,12 +676,12 @@ func (m *gateModel) check(rt *rapid.T) {
 }
 
 func (m *gateModel) end() {
-	m.g.close()
+	m.g.Close()
 	for _, w := range m.waiters {
 		w.cancel()
 	}
 	synctest.Wait()
-	m.g.probes.prober.Stop()
+	m.g.prober.Stop()
 }
 
 func BenchmarkGate(b *testing.B) {
@@ -694,11 +695,11 @@ func BenchmarkGate(b *testing.B) {
 				g := openGate(limit, -1, ids...)
 				b.ReportAllocs()
 				for b.Loop() {
-					s, err := g.acquire(b.Context(), g.ticket(time.Time{}))
+					s, err := g.Acquire(b.Context(), g.Ticket(nil, time.Time{}))
 					if err != nil {
 						b.Fatal(err)
 					}
-					s.release()
+					s.Release()
 				}
 			})
 		}
@@ -714,12 +715,12 @@ func BenchmarkGate(b *testing.B) {
 		b.SetParallelism(8)
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				s, err := g.acquire(context.Background(), g.ticket(time.Time{}))
+				s, err := g.Acquire(context.Background(), g.Ticket(nil, time.Time{}))
 				if err != nil {
 					b.Error(err)
 					return
 				}
-				s.release()
+				s.Release()
 			}
 		})
 	})
@@ -727,7 +728,7 @@ func BenchmarkGate(b *testing.B) {
 
 // benchWaiting measures one release, which serves the first of a thousand who
 // wait, and the coming of another one; without the goroutines.
-func benchWaiting(b *testing.B, g *gate, keys int) {
+func benchWaiting(b *testing.B, g *Gate, keys int) {
 	b.Helper()
 	var headers []http.Header
 	g.classed = keys > 0
@@ -737,16 +738,16 @@ func benchWaiting(b *testing.B, g *gate, keys int) {
 			headers[i].Set(fairnessHeader, fmt.Sprint(i))
 		}
 	}
-	var held []*slot
+	var held []*Slot
 	for range 5 * len(g.live) {
-		s, err := g.acquire(b.Context(), g.ticket(time.Time{}))
+		s, err := g.Acquire(b.Context(), g.Ticket(nil, time.Time{}))
 		if err != nil {
 			b.Fatal(err)
 		}
 		held = append(held, s)
 	}
 	enter := func(i int) *waiter {
-		t := g.ticket(time.Time{})
+		t := g.Ticket(nil, time.Time{})
 		t.header = headers[i%len(headers)]
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -762,7 +763,7 @@ func benchWaiting(b *testing.B, g *gate, keys int) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		w := g.queue.First().Value
-		held[i%len(held)].release()
+		held[i%len(held)].Release()
 		held[i%len(held)] = (<-w.ready).slot
 		g.waiters.Put(w)
 		enter(i)

@@ -1,4 +1,4 @@
-package proxy
+package gate
 
 import (
 	"net"
@@ -10,15 +10,15 @@ import (
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
-// configure takes over what the table and Consul say of the deployment.
+// Configure takes over what the table and Consul say of the deployment.
 // endpoints are those of this deployment, of any version; keepers all there are.
-func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint, keepers []routes.Gatekeeper) {
+func (g *Gate) Configure(d routes.Deployment, endpoints []routes.Endpoint, keepers []routes.Gatekeeper) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.keepers = keepers
 	g.closed = false
-	if g.observer != nil && d.Version != g.version {
-		g.series = g.observer.Serves(g.application, g.deployment, d.Version)
+	if g.serves != nil && d.Version != g.version {
+		g.series = g.serves(g.Application, g.Deployment, d.Version)
 	}
 	g.limit, g.maxQueue, g.version = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests, d.Version
 	g.set.SetLimit(g.limit)
@@ -35,7 +35,7 @@ func (g *gate) configure(d routes.Deployment, endpoints []routes.Endpoint, keepe
 }
 
 // observe brings the replicas in line with the endpoints.
-func (g *gate) observe(endpoints []routes.Endpoint) {
+func (g *Gate) observe(endpoints []routes.Endpoint) {
 	seen := make(map[string]routes.Endpoint, len(endpoints))
 	for _, e := range endpoints {
 		if g.version == "" || e.Version != g.version || e.Replica == "" || e.Address == "" {
@@ -54,7 +54,7 @@ func (g *gate) observe(endpoints []routes.Endpoint) {
 		if r.line != nil { // its gatekeeper goes by what was said last
 			g.give(r.line.SetLimit(g.limit), time.Now())
 		}
-		r.pool.SetOpen(false)
+		r.Pool.SetOpen(false)
 		if r.member.InFlight() == 0 {
 			g.forget(r)
 		}
@@ -67,7 +67,7 @@ func (g *gate) observe(endpoints []routes.Endpoint) {
 
 // relist finds anew which replicas are live, and which are to be asked whether
 // they could be.
-func (g *gate) relist() {
+func (g *Gate) relist() {
 	g.live, g.probes.open, g.probes.live = g.live[:0], 0, 0
 	g.checksIgnored = g.mostFail()
 	for _, r := range g.replicas {
@@ -81,7 +81,7 @@ func (g *gate) relist() {
 			g.probes.live++
 		}
 	}
-	slices.SortFunc(g.live, func(a, b *replica) int { return strings.Compare(a.id, b.id) })
+	slices.SortFunc(g.live, func(a, b *Replica) int { return strings.Compare(a.ID, b.ID) })
 	members := make([]*balance.Member, 0, len(g.live))
 	for _, r := range g.live {
 		members = append(members, r.member)
@@ -103,7 +103,7 @@ const crowd = 3
 // more likely the checks that fail, of replicas that are busy, or for something
 // that all of them need, than so many replicas: they are sent requests as
 // before, and those that cannot be reached are left alone one by one.
-func (g *gate) mostFail() bool {
+func (g *Gate) mostFail() bool {
 	proven, passing := 0, 0
 	for _, r := range g.replicas {
 		if r.proven() {
@@ -116,23 +116,23 @@ func (g *gate) mostFail() bool {
 	return proven >= crowd && 2*passing < proven
 }
 
-func (g *gate) admit(id string, e routes.Endpoint) {
+func (g *Gate) admit(id string, e routes.Endpoint) {
 	r := g.replicas[id]
 	if r == nil {
-		r = &replica{id: id, version: e.Version, node: e.Node, series: g.series, http2: g.http2}
+		r = &Replica{ID: id, Version: e.Version, Node: e.Node, Series: g.series, HTTP2: g.http2}
 		r.member = balance.NewMember(id)
 		g.replicas[id] = r
 	}
 	g.set.Near(r.member, g.host != "" && hostOf(e.Address) == g.host)
 	r.meetProbe(e, g.probes.asks())
 	if r.address != e.Address {
-		r.pool.Flush()
+		r.Pool.Flush()
 	}
 	if (e.Passing && !r.passing) || r.address != e.Address {
 		g.set.Reach(r.member, time.Now())
 	}
 	if !r.known {
-		r.pool.SetOpen(true)
+		r.Pool.SetOpen(true)
 	}
 	r.address, r.known, r.passing, r.unproven = e.Address, true, e.Passing, e.Unproven
 	g.enroll(r, e)
@@ -147,10 +147,10 @@ func hostOf(address string) string {
 	return host
 }
 
-// close sends everyone who waits away: the deployment is not in the table any
+// Close sends everyone who waits away: the deployment is not in the table any
 // more. It says whether the gate can be forgotten, which it can only when no
 // replica has a request.
-func (g *gate) close() bool {
+func (g *Gate) Close() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
@@ -159,7 +159,7 @@ func (g *gate) close() bool {
 	g.keepProbing()
 	g.load.add(-g.queue.Len(), time.Now())
 	for it := g.queue.Pop(); it != nil; it = g.queue.Pop() {
-		it.Value.ready <- grant{err: errGone}
+		it.Value.ready <- grant{err: ErrGone}
 	}
 	g.want(time.Now())
 	return len(g.replicas) == 0

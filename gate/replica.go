@@ -1,4 +1,4 @@
-package proxy
+package gate
 
 import (
 	"github.com/serve-nomad/serve-nomad/balance"
@@ -6,22 +6,23 @@ import (
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
-// replica is one replica as its gate sees it. The gate's mutex guards all of
-// it, but for the pool, which guards itself.
-type replica struct {
-	id       string
+// Replica is one replica as its gate sees it. What is exported never changes, but
+// for the pool, which guards itself; the gate's mutex guards the rest.
+type Replica struct {
+	ID      string
+	Version string        // of the deployment
+	Node    string        // in Consul; "": not said
+	HTTP2   bool          // it speaks HTTP/2 and nothing else; as its version does
+	Series  any           // what Config.Serves returned for the version
+	Pool    upstream.Pool // connections to it
+
 	address  string
-	version  string          // of the deployment; with node and series never changed
-	node     string          // in Consul; "": not said
-	http2    bool            // it speaks HTTP/2 and nothing else; as its version does
-	series   Series          // the observer's
 	member   *balance.Member // counts its slots, and what is held against it
 	passing  bool
 	unproven bool   // nothing but its own check stands in the way
 	passed   bool   // it has passed since Consul listed it
 	probe    *probe // nil: it is not asked whether it could serve
 	known    bool   // Consul lists it, with the version that takes traffic
-	pool     upstream.Pool
 
 	line       *gatekeeper.Line // where its slots are handed out; nil: here, see reserve.go
 	asked      int              // slots asked for and not answered
@@ -32,6 +33,6 @@ type replica struct {
 
 // proven says whether r has passed since Consul listed it, and nothing is known
 // against it since but by its own check.
-func (r *replica) proven() bool {
+func (r *Replica) proven() bool {
 	return r.known && r.passed && (r.passing || r.unproven)
 }

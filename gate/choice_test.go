@@ -1,4 +1,4 @@
-package proxy
+package gate
 
 import (
 	"errors"
@@ -9,19 +9,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/serve-nomad/serve-nomad/fairqueue"
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 // saying is a ticket of a request with these headers.
-func saying(g *gate, headers ...string) *ticket {
-	t := g.ticket(time.Time{})
-	t.header = http.Header{}
+func saying(g *Gate, headers ...string) *Ticket {
+	h := http.Header{}
 	for i := 0; i < len(headers); i += 2 {
-		t.header.Set(headers[i], headers[i+1])
+		h.Set(headers[i], headers[i+1])
 	}
-	t.key = affinity(t.header)
-	return t
+	return g.Ticket(h, time.Time{})
 }
 
 func TestChoice(t *testing.T) {
@@ -32,48 +31,48 @@ func TestChoice(t *testing.T) {
 			synctest.Test(t, f)
 		})
 	}
-	fail := func(t *testing.T, g *gate, status, times int) {
+	fail := func(t *testing.T, g *Gate, status, times int) {
 		t.Helper()
 		for range times {
 			s := mustAcquire(t, g)
 			if status == 0 {
-				s.failed()
+				s.Failed()
 			} else {
-				s.answered(status)
+				s.Answered(status)
 			}
-			s.release()
+			s.Release()
 		}
 	}
 
 	scenario("a session keeps to its replica while that has a free slot", func(t *testing.T) {
 		g := openGate(1, -1, "a", "b", "c", "d")
 		first := enqueue(g, saying(g, "serve-session-id", "x"))
-		home := first.slot.replica.id
+		home := first.slot.Replica.ID
 		second := enqueue(g, saying(g, "serve-session-id", "x"))
-		if !second.ended() || second.slot.replica.id == home {
+		if !second.ended() || second.slot.Replica.ID == home {
 			t.Fatal("waited, or got a slot beyond the limit")
 		}
-		first.slot.release()
-		second.slot.release()
+		first.slot.Release()
+		second.slot.Release()
 		for range 20 {
 			w := enqueue(g, saying(g, "serve-session-id", "x"))
-			if w.slot.replica.id != home {
-				t.Errorf("went to %s, not %s", w.slot.replica.id, home)
+			if w.slot.Replica.ID != home {
+				t.Errorf("went to %s, not %s", w.slot.Replica.ID, home)
 			}
-			w.slot.release()
+			w.slot.Release()
 		}
 	})
 
 	scenario("a model decides before a session", func(t *testing.T) {
 		g := openGate(1, -1, "a", "b", "c", "d", "e", "f")
 		m := enqueue(g, saying(g, "serve-model-id", "m"))
-		m.slot.release()
+		m.slot.Release()
 		for _, session := range []string{"1", "2", "3", "4"} {
 			w := enqueue(g, saying(g, "serve-model-id", "m", "serve-session-id", session))
-			if w.slot.replica != m.slot.replica {
+			if w.slot.Replica != m.slot.Replica {
 				t.Error("the session decided")
 			}
-			w.slot.release()
+			w.slot.Release()
 		}
 	})
 
@@ -82,11 +81,11 @@ func TestChoice(t *testing.T) {
 		held := mustAcquire(t, g)
 		first := enqueue(g, saying(g, "serve-priority", "low", "serve-fairness-key", "x"))
 		second := enqueue(g, saying(g, "serve-priority", "high"))
-		held.release()
+		held.Release()
 		if !first.ended() || second.ended() {
 			t.Error("not in order of arrival")
 		}
-		first.slot.release()
+		first.slot.Release()
 	})
 
 	scenario("keys share, and a higher class is first", func(t *testing.T) {
@@ -105,7 +104,7 @@ func TestChoice(t *testing.T) {
 			}
 		}
 		for _, i := range []int{5, 0, 4, 2, 1, 3} {
-			held.release()
+			held.Release()
 			if !ws[i].ended() {
 				t.Fatalf("waiter %d was not served in its turn", i)
 			}
@@ -115,12 +114,12 @@ func TestChoice(t *testing.T) {
 
 	scenario("refuses what would hold too many bytes, and takes it when there is room", func(t *testing.T) {
 		g := openGate(1, -1, "a")
-		g.limits = &atomic.Pointer[Limits]{}
-		g.limits.Store(&Limits{MaxQueuedBytes: 2*waitingFixed + 1000})
+		g.maxQueuedBytes = &atomic.Int64{}
+		g.maxQueuedBytes.Store(2*waitingFixed + 1000)
 		held := mustAcquire(t, g)
 		first := enqueue(g, saying(g))
-		var full *queueFullError
-		if w := enqueue(g, saying(g, "x", strings.Repeat("x", 1000))); !errors.As(w.err, &full) || full.code() != codeQueueBytes || full.full != fairqueue.TooLarge {
+		var full *FullError
+		if w := enqueue(g, saying(g, "x", strings.Repeat("x", 1000))); !errors.As(w.err, &full) || !full.OfBytes {
 			t.Errorf("got %v", w.err)
 		}
 		second := enqueue(g, saying(g, "x", strings.Repeat("x", 999)))
@@ -130,59 +129,59 @@ func TestChoice(t *testing.T) {
 		second.cancel()
 		first.cancel()
 		synctest.Wait()
-		if n := g.status().QueuedBytes; n != 0 {
+		if n := g.Status().QueuedBytes; n != 0 {
 			t.Errorf("%d bytes are queued when nobody waits", n)
 		}
-		held.release()
+		held.Release()
 	})
 
 	scenario("a replica that fails is left alone, and returns by a trial", func(t *testing.T) {
 		g := openGate(2, -1, "a", "b")
-		for g.status().Ejections == 0 {
+		for g.Status().Ejections == 0 {
 			s := mustAcquire(t, g)
-			if s.replica.id == "a" {
-				s.failed()
+			if s.Replica.ID == "a" {
+				s.Failed()
 			} else {
-				s.answered(http.StatusOK)
+				s.Answered(http.StatusOK)
 			}
-			s.release()
+			s.Release()
 		}
-		st := g.status().Replicas[0]
+		st := g.Status().Replicas[0]
 		if st.EjectedFor != "gateway errors in a row" || time.Until(st.EjectedUntil) != 5*time.Second {
 			t.Errorf("status %+v", st)
 		}
 		b1, b2 := mustAcquire(t, g), mustAcquire(t, g)
-		if b1.replica.id != "b" || b2.replica.id != "b" {
+		if b1.Replica.ID != "b" || b2.Replica.ID != "b" {
 			t.Fatal("sent to the one that failed")
 		}
-		w := enqueue(g, g.ticket(time.Time{}))
-		next := enqueue(g, g.ticket(time.Time{}))
+		w := enqueue(g, g.Ticket(nil, time.Time{}))
+		next := enqueue(g, g.Ticket(nil, time.Time{}))
 		time.Sleep(5*time.Second - 1)
 		if w.ended() {
 			t.Fatal("sent while it is left alone")
 		}
 		time.Sleep(time.Nanosecond)
-		if !w.ended() || w.slot.replica.id != "a" || !g.status().Replicas[0].Trial {
+		if !w.ended() || w.slot.Replica.ID != "a" || !g.Status().Replicas[0].Trial {
 			t.Fatal("no trial when its time was over")
 		}
 		if next.ended() {
 			t.Fatal("more than one request in a trial")
 		}
-		w.slot.answered(http.StatusOK)
-		if !next.ended() || next.slot.replica.id != "a" || !g.status().Replicas[0].SlowStart {
+		w.slot.Answered(http.StatusOK)
+		if !next.ended() || next.slot.Replica.ID != "a" || !g.Status().Replicas[0].SlowStart {
 			t.Error("not back although it answered")
 		}
-		for _, s := range []*slot{b1, b2, w.slot, next.slot} {
-			s.release()
+		for _, s := range []*Slot{b1, b2, w.slot, next.slot} {
+			s.Release()
 		}
 	})
 
 	scenario("the only replica is never ejected, and a 500 is no reason", func(t *testing.T) {
 		g := openGate(2, -1, "a")
 		fail(t, g, 0, 20)
-		g.configure(deployment(2, -1), endpoints("a", "b", "c"), nil)
+		g.Configure(deployment(2, -1), endpoints("a", "b", "c"), nil)
 		fail(t, g, http.StatusInternalServerError, 50)
-		if n := g.status().Ejections; n != 0 {
+		if n := g.Status().Ejections; n != 0 {
 			t.Errorf("%d ejections", n)
 		}
 	})
@@ -193,19 +192,19 @@ func TestChoice(t *testing.T) {
 			arrived := time.Now()
 			time.Sleep(6 * time.Second) // in the queue, say
 			s := mustAcquire(t, g)
-			s.late(arrived, arrived.Add(10*time.Second))
-			s.release()
+			s.Late(arrived, arrived.Add(10*time.Second))
+			s.Release()
 		}
-		if n := g.status().Ejections; n != 0 {
+		if n := g.Status().Ejections; n != 0 {
 			t.Errorf("%d ejections of replicas that had no time", n)
 		}
 		for range 20 {
 			arrived := time.Now()
 			s := mustAcquire(t, g)
-			s.late(arrived, arrived.Add(10*time.Second))
-			s.release()
+			s.Late(arrived, arrived.Add(10*time.Second))
+			s.Release()
 		}
-		if n := g.status().Ejections; n != 1 {
+		if n := g.Status().Ejections; n != 1 {
 			t.Errorf("%d ejections of replicas that had all the time", n)
 		}
 	})
@@ -213,10 +212,10 @@ func TestChoice(t *testing.T) {
 	scenario("checks that most replicas fail at once are doubted", func(t *testing.T) {
 		g := openGate(1, -1, "a", "b", "c", "d")
 		free := func(es ...routes.Endpoint) (n int) {
-			g.configure(deployment(1, -1), es, nil)
-			var held []*slot
+			g.Configure(deployment(1, -1), es, nil)
+			var held []*Slot
 			for {
-				w := enqueue(g, g.ticket(time.Time{}))
+				w := enqueue(g, g.Ticket(nil, time.Time{}))
 				w.cancel()
 				if !w.ended() || w.slot == nil {
 					break
@@ -224,14 +223,14 @@ func TestChoice(t *testing.T) {
 				held = append(held, w.slot)
 			}
 			for _, s := range held {
-				s.release()
+				s.Release()
 			}
 			return len(held)
 		}
 		es := endpoints("a", "b", "c", "d")
 		for i, want := range []int{3, 2, 4, 4} { // that many of the rest pass
 			es[i].Passing, es[i].Unproven = false, true
-			if got := free(es...); got != want || g.status().ChecksIgnored != (i >= 2) {
+			if got := free(es...); got != want || g.Status().ChecksIgnored != (i >= 2) {
 				t.Errorf("with %d failing %d are used, want %d", i+1, got, want)
 			}
 		}
@@ -253,27 +252,27 @@ func TestChoice(t *testing.T) {
 		g := openGate(2, -1, "a")
 		n := 0
 		for range 1000 {
-			mustAcquire(t, g).release()
+			mustAcquire(t, g).Release()
 		}
-		for g.mayResend() {
+		for g.MayResend() {
 			n++
 		}
-		if n != 250 || g.status().ResendsDenied != 1 {
-			t.Errorf("%d of 1000 sent again, %d denied", n, g.status().ResendsDenied)
+		if n != 250 || g.Status().ResendsDenied != 1 {
+			t.Errorf("%d of 1000 sent again, %d denied", n, g.Status().ResendsDenied)
 		}
 	})
 
 	scenario("a replica on the proxy's own host is preferred while it has a free slot", func(t *testing.T) {
-		g := newGate("app", "main")
+		g := New("app", "main", Config{Log: hclog.NewNullLogger()})
 		g.host = "b"
 		es := endpoints("a", "b", "c")
-		g.configure(deployment(2, -1), es, nil)
+		g.Configure(deployment(2, -1), es, nil)
 		got := map[string]int{}
 		for range 6 {
 			s := mustAcquire(t, g)
-			got[s.replica.id]++
-			if len(got) == 1 && s.replica.id != "b" {
-				t.Errorf("the first went to %s", s.replica.id)
+			got[s.Replica.ID]++
+			if len(got) == 1 && s.Replica.ID != "b" {
+				t.Errorf("the first went to %s", s.Replica.ID)
 			}
 		}
 		if got["b"] != 2 {

@@ -1,4 +1,4 @@
-package proxy
+package gate
 
 import (
 	"context"
@@ -84,7 +84,7 @@ func (p *probe) end() { p.live, p.misses, p.gap = false, 0, 0 }
 // meetProbe brings the probe in line with what Consul says now. Whoever has
 // passed there is Consul's to judge, and so is whoever fails for another reason
 // than its own health check, such as its node.
-func (r *replica) meetProbe(e routes.Endpoint, asked bool) {
+func (r *Replica) meetProbe(e routes.Endpoint, asked bool) {
 	if !r.known {
 		r.passed, r.probe = false, nil
 	}
@@ -99,7 +99,6 @@ func (r *replica) meetProbe(e routes.Endpoint, asked bool) {
 
 // probes is what a gate needs to ask its replicas. The gate's mutex guards it.
 type probes struct {
-	prober   *health.Prober // nil: nobody is asked
 	check    health.Check
 	patience time.Duration
 	blind    bool // Consul is not read: its agreement cannot be waited for
@@ -119,9 +118,9 @@ func (p *probes) follow(d routes.Deployment) {
 // asks says whether replicas are asked at all.
 func (p *probes) asks() bool { return p.check != health.Check{} }
 
-// consulRead says whether Consul is read at the moment. While it is not, nobody
+// ConsulRead says whether Consul is read at the moment. While it is not, nobody
 // can agree with what a replica says of itself.
-func (g *gate) consulRead(ok bool) {
+func (g *Gate) ConsulRead(ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.probes.blind && ok {
@@ -136,7 +135,7 @@ func (g *gate) consulRead(ok bool) {
 }
 
 // probeForWaiters begins to ask, when a request has begun to wait.
-func (g *gate) probeForWaiters() {
+func (g *Gate) probeForWaiters() {
 	if g.probes.open > 0 && (!g.probes.running || g.queue.Len() == 1) {
 		g.keepProbing()
 	}
@@ -144,25 +143,25 @@ func (g *gate) probeForWaiters() {
 
 // keepProbing sees to it that whoever is to be asked is asked. The caller holds
 // the gate's mutex.
-func (g *gate) keepProbing() {
+func (g *Gate) keepProbing() {
 	p := &g.probes
 	switch {
-	case p.prober == nil:
+	case g.prober == nil:
 	case p.running:
 		select {
 		case p.wake <- struct{}{}:
 		default:
 		}
 	case p.live > 0 || (p.open > 0 && g.queue.Len() > 0):
-		p.running = p.prober.Start(g.probeLoop)
+		p.running = g.prober.Start(g.probeLoop)
 	}
 }
 
 // probeLoop asks until nobody is to be asked any more.
-func (g *gate) probeLoop(ctx context.Context) {
+func (g *Gate) probeLoop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	prober := g.probes.prober
+	prober := g.prober
 	for {
 		wait, more := g.probeWait(time.Now())
 		if !more {
@@ -193,7 +192,7 @@ func (g *gate) probeLoop(ctx context.Context) {
 
 // probeWait says how long nobody is to be asked, and false when nobody is to be
 // asked at all: then the loop has ended.
-func (g *gate) probeWait(now time.Time) (wait time.Duration, more bool) {
+func (g *Gate) probeWait(now time.Time) (wait time.Duration, more bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refute(now)
@@ -213,21 +212,21 @@ func (g *gate) probeWait(now time.Time) (wait time.Duration, more bool) {
 }
 
 // wants says whether r is to be asked now or later.
-func (g *gate) wants(r *replica) bool {
+func (g *Gate) wants(r *Replica) bool {
 	return g.probes.asks() && r.probe.isOpen() && (r.probe.live || g.queue.Len() > 0)
 }
 
 // spare puts off the question to a replica that has as many requests as it may
 // have: its answer would change nothing, and one that does one thing at a time
 // would not come to it.
-func (g *gate) spare(r *replica, now time.Time) {
+func (g *Gate) spare(r *Replica, now time.Time) {
 	if next := now.Add(probeMost); r.member.InFlight() >= g.limit && r.probe.due.Before(next) {
 		r.probe.due = next
 	}
 }
 
 // refute ends what Consul has had enough time to agree with.
-func (g *gate) refute(now time.Time) {
+func (g *Gate) refute(now time.Time) {
 	if g.probes.blind || g.probes.live == 0 {
 		return
 	}
@@ -237,7 +236,7 @@ func (g *gate) refute(now time.Time) {
 			r.probe.end()
 			r.probe.refuted, refuted = true, true
 			g.log.Warn("a replica answers its health check, and Consul does not say that it passes: nothing is sent to it any more; look at its check in Consul",
-				"application", g.application, "deployment", g.deployment, "replica", r.id, "address", r.address)
+				"application", g.Application, "deployment", g.Deployment, "replica", r.ID, "address", r.address)
 		}
 	}
 	if refuted {
@@ -247,14 +246,14 @@ func (g *gate) refute(now time.Time) {
 
 // question is one that a replica is asked.
 type question struct {
-	replica *replica
+	replica *Replica
 	probe   *probe
 	address string
 	check   health.Check
 }
 
 // nextQuestion returns the one that has been due for longest.
-func (g *gate) nextQuestion(now time.Time) (q question, ok bool) {
+func (g *Gate) nextQuestion(now time.Time) (q question, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.probes.asking >= probesAtOnce {
@@ -281,7 +280,7 @@ func (g *gate) nextQuestion(now time.Time) (q question, ok bool) {
 
 // judge takes in what came of a question. Its probe may be over by now, because
 // the replica has passed, is gone, or is another's: then it means nothing.
-func (g *gate) judge(q question, err error) {
+func (g *Gate) judge(q question, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.probes.asking--
@@ -298,8 +297,8 @@ func (g *gate) judge(q question, err error) {
 			if err == nil {
 				g.set.Reach(r.member, now) // it took a connection
 			}
-			g.log.Debug("replica asked", "application", g.application, "deployment", g.deployment,
-				"replica", r.id, "serves", q.probe.live, "after", now.Sub(q.probe.begun), "error", err)
+			g.log.Debug("replica asked", "application", g.Application, "deployment", g.Deployment,
+				"replica", r.ID, "serves", q.probe.live, "after", now.Sub(q.probe.begun), "error", err)
 			g.relist()
 			g.dispatch(now)
 		}
@@ -309,7 +308,7 @@ func (g *gate) judge(q question, err error) {
 
 // distrustProbe ends what a replica's answer began, because a request could not
 // reach it. It is asked again.
-func (g *gate) distrustProbe(r *replica, now time.Time) {
+func (g *Gate) distrustProbe(r *Replica, now time.Time) {
 	if !r.probe.isLive() {
 		return
 	}

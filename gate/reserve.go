@@ -1,4 +1,4 @@
-package proxy
+package gate
 
 import (
 	"time"
@@ -15,11 +15,11 @@ import (
 // many, and offer slots that become free.
 
 // heard is a gate as gatekeepers tell it of its lines.
-type heard struct{ g *gate }
+type heard struct{ g *Gate }
 
 // enroll opens a line for the replica where it has a gatekeeper, or moves it
 // to the one that it has now.
-func (g *gate) enroll(r *replica, e routes.Endpoint) {
+func (g *Gate) enroll(r *Replica, e routes.Endpoint) {
 	if g.slots == nil {
 		return
 	}
@@ -36,8 +36,8 @@ func (g *gate) enroll(r *replica, e routes.Endpoint) {
 		return
 	case r.line == nil:
 		r.line, granted = g.slots.Open(gatekeeper.Replica{
-			ID: r.id, Application: g.application, Deployment: g.deployment, Address: e.Address, Limit: g.limit,
-			Multiplexed: r.http2,
+			ID: r.ID, Application: g.Application, Deployment: g.Deployment, Address: e.Address, Limit: g.limit,
+			Multiplexed: r.HTTP2,
 		}, keeper, r.member.InFlight(), heard{g})
 	default:
 		granted = r.line.SetLimit(g.limit)
@@ -51,14 +51,14 @@ func (g *gate) enroll(r *replica, e routes.Endpoint) {
 }
 
 // forgetAsked has no answer be waited for.
-func (g *gate) forgetAsked(r *replica) {
+func (g *Gate) forgetAsked(r *Replica) {
 	g.asked -= r.asked
 	r.asked = 0
 }
 
 // reckon brings up to date how many of the replica's slots are not to be had. It
 // says how they are had, and whether that is another number than before.
-func (g *gate) reckon(r *replica) (way gatekeeper.Way, changed bool) {
+func (g *Gate) reckon(r *Replica) (way gatekeeper.Way, changed bool) {
 	n := r.line.ReckonWith() + r.asked
 	if way, _ = r.line.Way(); way == gatekeeper.Never {
 		n = g.limit
@@ -71,7 +71,7 @@ func (g *gate) reckon(r *replica) (way gatekeeper.Way, changed bool) {
 }
 
 // others is how many slots of the replica other proxies have, as last heard.
-func (r *replica) others() int {
+func (r *Replica) others() int {
 	if r.line == nil {
 		return 0
 	}
@@ -80,7 +80,7 @@ func (r *replica) others() int {
 
 // seize picks the replica that suits best. It has a slot for the request when
 // taken is true; else one must be asked for.
-func (g *gate) seize(now time.Time, key uint64, avoid string) (r *replica, taken bool) {
+func (g *Gate) seize(now time.Time, key uint64, avoid string) (r *Replica, taken bool) {
 	for {
 		r = g.pick(now, key, avoid)
 		if r == nil || r.line == nil {
@@ -111,7 +111,7 @@ const lookAgainAfter = 100 * time.Millisecond
 
 // countFull has no slot of the replica be tried to get, until something is heard of
 // it or a while has passed: its gatekeeper may know of a lower limit.
-func (g *gate) countFull(r *replica) {
+func (g *Gate) countFull(r *Replica) {
 	g.set.Elsewhere(r.member, max(g.limit-r.member.InFlight(), r.member.Elsewhere(), 1))
 	if r.full {
 		return
@@ -131,7 +131,7 @@ func (g *gate) countFull(r *replica) {
 }
 
 // ask asks for a slot of the replica.
-func (g *gate) ask(r *replica) {
+func (g *Gate) ask(r *Replica) {
 	if !r.line.Ask() {
 		g.set.Elsewhere(r.member, g.limit) // until it is found again
 		return
@@ -143,7 +143,7 @@ func (g *gate) ask(r *replica) {
 
 // want tells the gatekeepers how many slots this gate waits for beyond those
 // that it has asked for.
-func (g *gate) want(now time.Time) {
+func (g *Gate) want(now time.Time) {
 	if g.slots == nil {
 		return
 	}
@@ -156,7 +156,7 @@ func (g *gate) want(now time.Time) {
 	if it := g.queue.First(); it != nil {
 		since = it.Value.since
 	}
-	g.give(g.slots.Want(g.application, g.deployment, n, since), now)
+	g.give(g.slots.Want(g.Application, g.Deployment, n, since), now)
 }
 
 // wantedUnknown says that one gatekeeper has given what all were told is wanted:
@@ -165,7 +165,7 @@ const wantedUnknown = -1
 
 // give passes on slots that were offered to those who wait. What nobody needs,
 // or can use, goes back. The caller dispatches later.
-func (g *gate) give(lines []*gatekeeper.Line, now time.Time) {
+func (g *Gate) give(lines []*gatekeeper.Line, now time.Time) {
 	for len(lines) > 0 {
 		l := lines[0]
 		lines = lines[1:]
@@ -183,7 +183,7 @@ func (g *gate) give(lines []*gatekeeper.Line, now time.Time) {
 
 // hand gives a slot that this gate has to the first who waits, if the replica
 // can be used.
-func (g *gate) hand(r *replica, now time.Time) bool {
+func (g *Gate) hand(r *Replica, now time.Time) bool {
 	if g.queue.Len() == 0 || !g.set.Usable(r.member) {
 		return false
 	}
@@ -195,11 +195,11 @@ func (g *gate) hand(r *replica, now time.Time) bool {
 
 // refuseSlot gives back a slot that is of no use, so that it is not offered
 // again at once.
-func (g *gate) refuseSlot(r *replica) []*gatekeeper.Line {
+func (g *Gate) refuseSlot(r *Replica) []*gatekeeper.Line {
 	var more []*gatekeeper.Line
 	if g.queue.Len() == 0 {
 		g.wanted = 0
-		more = g.slots.Want(g.application, g.deployment, 0, time.Time{})
+		more = g.slots.Want(g.Application, g.Deployment, 0, time.Time{})
 	}
 	more = append(more, g.mute(r)...)
 	more = append(more, r.line.Release()...)
@@ -209,7 +209,7 @@ func (g *gate) refuseSlot(r *replica) []*gatekeeper.Line {
 
 // giveBack returns the slot of a request that has ended. While others of this
 // gate wait, and nobody elsewhere does, it is used again without asking.
-func (g *gate) giveBack(r *replica, now time.Time) {
+func (g *Gate) giveBack(r *Replica, now time.Time) {
 	if r.line == nil {
 		return
 	}
@@ -226,7 +226,7 @@ const spareFor = 10 * time.Millisecond
 // keepSpare keeps a slot for the next request, which then need not ask for it, where
 // the replica has one more for others. It is given back when they wait, or when
 // it has not been needed for a while.
-func (g *gate) keepSpare(r *replica) bool {
+func (g *Gate) keepSpare(r *Replica) bool {
 	if g.queue.Len() > 0 || r.member.InFlight()+r.member.Elsewhere()+r.spare+1 >= g.limit || !g.set.Usable(r.member) {
 		return false
 	}
@@ -240,7 +240,7 @@ func (g *gate) keepSpare(r *replica) bool {
 
 // returnSpares gives back the slots that were kept and not needed since the last
 // time.
-func (g *gate) returnSpares() {
+func (g *Gate) returnSpares() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
@@ -257,7 +257,7 @@ func (g *gate) returnSpares() {
 }
 
 // unspare gives back n of the slots of r that are kept.
-func (g *gate) unspare(r *replica, n int, now time.Time) {
+func (g *Gate) unspare(r *Replica, n int, now time.Time) {
 	for ; n > 0 && r.spare > 0; n-- {
 		r.spare--
 		g.give(r.line.Release(), now)
@@ -266,7 +266,7 @@ func (g *gate) unspare(r *replica, n int, now time.Time) {
 }
 
 // mute tells the gatekeeper whether the replica can be used.
-func (g *gate) mute(r *replica) []*gatekeeper.Line {
+func (g *Gate) mute(r *Replica) []*gatekeeper.Line {
 	if r.line == nil {
 		return nil
 	}
@@ -280,7 +280,7 @@ func (g *gate) mute(r *replica) []*gatekeeper.Line {
 }
 
 // muteAll tells the gatekeepers which replicas can be used.
-func (g *gate) muteAll(now time.Time) {
+func (g *Gate) muteAll(now time.Time) {
 	if g.slots == nil {
 		return
 	}
@@ -290,7 +290,7 @@ func (g *gate) muteAll(now time.Time) {
 }
 
 // replicaOf returns the replica of a line; nil: it has another, or none any more.
-func (g *gate) replicaOf(l *gatekeeper.Line) *replica {
+func (g *Gate) replicaOf(l *gatekeeper.Line) *Replica {
 	if r := g.replicas[l.Replica().ID]; r != nil && r.line == l {
 		return r
 	}
@@ -298,7 +298,7 @@ func (g *gate) replicaOf(l *gatekeeper.Line) *replica {
 }
 
 // with calls do for the replica of a line, if it still is one.
-func (h heard) with(l *gatekeeper.Line, do func(r *replica, now time.Time)) {
+func (h heard) with(l *gatekeeper.Line, do func(r *Replica, now time.Time)) {
 	g := h.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -312,7 +312,7 @@ func (h heard) with(l *gatekeeper.Line, do func(r *replica, now time.Time)) {
 }
 
 // answered counts one question less.
-func (g *gate) answered(r *replica) {
+func (g *Gate) answered(r *Replica) {
 	if r.asked > 0 {
 		r.asked--
 		g.asked--
@@ -322,16 +322,16 @@ func (g *gate) answered(r *replica) {
 
 // Granted implements gatekeeper.Hearer.
 func (h heard) Granted(l *gatekeeper.Line) {
-	h.got(l, func(r *replica) { h.g.answered(r) })
+	h.got(l, func(r *Replica) { h.g.answered(r) })
 }
 
 // Offered implements gatekeeper.Hearer.
 func (h heard) Offered(l *gatekeeper.Line) {
-	h.got(l, func(*replica) { h.g.wanted = wantedUnknown })
+	h.got(l, func(*Replica) { h.g.wanted = wantedUnknown })
 }
 
 // got takes a slot in, which goes back if its replica is gone.
-func (h heard) got(l *gatekeeper.Line, note func(*replica)) {
+func (h heard) got(l *gatekeeper.Line, note func(*Replica)) {
 	g := h.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -350,7 +350,7 @@ func (h heard) got(l *gatekeeper.Line, note func(*replica)) {
 
 // Refused implements gatekeeper.Hearer.
 func (h heard) Refused(l *gatekeeper.Line) {
-	h.with(l, func(r *replica, _ time.Time) {
+	h.with(l, func(r *Replica, _ time.Time) {
 		h.g.answered(r)
 		h.g.countFull(r)
 	})
@@ -358,7 +358,7 @@ func (h heard) Refused(l *gatekeeper.Line) {
 
 // Lost implements gatekeeper.Hearer.
 func (h heard) Lost(l *gatekeeper.Line) {
-	h.with(l, func(r *replica, now time.Time) {
+	h.with(l, func(r *Replica, now time.Time) {
 		h.g.forgetAsked(r)
 		h.g.unspare(r, r.spare, now)
 		h.g.reckon(r)
@@ -367,30 +367,30 @@ func (h heard) Lost(l *gatekeeper.Line) {
 
 // Found implements gatekeeper.Hearer.
 func (h heard) Found(l *gatekeeper.Line) {
-	h.with(l, func(r *replica, _ time.Time) { h.g.reckon(r) })
+	h.with(l, func(r *Replica, _ time.Time) { h.g.reckon(r) })
 }
 
 // Contested implements gatekeeper.Hearer.
 func (h heard) Contested(l *gatekeeper.Line) {
-	h.with(l, func(r *replica, now time.Time) { h.g.unspare(r, r.spare, now) })
+	h.with(l, func(r *Replica, now time.Time) { h.g.unspare(r, r.spare, now) })
 }
 
 // Changed implements gatekeeper.Hearer.
 func (h heard) Changed(l *gatekeeper.Line) {
-	h.with(l, func(r *replica, _ time.Time) { h.g.reckon(r) })
+	h.with(l, func(r *Replica, _ time.Time) { h.g.reckon(r) })
 }
 
 // mayQueue is how many requests may wait here when t is one of them, so that all
 // proxies together keep the deployment's bound; negative: any number. Those for
 // whom a slot is asked do not count: they wait for an answer, and not for
 // another request to end.
-func (g *gate) mayQueue(t *ticket, now time.Time) int {
+func (g *Gate) mayQueue(t *Ticket, now time.Time) int {
 	if g.maxQueue < 0 || g.slots == nil {
 		return g.maxQueue
 	}
 	n := g.asked
 	if g.maxQueue > 0 {
-		n += max(g.maxQueue-g.slots.Queued(g.application, g.deployment), 0)
+		n += max(g.maxQueue-g.slots.Queued(g.Application, g.Deployment), 0)
 	}
 	if g.queue.Len() == n && g.mayAsk(t, now) {
 		n++
@@ -399,8 +399,8 @@ func (g *gate) mayQueue(t *ticket, now time.Time) int {
 }
 
 // mayAsk says whether there is a replica of which a slot can be asked for t.
-func (g *gate) mayAsk(t *ticket, now time.Time) bool {
-	r := g.pick(now, t.key, t.avoid)
+func (g *Gate) mayAsk(t *Ticket, now time.Time) bool {
+	r := g.pick(now, t.key, t.Avoid)
 	if r == nil || r.line == nil {
 		return false
 	}

@@ -1,4 +1,4 @@
-package proxy
+package gate
 
 import (
 	"math"
@@ -59,9 +59,9 @@ func (l *load) cut(now time.Time) window {
 // arrived says that what cut returned last need not be said again.
 func (l *load) arrived() { l.kept = unseen() }
 
-// report is what the next report says of the deployment, and whether it had a
+// Report returns what the next report says of the deployment, and whether it had a
 // request at all since covers ago.
-func (g *gate) report(now time.Time, covers time.Duration) (d loads.Deployment, had bool) {
+func (g *Gate) Report(now time.Time, covers time.Duration) (d loads.Deployment, had bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w := g.load.cut(now)
@@ -77,14 +77,14 @@ func (g *gate) report(now time.Time, covers time.Duration) (d loads.Deployment, 
 		mean = min(max(w.sum/float64(covers), float64(w.min)), float64(w.max))
 	}
 	return loads.Deployment{
-		Application: g.application, Deployment: g.deployment,
+		Application: g.Application, Deployment: g.Deployment,
 		Ongoing: g.load.present - g.queue.Len(), Queued: g.queue.Len(),
 		Mean: mean, Max: float64(w.max), Min: float64(w.min),
 	}, true
 }
 
-// reportArrived says that what report returned last has arrived.
-func (g *gate) reportArrived() {
+// ReportArrived says that what Report returned last has arrived.
+func (g *Gate) ReportArrived() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.load.arrived()
@@ -92,13 +92,13 @@ func (g *gate) reportArrived() {
 
 // starved says whether requests wait for a deployment that scales and has no
 // replica that could take them.
-func (g *gate) starved() bool {
+func (g *Gate) starved() bool {
 	return g.scales && g.queue.Len() > 0 && len(g.live) == 0
 }
 
-// waitsForReport says whether requests wait for a deployment that scales, and
+// WaitsForReport says whether requests wait for a deployment that scales, and
 // that has no replica which could take them, unless any that wait count.
-func (g *gate) waitsForReport(anyWaiter bool) bool {
+func (g *Gate) WaitsForReport(anyWaiter bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.starved() || (anyWaiter && g.scales && g.queue.Len() > 0)
@@ -107,7 +107,7 @@ func (g *gate) waitsForReport(anyWaiter bool) bool {
 // raiseAlarm has a report made at once when the leader should hear of the
 // waiter that has just come: where there is nobody to serve it, where the queue
 // was empty as the last report was made, and where it has doubled since.
-func (g *gate) raiseAlarm() {
+func (g *Gate) raiseAlarm() {
 	if !g.scales || g.alarm == nil {
 		return
 	}

@@ -1,20 +1,20 @@
-package proxy
+package gate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"net/http"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/serve-nomad/serve-nomad/health"
 	"github.com/serve-nomad/serve-nomad/routes"
@@ -85,33 +85,62 @@ func unproven(id string) routes.Endpoint {
 	return e
 }
 
-// coming is a view whose deployment has a health path, and those endpoints.
-func coming(es ...routes.Endpoint) routes.View {
-	v := amend(app{ongoing: 1, queued: -1}.view(), func(d *routes.Deployment) { d.HealthPath = "/healthz" })
-	v.Endpoints = es
-	return v
+// listing is what a gate is told.
+type listing struct {
+	deployment routes.Deployment
+	endpoints  []routes.Endpoint
+}
+
+// coming is a deployment that has a health path, and those endpoints.
+func coming(es ...routes.Endpoint) listing {
+	d := deployment(1, -1)
+	d.HealthPath = "/healthz"
+	return listing{d, es}
+}
+
+func amend(l listing, change func(d *routes.Deployment)) listing {
+	change(&l.deployment)
+	return l
 }
 
 func passes(id string) routes.Endpoint { return endpoint(id, id+":1") }
 
-func probing(t *testing.T, v routes.View, f func(t *testing.T, b *bubble, a *asked)) {
+// bubble is a gate in a bubble of synctest, whose replicas answer as a test says.
+type bubble struct {
+	*Gate
+	config Config
+	log    *bytes.Buffer
+	start  time.Time
+}
+
+func probing(t *testing.T, l listing, f func(t *testing.T, b *bubble, a *asked)) {
 	t.Helper()
-	inBubble(t, v, func(t *testing.T, b *bubble) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		a := &asked{at: map[string][]time.Time{}, answer: map[string]func(context.Context) error{}}
-		b.ask = a.ask
+		b := &bubble{log: &bytes.Buffer{}, start: time.Now()}
+		b.config = Config{Log: hclog.New(&hclog.LoggerOptions{Output: b.log, Level: hclog.Info}), Prober: health.NewProber(a.ask)}
+		b.Gate = New("app", "main", b.config)
+		b.Configure(l.deployment, l.endpoints, nil)
+		defer b.prober.Stop()
 		f(t, b, a)
 	})
 }
 
+// request has one request come.
+func (b *bubble) request() *waiting { return enqueue(b.Gate, b.Ticket(nil, time.Time{})) }
+
 func (b *bubble) show(es ...routes.Endpoint) {
-	b.discovery.set(coming(es...))
+	b.ConsulRead(true)
+	l := coming(es...)
+	b.Configure(l.deployment, l.endpoints, nil)
 	synctest.Wait()
 }
 
 // probed says whether a replica is live by its own word.
 func (b *bubble) probed(id string) bool {
 	synctest.Wait()
-	for _, r := range b.gate().status().Replicas {
+	for _, r := range b.Status().Replicas {
 		if r.Replica == id {
 			return r.Probed
 		}
@@ -122,8 +151,8 @@ func (b *bubble) probed(id string) bool {
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
-	scenario := func(name string, v routes.View, f func(t *testing.T, b *bubble, a *asked)) {
-		t.Run(name, func(t *testing.T) { probing(t, v, f) })
+	scenario := func(name string, l listing, f func(t *testing.T, b *bubble, a *asked)) {
+		t.Run(name, func(t *testing.T) { probing(t, l, f) })
 	}
 
 	scenario("a new replica is asked at once, then ever more seldom", coming(), func(t *testing.T, b *bubble, a *asked) {
@@ -158,21 +187,21 @@ func TestProbe(t *testing.T) {
 		time.Sleep(100 * ms)
 		a.set("a:1", serves)
 		time.Sleep(100 * ms)
-		if !w.ended() || w.slot == nil || w.slot.address != "a:1" {
+		if !w.ended() || w.slot == nil || w.slot.Address != "a:1" {
 			t.Fatalf("not served: %v", w.err)
 		}
 		if second.ended() {
 			t.Error("over the limit")
 		}
-		if s := b.gate().status().Replicas[0]; s.Passing || !s.Probed || s.Ongoing != 1 {
+		if s := b.Status().Replicas[0]; s.Passing || !s.Probed || s.Ongoing != 1 {
 			t.Errorf("status %+v", s)
 		}
-		w.slot.release()
+		w.slot.Release()
 		if !second.ended() {
 			t.Error("the second was not served")
 		}
 		b.show(passes("a"))
-		if s := b.gate().status().Replicas[0]; !s.Passing || s.Probed || s.Ongoing != 1 {
+		if s := b.Status().Replicas[0]; !s.Passing || s.Probed || s.Ongoing != 1 {
 			t.Errorf("status when Consul agrees: %+v", s)
 		}
 		a.times("a:1", b.start)
@@ -180,7 +209,7 @@ func TestProbe(t *testing.T) {
 		if got := a.times("a:1", b.start); len(got) != 0 {
 			t.Errorf("asked at %v although Consul agrees", got)
 		}
-		second.slot.release()
+		second.slot.Release()
 	})
 
 	scenario("nobody is asked while nobody waits", coming(unproven("a"), passes("b")), func(t *testing.T, b *bubble, a *asked) {
@@ -202,7 +231,7 @@ func TestProbe(t *testing.T) {
 		if got := a.times("a:1", start); len(got) != 0 {
 			t.Errorf("asked at %v", got)
 		}
-		held.slot.release()
+		held.slot.Release()
 	})
 
 	scenario("others are asked at once when all that are live are full", coming(unproven("a"), unproven("b")), func(t *testing.T, b *bubble, a *asked) {
@@ -214,11 +243,11 @@ func TestProbe(t *testing.T) {
 		}
 		a.set("b:1", serves)
 		w := b.request()
-		if !w.ended() || w.slot.address != "b:1" {
+		if !w.ended() || w.slot.Address != "b:1" {
 			t.Error("not asked")
 		}
-		w.slot.release()
-		held.slot.release()
+		w.slot.Release()
+		held.slot.Release()
 	})
 
 	scenario("no health path, none is asked", amend(coming(unproven("a")), func(d *routes.Deployment) { d.HealthPath = "" }), func(t *testing.T, b *bubble, a *asked) {
@@ -256,12 +285,12 @@ func TestProbe(t *testing.T) {
 		if !w.ended() || w.slot == nil {
 			t.Error("not served")
 		}
-		w.slot.release()
+		w.slot.Release()
 	})
 
 	scenario("one that is live by its word, passes, and fails in Consul is not kept alive", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
 		a.set("a:1", serves)
-		b.request().slot.release()
+		b.request().slot.Release()
 		b.show(passes("a"))
 		b.show(unproven("a"))
 		w := b.request()
@@ -275,7 +304,7 @@ func TestProbe(t *testing.T) {
 	scenario("it is asked each second, and is out when it refuses", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
 		start := time.Now()
 		a.set("a:1", serves)
-		b.request().slot.release()
+		b.request().slot.Release()
 		time.Sleep(3500 * ms)
 		if diff := cmp.Diff([]time.Duration{0, 1000 * ms, 2000 * ms, 3000 * ms}, a.times("a:1", start)); diff != "" {
 			t.Error(diff)
@@ -297,7 +326,7 @@ func TestProbe(t *testing.T) {
 		if w := b.request(); !w.ended() || w.slot == nil {
 			t.Error("not in again")
 		} else {
-			w.slot.release()
+			w.slot.Release()
 		}
 	})
 
@@ -321,7 +350,7 @@ func TestProbe(t *testing.T) {
 		if b.probed("a") {
 			t.Error("still in after three")
 		}
-		held.slot.release()
+		held.slot.Release()
 	})
 
 	scenario("one that has all that it may have is not asked", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
@@ -337,13 +366,13 @@ func TestProbe(t *testing.T) {
 		if got := a.times("a:1", b.start); len(got) != 0 || !b.probed("a") {
 			t.Errorf("asked at %v, live %v", got, b.probed("a"))
 		}
-		held.slot.release()
+		held.slot.Release()
 		if !next.ended() || next.slot == nil {
 			t.Fatal("the next one is not served at once")
 		}
 		a.set("a:1", serves)
 		start := time.Now()
-		next.slot.release()
+		next.slot.Release()
 		time.Sleep(probeMost)
 		if got := a.times("a:1", start); len(got) != 1 {
 			t.Errorf("afterwards asked at %v", got)
@@ -352,7 +381,7 @@ func TestProbe(t *testing.T) {
 
 	scenario("without Consul's agreement it is out after a while, for good", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
 		a.set("a:1", serves)
-		b.request().slot.release()
+		b.request().slot.Release()
 		time.Sleep(agreement - time.Millisecond)
 		if !b.probed("a") {
 			t.Error("out too early")
@@ -374,13 +403,13 @@ func TestProbe(t *testing.T) {
 		if !w.ended() || w.slot == nil {
 			t.Error("not in when Consul agrees")
 		}
-		w.slot.release()
+		w.slot.Release()
 	})
 
 	long := func(d *routes.Deployment) { d.HealthPeriod = time.Minute }
 	scenario("a check that runs seldom has time to agree", amend(coming(unproven("a")), long), func(t *testing.T, b *bubble, a *asked) {
 		a.set("a:1", serves)
-		b.request().slot.release()
+		b.request().slot.Release()
 		time.Sleep(agreement + 2*time.Minute - time.Millisecond)
 		if !b.probed("a") {
 			t.Error("out too early")
@@ -393,10 +422,8 @@ func TestProbe(t *testing.T) {
 
 	scenario("while Consul is not read nobody can agree", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
 		a.set("a:1", serves)
-		b.request().slot.release()
-		blind := coming(unproven("a"))
-		blind.Error = "Consul is away"
-		b.discovery.set(blind)
+		b.request().slot.Release()
+		b.ConsulRead(false)
 		time.Sleep(time.Hour)
 		if !b.probed("a") {
 			t.Error("out although Consul is away")
@@ -416,7 +443,7 @@ func TestProbe(t *testing.T) {
 		a.set("a:1", serves)
 		w := b.request()
 		a.set("a:1", nil)
-		if d := w.slot.unreachable(); d != time.Second || b.probed("a") {
+		if d := w.slot.Unreachable(); d != time.Second || b.probed("a") {
 			t.Errorf("avoided for %v, live %v", d, b.probed("a"))
 		}
 		again := b.request()
@@ -429,12 +456,12 @@ func TestProbe(t *testing.T) {
 		if !again.ended() || again.slot == nil { // not only when the suspicion ends
 			t.Error("not sent although it answers")
 		}
-		again.slot.release()
+		again.slot.Release()
 	})
 
 	scenario("one that comes again at another address is asked there", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
 		a.set("a:1", serves)
-		b.request().slot.release()
+		b.request().slot.Release()
 		moved := unproven("a")
 		moved.Address = "b:1"
 		b.show(moved)
@@ -444,10 +471,10 @@ func TestProbe(t *testing.T) {
 		}
 		a.set("b:1", serves)
 		time.Sleep(time.Second)
-		if !w.ended() || w.slot.address != "b:1" {
+		if !w.ended() || w.slot.Address != "b:1" {
 			t.Error("not sent")
 		}
-		w.slot.release()
+		w.slot.Release()
 	})
 
 	scenario("an answer that comes when the replica has gone means nothing", coming(unproven("a")), func(t *testing.T, b *bubble, a *asked) {
@@ -469,28 +496,30 @@ func TestProbe(t *testing.T) {
 		release := make(chan struct{})
 		a.set("a:1", func(context.Context) error { <-release; return nil })
 		w := b.request()
-		b.discovery.set(routes.View{Known: true})
-		if !w.ended() || !errors.Is(w.err, errGone) {
+		if !b.Close() {
+			t.Error("there is something left")
+		}
+		if !w.ended() || !errors.Is(w.err, ErrGone) {
 			t.Errorf("got %v", w.err)
 		}
 		close(release)
 		time.Sleep(time.Minute)
-		if n := len(b.gates); n != 0 {
-			t.Errorf("%d gates left", n)
+		if b.probed("a") {
+			t.Error("taken in")
 		}
 	})
 
-	scenario("what is asked when the proxy stops ends", coming(unproven("a"), unproven("b")), func(t *testing.T, b *bubble, a *asked) {
+	scenario("what is asked when the prober stops ends", coming(unproven("a"), unproven("b")), func(t *testing.T, b *bubble, a *asked) {
 		a.set("a:1", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 		a.set("b:1", serves)
-		b.request().slot.release()
+		b.request().slot.Release()
 		w := b.request()
-		w.slot.release()
-		b.stop()
+		w.slot.Release()
+		b.prober.Stop()
 		if !b.probed("b") {
-			t.Error("the end of the proxy was taken for the replica's")
+			t.Error("the end of the prober was taken for the replica's")
 		}
-		b.gate().configure(amend(coming(), func(*routes.Deployment) {}).Table["app"].Deployments["main"], []routes.Endpoint{unproven("c")}, nil)
+		b.show(unproven("c"))
 		w = b.request() // is not asked for any more
 		w.cancel()
 	})
@@ -520,10 +549,10 @@ func TestProbeBounds(t *testing.T) {
 			}
 			a.set(last.Address, serves)
 			time.Sleep(6 * time.Second)
-			if !w.ended() || w.slot.replica.id != last.Replica {
+			if !w.ended() || w.slot.Replica.ID != last.Replica {
 				t.Error("not served")
 			}
-			w.slot.release()
+			w.slot.Release()
 		})
 	})
 	t.Run("of one gate, each second", func(t *testing.T) {
@@ -548,32 +577,28 @@ func TestProbeBounds(t *testing.T) {
 			w.cancel()
 		})
 	})
-	t.Run("of the proxy", func(t *testing.T) {
-		v := coming(many...)
-		base := v.Table["app"]
-		for i := range 40 { // as many applications, with eight replicas each
-			name := fmt.Sprintf("app%d", i)
-			route := base
-			route.Application, route.RoutePrefix = name, "/"+name
-			v.Table[name] = route
-			for j := range 8 {
-				e := unproven(fmt.Sprintf("%s-%d", name, j))
-				e.Application = name
-				v.Endpoints = append(v.Endpoints, e)
+	t.Run("of the prober", func(t *testing.T) {
+		probing(t, coming(many...), func(t *testing.T, b *bubble, a *asked) {
+			listed, gates := slices.Clone(many), []*Gate{b.Gate}
+			for i := range 40 { // as many deployments, with eight replicas each
+				l := coming()
+				for j := range 8 {
+					l.endpoints = append(l.endpoints, unproven(fmt.Sprintf("app%d-%d", i, j)))
+				}
+				g := New(fmt.Sprintf("app%d", i), "main", b.config)
+				g.Configure(l.deployment, l.endpoints, nil)
+				listed, gates = append(listed, l.endpoints...), append(gates, g)
 			}
-		}
-		probing(t, v, func(t *testing.T, b *bubble, a *asked) {
-			for _, e := range v.Endpoints {
+			for _, e := range listed {
 				a.set(e.Address, hangs)
 			}
 			var all []*waiting
-			for key := range v.Table {
-				g := b.gates[deploymentKey{key, "main"}]
-				all = append(all, enqueue(g, g.ticket(time.Time{})))
+			for _, g := range gates {
+				all = append(all, enqueue(g, g.Ticket(nil, time.Time{})))
 			}
 			time.Sleep(30 * time.Second) // gates come in turn: the one of 40 replicas takes longest
 			synctest.Wait()
-			for _, e := range v.Endpoints {
+			for _, e := range listed {
 				if len(a.times(e.Address, b.start)) == 0 {
 					t.Errorf("%s was never asked", e.Replica)
 				}
@@ -598,73 +623,5 @@ func TestProbesFollowTheTable(t *testing.T) {
 	p.follow(routes.Deployment{HealthPath: "/x", HealthPeriod: -time.Hour})
 	if p.check.Path != "/x" || p.patience != agreement {
 		t.Errorf("got %+v", p)
-	}
-}
-
-// TestFirstRequest has requests wait for a replica that takes a while to bind
-// its port and to load, as Consul sees it: listed, and not passing.
-func TestFirstRequest(t *testing.T) {
-	t.Parallel()
-	address := deadAddress(t)
-	e := unproven("r0")
-	e.Address = address
-	r := start(t, coming())
-	got := make(chan string, 3)
-	for range 3 {
-		go func() {
-			res, body := do(t, r.client, http.MethodPost, r.url+"/app", strings.NewReader("x"))
-			got <- fmt.Sprint(res.StatusCode, " ", body)
-		}()
-	}
-	eventually(t, "they wait", func() bool { _, queued := r.load(); return queued == 3 })
-	r.discovery.set(coming(e))
-	eventually(t, "it is listed", func() bool { return len(r.Status().Deployments[0].Replicas) == 1 })
-
-	var loading, atOnce, most atomic.Int32
-	loading.Store(3)
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" {
-			if loading.Add(-1) >= 0 {
-				w.WriteHeader(http.StatusServiceUnavailable)
-			}
-			return
-		}
-		if loading.Load() >= 0 {
-			t.Error("a request before it could serve")
-		}
-		most.Store(max(most.Load(), atOnce.Add(1)))
-		defer atOnce.Add(-1)
-		_, _ = io.Copy(w, r.Body)
-	})}
-	var serving sync.WaitGroup
-	l := listenAt(t, address)
-	e.Address = l.Addr().String()
-	serving.Go(func() { _ = s.Serve(l) })
-	r.discovery.set(coming(e))
-	for range 3 {
-		if answer := <-got; answer != "200 x" {
-			t.Errorf("got %s", answer)
-		}
-	}
-	if most.Load() != 1 {
-		t.Errorf("%d at once", most.Load())
-	}
-	if s := r.Status().Deployments[0].Replicas[0]; !s.Probed || s.Passing {
-		t.Errorf("status %+v", s)
-	}
-
-	// It dies before Consul has seen it: the next requests take the ordinary
-	// way of those that reach nobody.
-	_ = s.Close()
-	serving.Wait()
-	go func() {
-		res, _ := get(t, r.client, r.url+"/app")
-		got <- fmt.Sprint(res.StatusCode)
-	}()
-	eventually(t, "it is found dead", func() bool { return !r.Status().Deployments[0].Replicas[0].Probed })
-	another := replicaServer(t, func(http.ResponseWriter, *http.Request) {})
-	r.discovery.set(coming(e, endpoint("r1", another)))
-	if answer := <-got; answer != "200" {
-		t.Errorf("got %s", answer)
 	}
 }
