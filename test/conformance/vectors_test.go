@@ -105,6 +105,7 @@ func chunkVectors() []vector {
 		{name: "a chunk extension of 100 kB", send: chunked + "3;" + strings.Repeat("x", 100<<10) + "\nabc\n0\n\n", want: "400|413"},
 		{name: "much more framing than data", send: chunked + strings.Repeat("1;"+strings.Repeat("x", 200)+"\na\n", 1000) + "0\n\n", want: "400|413"},
 		{name: "a bare LF after a chunk size", send: chunked + "3␊abc\n0\n\n", want: "400"},
+		{name: "a bare LF after a chunk size of two digits", send: chunked + "30␊abc\n0\n\n", want: "400"},
 		{name: "a bare CR after a chunk size", send: chunked + "3␍abc\n0\n\n", want: "400", end: true},
 		{name: "a bare LF after chunk data", send: chunked + "3\nabc␊0\n\n", want: "400", end: true},
 		{name: "bare LFs around chunks", send: chunked + "3␊abc␊0␊␊", want: "400", end: true},
