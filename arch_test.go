@@ -45,7 +45,7 @@ var layers = map[string][]string{
 	"nomadjobs": {"jobspec", "placement", "reconcile"},
 	"raftnode":  {"raftstate"},
 	"upstream":  {"nonblock"},
-	"telemetry": {"gate", "proxy"}, // it observes the proxy: records and status are the proxy's words
+	"telemetry": {"gate", "gatekeeper", "listeners", "proxy"}, // it observes them: records, status and counts are their words
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},

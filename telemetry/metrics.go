@@ -3,6 +3,7 @@ package telemetry
 import (
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -69,20 +70,20 @@ type reasons struct {
 	known atomic.Pointer[map[string]prometheus.Counter]
 }
 
-func newMetrics(build string, t *Telemetry) *metrics {
+func newMetrics(c Config, t *Telemetry) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), versions: map[version]*series{}}
 	m.codes, m.classes = statusCodes()
 	m.define()
 	m.unrouted = m.newSeries(version{})
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "Always 1; says which build this is.",
-		ConstLabels: prometheus.Labels{"version": build},
+		ConstLabels: prometheus.Labels{"version": c.Version, "revision": c.Revision, "goversion": runtime.Version()},
 	})
 	info.Set(1)
 	m.registry.MustRegister(
 		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.requests, m.grpc, m.rejected, m.aborted, m.retried, m.dialled, m.unmet, m.received, m.sent,
-		m.duration, m.queued, m.firstByte, newMoment(m), newOutputs(t),
+		m.duration, m.queued, m.firstByte, newMoment(m), newAround(c), newOutputs(t),
 	)
 	return m
 }

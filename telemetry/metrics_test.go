@@ -153,17 +153,7 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestMetricsKeepPrometheusConventions(t *testing.T) {
-	tel := newTelemetry(t, Config{
-		AccessLog: &AccessLog{Writer: io.Discard, Format: JSON, Sample: 1}, Tracing: &Tracing{Endpoint: "http://127.0.0.1:1"},
-	})
-	defer run(t, tel)()
-	tel.Watch(&source{busyStatus()})
-	r := record("/app")
-	r.Series, r.Code = tel.Serves("app", "main", "v1"), "queue-full"
-	tel.Ended(r)
-	r.Status = 499
-	tel.Ended(r)
-	res := scrape(t, tel, "")
+	res := scrape(t, everything(t), "")
 	defer res.Body.Close()
 	problems, err := promlint.New(res.Body).Lint()
 	if err != nil {

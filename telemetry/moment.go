@@ -14,6 +14,7 @@ type moment struct {
 	ready, draining, lingering, stale, reportAge, reportFails *prometheus.Desc
 	ongoing, queued, limit, queueLimit, replicas, idle        *prometheus.Desc
 	queuedBytes, ejected, panicking, denied                   *prometheus.Desc
+	slots                                                     slotMetrics
 }
 
 // Of a replica: what keeps it from being sent requests, or that nothing does.
@@ -49,6 +50,7 @@ func newMoment(m *metrics) *moment {
 		queueLimit:  define("max_queued_requests", "Of the deployment; -1: no limit.", deployment...),
 		replicas:    define("replicas", "Replicas, by whether they are sent requests.", "application", "deployment", "version", "state"),
 		idle:        define("replica_connections_idle", "Connections to replicas that are kept for the next request.", version...),
+		slots:       newSlotMetrics(define),
 	}
 }
 
@@ -61,6 +63,7 @@ func (c *moment) Describe(ch chan<- *prometheus.Desc) {
 	} {
 		ch <- d
 	}
+	c.slots.describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -86,6 +89,7 @@ func (c *moment) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.reportFails, one(r.Error != ""))
 		gauge(c.reportAge, r.Age.Seconds())
 	}
+	c.slots.collect(s, gauge, counter)
 	for _, d := range s.Deployments {
 		gauge(c.queued, float64(d.Queued), d.Application, d.Deployment)
 		gauge(c.limit, float64(d.MaxOngoingRequests), d.Application, d.Deployment)

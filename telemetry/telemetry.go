@@ -19,15 +19,20 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/serve-nomad/serve-nomad/listeners"
 	"github.com/serve-nomad/serve-nomad/proxy"
 )
 
 // Config is what telemetry can be told.
 type Config struct {
 	Version   string     // of this build
+	Revision  string     // of its source; "": not known
 	Name      string     // of this proxy
 	AccessLog *AccessLog // nil: there is none
 	Tracing   *Tracing   // nil: no spans are made, and a client's trace is passed on as it is
+
+	Ports     func() map[string]listeners.Stats // of the proxy, by name; nil: the metrics do not tell of them
+	Discovery Discovery                         // nil: as Ports
 }
 
 // Source is the proxy that is watched.
@@ -63,7 +68,7 @@ func New(ctx context.Context, c Config, log hclog.Logger) (*Telemetry, error) {
 	if err := t.Reload(ctx, c.AccessLog, c.Tracing); err != nil {
 		return nil, err
 	}
-	t.metrics = newMetrics(c.Version, t)
+	t.metrics = newMetrics(c, t)
 	return t, nil
 }
 

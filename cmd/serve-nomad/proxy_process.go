@@ -101,7 +101,7 @@ func (c *proxyCommand) open(ctx context.Context, cfg *config) (p *proxyProcess, 
 
 // assemble makes the proxy, with those who watch it, and opens its ports.
 func (p *proxyProcess) assemble(ctx context.Context) (err error) {
-	if p.seen, err = p.command.telemetry(ctx, p.cfg, p.log.Named("telemetry")); err != nil {
+	if err = p.openTelemetry(ctx); err != nil {
 		return err
 	}
 	p.proxy = proxy.New(proxy.Config{

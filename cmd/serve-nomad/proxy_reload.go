@@ -28,6 +28,10 @@ func (p *proxyProcess) reload() {
 		p.log.Error("the configuration is faulty; everything stays as it is", "error", err)
 		return
 	}
+	if err := p.seen.Reload(p.working, p.command.accessLog(next), p.command.tracing(next)); err != nil {
+		p.log.Error("the configuration cannot be followed; everything stays as it is", "error", err)
+		return
+	}
 	p.log.SetLevel(hclog.LevelFromString(next.LogLevel))
 	p.sink.sender.Store(sender)
 	p.certificates = certificates
@@ -49,28 +53,48 @@ func serverLimits(l proxy.Limits) [3]int64 {
 	return [3]int64{int64(l.HeaderTimeout), int64(l.KeepAlive), int64(l.MaxHeader)}
 }
 
+// What a change of a setting of the proxy takes.
+const (
+	byReload  = "reload"  // SIGHUP
+	byUpgrade = "upgrade" // SIGUSR2, or a restart
+	byRestart = "restart" // the next process finds the one that runs by it
+)
+
+// fixedSetting is one that a process keeps as it began with it.
+type fixedSetting struct {
+	field string // as the file has it
+	takes string // byUpgrade or byRestart
+	value any    // points to it
+}
+
+// settled lists those settings. All others of the proxy's take a reload.
+func (c *config) settled() []fixedSetting {
+	return []fixedSetting{
+		{"name", byUpgrade, &c.Name},
+		{"consul", byUpgrade, c.Consul},
+		{"proxy.address", byUpgrade, &c.Proxy.Address},
+		{"proxy.handle_address", byUpgrade, &c.Proxy.HandleAddress},
+		{"proxy.gatekeeper_address", byUpgrade, &c.Proxy.GatekeeperAddress},
+		{"proxy.admin_address", byUpgrade, &c.Proxy.AdminAddress},
+		{"proxy.data_dir", byRestart, &c.Proxy.DataDir},
+		{"proxy.upgrade_socket", byRestart, &c.Proxy.UpgradeSocket},
+	}
+}
+
 // keep takes over a configuration, but for what this process cannot change.
 func (p *proxyProcess) keep(next *config) {
-	was := p.cfg
-	for _, f := range []struct {
-		field    string
-		was, now any
-	}{
-		{"name", &was.Name, &next.Name},
-		{"consul", was.Consul, next.Consul},
-		{"proxy.address", &was.Proxy.Address, &next.Proxy.Address},
-		{"proxy.handle_address", &was.Proxy.HandleAddress, &next.Proxy.HandleAddress},
-		{"proxy.admin_address", &was.Proxy.AdminAddress, &next.Proxy.AdminAddress},
-		{"proxy.access_log", was.Proxy.AccessLog, next.Proxy.AccessLog},
-		{"proxy.tracing", was.Proxy.Tracing, next.Proxy.Tracing},
-		{"proxy.data_dir", &was.Proxy.DataDir, &next.Proxy.DataDir},
-		{"proxy.upgrade_socket", &was.Proxy.UpgradeSocket, &next.Proxy.UpgradeSocket},
-	} {
-		old, changed := reflect.ValueOf(f.was).Elem(), reflect.ValueOf(f.now).Elem()
-		if !reflect.DeepEqual(old.Interface(), changed.Interface()) {
-			p.log.Warn("a change that takes an upgrade or a restart of the proxy", "field", f.field)
-			changed.Set(old)
+	now := next.settled()
+	for i, s := range p.cfg.settled() {
+		old, changed := reflect.ValueOf(s.value).Elem(), reflect.ValueOf(now[i].value).Elem()
+		if reflect.DeepEqual(old.Interface(), changed.Interface()) {
+			continue
 		}
+		needs := "a restart or an upgrade"
+		if s.takes == byRestart {
+			needs = "a restart"
+		}
+		p.log.Warn("this change needs "+needs+" of the proxy; until then it goes on with what it has", "field", s.field)
+		changed.Set(old)
 	}
 	p.cfg = next
 }

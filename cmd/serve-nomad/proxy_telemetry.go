@@ -8,33 +8,60 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/serve-nomad/serve-nomad/listeners"
 	"github.com/serve-nomad/serve-nomad/proxy"
 	"github.com/serve-nomad/serve-nomad/telemetry"
 )
 
-// telemetry returns what observes the proxy.
-func (c *proxyCommand) telemetry(ctx context.Context, cfg *config, log hclog.Logger) (*telemetry.Telemetry, error) {
-	t := telemetry.Config{Version: buildVersion(), Name: proxyName(cfg)}
-	if a := cfg.Proxy.AccessLog; a.Enabled {
-		t.AccessLog = &telemetry.AccessLog{
-			Format: telemetry.Format(a.Format), Sample: a.Sample, Slow: a.slow, Query: a.Query, Headers: a.Headers,
-		}
-		switch a.Output {
-		case "stdout":
-			t.AccessLog.Writer = c.stdout
-			if checked, ok := c.stdout.(*checkedWriter); ok {
-				t.AccessLog.Writer = checked.w // which goes on after an error
-			}
-		case "stderr":
-			t.AccessLog.Writer = c.stderr
-		default:
-			t.AccessLog.File = a.Output
-		}
+// openTelemetry makes what observes the proxy.
+func (p *proxyProcess) openTelemetry(ctx context.Context) (err error) {
+	p.seen, err = telemetry.New(ctx, telemetry.Config{
+		Version: buildVersion(), Revision: buildRevision(), Name: proxyName(p.cfg),
+		AccessLog: p.command.accessLog(p.cfg), Tracing: p.command.tracing(p.cfg),
+		Ports: p.allPorts, Discovery: p.watcher,
+	}, p.log.Named("telemetry"))
+	return err
+}
+
+// accessLog is what the configuration says of it; nil: there is none.
+func (c *proxyCommand) accessLog(cfg *config) *telemetry.AccessLog {
+	a := cfg.Proxy.AccessLog
+	if !a.Enabled {
+		return nil
 	}
-	if s := cfg.Proxy.Tracing; s.Enabled && !telemetry.Disabled(c.getenv) {
-		t.Tracing = &telemetry.Tracing{Endpoint: s.Endpoint, Sample: s.Sample}
+	l := &telemetry.AccessLog{
+		Format: telemetry.Format(a.Format), Sample: a.Sample, Slow: a.slow, Query: a.Query, Headers: a.Headers,
 	}
-	return telemetry.New(ctx, t, log)
+	switch a.Output {
+	case "stdout":
+		l.Writer = c.stdout
+		if checked, ok := c.stdout.(*checkedWriter); ok {
+			l.Writer = checked.w // which goes on after an error
+		}
+	case "stderr":
+		l.Writer = c.stderr
+	default:
+		l.File = a.Output
+	}
+	return l
+}
+
+// tracing is what the configuration says of it; nil: no spans are made.
+func (c *proxyCommand) tracing(cfg *config) *telemetry.Tracing {
+	s := cfg.Proxy.Tracing
+	if !s.Enabled || telemetry.Disabled(c.getenv) {
+		return nil
+	}
+	return &telemetry.Tracing{Endpoint: s.Endpoint, Sample: s.Sample}
+}
+
+// allPorts is what has been seen of each port, by its name.
+func (p *proxyProcess) allPorts() map[string]listeners.Stats {
+	stats := map[string]listeners.Stats{}
+	for _, l := range p.listeners() {
+		stats[l.Name()] = l.Stats()
+	}
+	return stats
 }
 
 // watch has t tell of p until ctx ends, and opens the access log's file anew at
