@@ -263,7 +263,7 @@ func (r *run) remember() {
 	if r.read {
 		return // the routes are Consul's, and so will be the replicas
 	}
-	r.log.Warn("consul does not answer: routes and replicas are those that lie on disk", "file", r.keeper.path, "of", r.recalled.At,
+	r.log.Warn("consul does not answer: routes and replicas are those that lie on disk", "file", r.keeper.path, "changed", r.recalled.At,
 		"routes", len(r.recalled.Table), "endpoints", len(r.recalled.Endpoints))
 }
 
@@ -272,7 +272,7 @@ func (r *run) age() string {
 	if r.recalled == nil || r.read {
 		return ""
 	}
-	return fmt.Sprintf("; what is shown was seen at %s and lay on disk", r.recalled.At.Format(time.RFC3339))
+	return fmt.Sprintf("; what is shown lay on disk, and had last changed at %s", r.recalled.At.Format(time.RFC3339))
 }
 
 // startKeeping has the file written in the background, until ctx ends.
