@@ -15,7 +15,7 @@ test: unit e2e ## everything: unit tests, then the whole on real Nomad and Consu
 unit: ## unit, golden and property tests; no agents needed
 	$(GO) vet ./...
 	$(GO) test -race -shuffle=on -p 4 ./... # most of them wait more than they compute
-	$(GO) test ./appspec ./h1 ./nonblock ./proxy # what is different without the race detector
+	$(GO) test ./appspec ./gate ./h1 ./nonblock ./proxy ./upstream # what is different without the race detector
 
 e2e: ## tests on real agents; builds the pinned ones once when they are not on PATH
 	$(AGENTS)
@@ -36,7 +36,7 @@ update: ## rewrite golden files; look at the diff before you commit it
 	$(GO) test ./appspec ./jobspec ./reconcile ./cmd/serve-nomad ./examples/hcl ./test/nomad-dev -update
 
 bench: ## benchmarks, as BENCHMARKS.md reports them
-	$(GO) test -run '^$$' -bench . -benchtime 2s ./autoscale ./controller ./nodescale ./nomadjobs ./placement ./proxy ./reconcile ./raftstate
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./autoscale ./controller ./gate ./nodescale ./nomadjobs ./placement ./proxy ./reconcile ./raftstate
 	@echo "the proxy beside its peers: make bench-proxy"
 
 bench-proxy: ## the proxy beside HAProxy, nginx, Traefik and Caddy, those that are installed; BENCH_FLAGS=-help says what can be chosen

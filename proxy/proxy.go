@@ -1,19 +1,21 @@
 // Package proxy is the data plane: it takes requests over HTTP, finds the
-// deployment that each belongs to, lets as many through to each replica as the
-// replica may have, queues the rest, and passes request and response on as they
-// come.
+// deployment that each belongs to, and passes request and response on as they
+// come, through a slot that the deployment's gate has given.
 //
 // A request's way: Handler and HandleHandler find the deployment (target.go)
-// from the routing table (table.go); the deployment's gate (gate.go) gives it a
-// slot on a replica, now or when it is its turn; a transit (transit.go) sends it
-// over a connection of its own client (exchange.go; ask_unix.go, upfront.go and
-// pump.go send, answer.go and respond.go receive, tunnel.go does both), again
-// elsewhere where that is safe; and the slot goes back when the replica has
-// finished, also when nobody waits for it any more (linger.go).
+// from the routing table (table.go), for gRPC by rules of its own (grpc.go);
+// the deployment's gate (package gate) gives it a slot on a replica, now or when
+// it is its turn; a transit (transit.go) sends it over a connection of package
+// upstream, again elsewhere where that is safe; and the slot goes back when the
+// replica has finished, also when nobody waits for it any more (linger.go).
 //
-// While requests wait, replicas that are new are asked whether they can serve
-// (probe.go, prober.go). Each gate keeps count of its load (load.go), and the
-// leader is told of it (report.go), for it scales by that.
+// One attempt over HTTP/1.1 is an exchange (exchange.go): header.go, upfront.go
+// and pump.go send, respond.go receives, tunnel.go does both. One over HTTP/2 is a
+// stream (stream.go, streamrequest.go, streambody.go). Clients are bounded by
+// limits.go and stall.go, and believed as origin.go says.
+//
+// The leader is told of the load (report.go), for it scales by that; an observer
+// of each request (record.go); whoever asks, of the whole (control.go).
 package proxy
 
 import (
