@@ -7,6 +7,7 @@
 #
 # try: curl 'http://127.0.0.1:8000/echo?sleep=100ms&bytes=100'
 # try: curl -N 'http://127.0.0.1:8000/echo/events?n=10&interval=100ms'
+# try: websocat ws://127.0.0.1:8000/echo/socket        (or any other WebSocket client)
 # try: curl -d 'some text' 'http://127.0.0.1:8000/echo'
 
 variable "replicas" {

@@ -530,6 +530,29 @@ func TestEcho(t *testing.T) {
 			t.Errorf("%q, %v", text, err)
 		}
 	})
+	t.Run("sends the frames of a WebSocket back, and closes it when it stops", func(t *testing.T) {
+		p.answers(t, "/socket", http.StatusUpgradeRequired, "")
+		p := start(t, []string{"NOMAD_TASK_DIR=" + folder}, "/bin/sh", filepath.Join(folder, "start.sh"))
+		c, head := dialSocket(t, p.url)
+		// The answer to RFC 6455's own key.
+		if !strings.HasPrefix(head, "HTTP/1.1 101 ") || !strings.Contains(head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") {
+			t.Fatalf("got %q", head)
+		}
+		for _, f := range []struct {
+			first, back byte
+			size        int
+		}{{0x81, 0x81, 5}, {0x02, 0x02, 200}, {0x80, 0x80, 0}, {0x82, 0x82, 70_000}, {0x89, 0x8a, 4}, {0x82, 0x82, 1 << 20}} {
+			payload := bytes.Repeat([]byte("ab"), f.size/2)
+			if first, got := c.exchange(t, f.first, payload); first != f.back || !bytes.Equal(got, payload) {
+				t.Errorf("of %x with %d bytes: %x with %d", f.first, f.size, first, len(got))
+			}
+		}
+		p.terminate(t)
+		if first, why := c.read(t); first != 0x88 || !bytes.Equal(why, []byte{0x03, 0xe9}) { // 1001: going away
+			t.Errorf("at the end: %x, %x", first, why)
+		}
+		p.endsWell(t)
+	})
 	t.Run("finishes what it has begun", func(t *testing.T) {
 		p := start(t, []string{"NOMAD_TASK_DIR=" + folder}, "/bin/sh", filepath.Join(folder, "start.sh"))
 		r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, p.url+"/events?n=20&interval=100ms", nil)

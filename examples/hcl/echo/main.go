@@ -4,11 +4,16 @@
 //	GET  /?sleep=100ms&bytes=1000      JSON, after a while, padded to a size
 //	POST /                             the body, as it came
 //	GET  /events?n=10&interval=10ms    server-sent events
+//	GET  /socket                       a WebSocket, whose messages come back
 //	GET  /healthz                      the health check
 package main
 
 import (
+	"bufio"
 	"context"
+	"crypto/sha1" //nolint:gosec // as WebSocket has it; it protects nothing
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +24,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -28,6 +34,7 @@ const (
 	maxSleep  = time.Minute
 	maxBytes  = 64 << 20
 	maxEvents = 1_000_000
+	maxFrame  = 1 << 20 // bytes of a WebSocket's
 )
 
 func main() {
@@ -43,7 +50,8 @@ func run() error {
 	}
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer cancel()
-	server := &http.Server{Addr: ":" + port, Handler: routes(), ReadHeaderTimeout: 10 * time.Second}
+	var sockets sync.WaitGroup
+	server := &http.Server{Addr: ":" + port, Handler: routes(stop, &sockets), ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- server.ListenAndServe() }()
 	log.Printf("listening on port %s", port)
@@ -53,13 +61,20 @@ func run() error {
 	case <-stop.Done():
 	}
 	// What has begun is finished; Nomad ends what takes too long.
-	return server.Shutdown(context.Background())
+	err := server.Shutdown(context.Background())
+	sockets.Wait() // of which the server knows nothing any more
+	return err
 }
 
-func routes() http.Handler {
+func routes(stop context.Context, sockets *sync.WaitGroup) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { send(w, []byte("ok\n")) })
 	mux.HandleFunc("GET /events", events)
+	mux.HandleFunc("GET /socket", func(w http.ResponseWriter, r *http.Request) {
+		sockets.Add(1)
+		defer sockets.Done()
+		socket(stop, w, r)
+	})
 	mux.HandleFunc("POST /", echo)
 	mux.HandleFunc("GET /{$}", answer)
 	return mux
@@ -147,6 +162,93 @@ func events(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// What begins a frame of a WebSocket (RFC 6455).
+const (
+	final, ping, pong, closing = 0x80, 0x9, 0xa, 0x8
+	goingAway                  = 1001 // as a close says why
+)
+
+// socket sends each frame of a WebSocket back, until the client closes it or
+// this server stops.
+func socket(stop context.Context, w http.ResponseWriter, r *http.Request) {
+	key := r.Header.Get("Sec-WebSocket-Key")
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || key == "" {
+		w.Header().Set("Upgrade", "websocket")
+		http.Error(w, "this is a WebSocket", http.StatusUpgradeRequired)
+		return
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer conn.Close()
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // as above
+	send(conn, []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "+
+		base64.StdEncoding.EncodeToString(sum[:])+"\r\n\r\n"))
+	defer context.AfterFunc(stop, func() { _ = conn.SetReadDeadline(time.Now()) })() // an error ends the read too
+	for {
+		first, payload, err := readFrame(buffered.Reader)
+		switch {
+		case stop.Err() != nil:
+			send(conn, frame(final|closing, binary.BigEndian.AppendUint16(nil, goingAway)))
+			return
+		case err != nil:
+			return
+		case first&0xf == ping:
+			first = final | pong
+		case first&0xf == pong:
+			continue
+		}
+		send(conn, frame(first, payload))
+		if first&0xf == closing {
+			return
+		}
+	}
+}
+
+// readFrame reads a frame as clients send them, whose payload is masked.
+func readFrame(r *bufio.Reader) (first byte, payload []byte, err error) {
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	size := uint64(head[1] & 0x7f)
+	if extra := map[uint64]int{126: 2, 127: 8}[size]; extra > 0 {
+		var long [8]byte
+		if _, err := io.ReadFull(r, long[8-extra:]); err != nil {
+			return 0, nil, err
+		}
+		size = binary.BigEndian.Uint64(long[:])
+	}
+	if head[1]&0x80 == 0 || size > maxFrame {
+		return 0, nil, errors.New("a frame without a mask, or too large")
+	}
+	masked := make([]byte, 4+size)
+	if _, err := io.ReadFull(r, masked); err != nil {
+		return 0, nil, err
+	}
+	mask, payload := masked[:4], masked[4:]
+	for i := range payload {
+		payload[i] ^= mask[i%4]
+	}
+	return head[0], payload, nil
+}
+
+// frame is one as servers send them.
+func frame(first byte, payload []byte) []byte {
+	b := []byte{first}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n)) //nolint:gosec // it fits
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n)) //nolint:gosec // it is not negative
+	}
+	return append(b, payload...)
 }
 
 // duration reads a parameter such as "100ms".
