@@ -36,6 +36,7 @@ var layers = map[string][]string{
 	// Doors: one outside system each.
 	"consulsd":  {"routes"},
 	"h1":        {"nonblock"},
+	"h2":        {"nonblock"},
 	"health":    {"routes", "upstream"},
 	"listeners": {},
 	"metrics":   {},
