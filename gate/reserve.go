@@ -37,7 +37,7 @@ func (g *Gate) enroll(r *Replica, e routes.Endpoint) {
 	case r.line == nil:
 		r.line, granted = g.slots.Open(gatekeeper.Replica{
 			ID: r.ID, Application: g.Application, Deployment: g.Deployment, Address: e.Address, Limit: g.limit,
-			Multiplexed: r.HTTP2,
+			Multiplexed: r.HTTP2, Own: r.Pool.Own,
 		}, keeper, r.member.InFlight(), heard{g})
 	default:
 		granted = r.line.SetLimit(g.limit)

@@ -29,11 +29,11 @@ func newH2Asker() Asker {
 		defer func() { _ = cc.Close() }() // as is one that does not close
 		switch {
 		case c.Protocol == routes.ProtocolGRPC:
-			return askGRPC(ctx, cc, address, c.Service)
+			return askGRPC(ctx, cc.ClientConn, address, c.Service)
 		case c.Path == "":
 			return nil
 		}
-		return askPath(ctx, cc, address, c.Path)
+		return askPath(ctx, cc.ClientConn, address, c.Path)
 	}
 }
 

@@ -46,7 +46,7 @@ func (t *transit) attemptStream(s *gate.Slot) (got outcome) {
 	}
 	ctx, cancel := t.untilDeadline()
 	defer cancel()
-	c, err := s.Replica.Pool.TakeH2(ctx, s.Address, func() (*http2.ClientConn, error) {
+	c, err := s.Replica.Pool.TakeH2(ctx, s.Address, func() (*upstream.H2Conn, error) {
 		cc, err := t.proxy.dialer.DialH2(ctx, s.Address, t.deadline)
 		if err == nil {
 			t.record.Dialled++

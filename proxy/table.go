@@ -125,11 +125,17 @@ func (p *Proxy) gatekeepers(v routes.View) []routes.Gatekeeper {
 	if p.config.Slots == nil {
 		return nil
 	}
+	all := v.Gatekeepers
 	own := p.config.Slots.Own()
-	if own == "" || slices.ContainsFunc(v.Gatekeepers, func(k routes.Gatekeeper) bool { return k.Address == own }) {
-		return v.Gatekeepers
+	if own != "" && !slices.ContainsFunc(all, func(k routes.Gatekeeper) bool { return k.Address == own }) {
+		all = append(slices.Clone(all), routes.Gatekeeper{Address: own, Passing: true})
 	}
-	return append(slices.Clone(v.Gatekeepers), routes.Gatekeeper{Address: own, Passing: true})
+	addresses := make([]string, 0, len(all))
+	for _, k := range all {
+		addresses = append(addresses, k.Address)
+	}
+	p.config.Slots.Expect(addresses)
+	return all
 }
 
 // newGate returns a gate that asks and reports by this proxy.

@@ -179,7 +179,7 @@ func (t *transit) connect(s *gate.Slot, fresh bool) (*upstream.Conn, error) {
 			return c, nil
 		}
 	}
-	c, err := t.proxy.dialer.Dial(t.ctx, s.Address, t.deadline)
+	c, err := s.Replica.Pool.Dial(t.ctx, t.proxy.dialer, s.Address, t.deadline)
 	if err != nil {
 		return nil, err
 	}

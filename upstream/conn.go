@@ -43,6 +43,7 @@ type Conn struct {
 	HeadSize int   // bytes of the head that was read last
 
 	nc        net.Conn
+	pool      *Pool           // whose it is; nil: nobody's
 	raw       syscall.RawConn // nil where there is none
 	in        io.Reader       // nc, or its socket
 	idleSince time.Time
@@ -187,6 +188,9 @@ func (c *Conn) Reusable() bool {
 func (c *Conn) Close() {
 	// Nothing is to be done about a close that fails.
 	_ = c.nc.Close()
+	if c.pool != nil {
+		c.pool.forget(c)
+	}
 }
 
 // connReader and connWriter count what passes, under the buffers.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -43,17 +44,30 @@ func (d *Dialer) Dial(ctx context.Context, address string, deadline time.Time) (
 // DialH2 opens a connection for HTTP/2, and waits until the replica has said how many
 // streams it takes, and with that, that it speaks HTTP/2: it has not been sent
 // anything of a request by then.
-func (d *Dialer) DialH2(ctx context.Context, address string, deadline time.Time) (*http2.ClientConn, error) {
+func (d *Dialer) DialH2(ctx context.Context, address string, deadline time.Time) (*H2Conn, error) {
 	nc, err := d.connect(ctx, address, deadline)
 	if err != nil {
 		return nil, err
 	}
-	return d.greet(ctx, nc)
+	cc, err := d.greet(ctx, nc)
+	if err != nil {
+		return nil, err
+	}
+	return &H2Conn{ClientConn: cc, Address: address, from: localAddress(nc)}, nil
 }
 
 func (d *Dialer) connect(ctx context.Context, address string, deadline time.Time) (net.Conn, error) {
 	nd := net.Dialer{Timeout: d.timeout, Deadline: deadline, KeepAlive: 15 * time.Second}
 	return nd.DialContext(ctx, "tcp", address)
+}
+
+// localAddress is where a connection comes from, as its other end sees it; not
+// valid where that cannot be told.
+func localAddress(nc net.Conn) netip.AddrPort {
+	if a, ok := nc.LocalAddr().(*net.TCPAddr); ok {
+		return netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
+	}
+	return netip.AddrPort{}
 }
 
 // newH2Transport returns what makes HTTP/2 connections out of TCP connections.

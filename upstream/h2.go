@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -20,10 +21,11 @@ const (
 var errNoStreams = errors.New("it takes no streams on a new connection")
 
 // H2Conn is one HTTP/2 connection to a replica. The mutex of its h2Conns guards
-// all but the address.
+// all but the addresses.
 type H2Conn struct {
 	*http2.ClientConn
-	Address   string
+	Address   string         // of the replica
+	from      netip.AddrPort // of this end
 	streams   int
 	idleSince time.Time
 	doomed    bool // closed when its last stream has ended
@@ -34,7 +36,8 @@ type h2Conns struct {
 	mu      sync.Mutex
 	closed  bool
 	conns   []*H2Conn
-	dialing *h2Dial // nil: nobody opens another
+	ending  map[*H2Conn]bool // no longer among conns, and with streams
+	dialing *h2Dial          // nil: nobody opens another
 }
 
 // h2Dial is a connection that one request opens, and others wait for.
@@ -45,15 +48,15 @@ type h2Dial struct {
 
 // take returns a connection with a stream reserved for the caller: the one with
 // the fewest, or a new one. Of several requests that need a new one, one dials.
-func (p *h2Conns) take(ctx context.Context, address string, dial func() (*http2.ClientConn, error)) (*H2Conn, error) {
+func (p *h2Conns) take(ctx context.Context, address string, dial func() (*H2Conn, error)) (*H2Conn, error) {
 	for grow := true; ; {
 		c, other, own := p.choose(address, grow)
 		switch {
 		case c != nil:
 			return c, nil
 		case own != nil:
-			cc, err := dial()
-			c, usable := p.dialled(own, address, cc, err, ctx.Err() != nil)
+			next, err := dial()
+			c, usable := p.dialled(own, next, err, ctx.Err() != nil)
 			if c != nil {
 				return c, nil
 			}
@@ -102,14 +105,14 @@ func (p *h2Conns) choose(address string, grow bool) (c *H2Conn, other, own *h2Di
 
 // dialled takes in what came of a dial. It returns the new connection with a
 // stream reserved, or says whether there is another one that may do.
-func (p *h2Conns) dialled(d *h2Dial, address string, cc *http2.ClientConn, err error, ended bool) (c *H2Conn, usable bool) {
+func (p *h2Conns) dialled(d *h2Dial, next *H2Conn, err error, ended bool) (c *H2Conn, usable bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dialing = nil
 	defer close(d.done)
-	if err == nil && !cc.ReserveNewRequest() {
+	if err == nil && !next.ReserveNewRequest() {
 		err = errNoStreams
-		_ = cc.Close() // it is of no use, however it closes
+		_ = next.Close() // it is of no use, however it closes
 	}
 	if err != nil {
 		usable = len(p.conns) > 0
@@ -118,13 +121,13 @@ func (p *h2Conns) dialled(d *h2Dial, address string, cc *http2.ClientConn, err e
 		}
 		return nil, usable
 	}
-	c = &H2Conn{ClientConn: cc, Address: address, streams: 1}
+	next.streams = 1
 	if p.closed {
-		c.doomed = true // the replica leaves: this request is its last
+		p.retire(next) // the replica leaves: this request is its last
 	} else {
-		p.conns = append(p.conns, c)
+		p.conns = append(p.conns, next)
 	}
-	return c, true
+	return next, true
 }
 
 // put gives back a stream, which has ended.
@@ -137,6 +140,7 @@ func (p *h2Conns) put(c *H2Conn, now time.Time) {
 	}
 	c.idleSince = now
 	if c.doomed {
+		delete(p.ending, c)
 		_ = c.Close() // as is a connection that does not close
 	}
 }
@@ -167,7 +171,25 @@ func (p *h2Conns) retire(c *H2Conn) {
 	c.doomed = true
 	if c.streams == 0 {
 		_ = c.Close() // as in put
+		return
 	}
+	if p.ending == nil {
+		p.ending = map[*H2Conn]bool{}
+	}
+	p.ending[c] = true
+}
+
+// own adds where the connections come from.
+func (p *h2Conns) own(to []netip.AddrPort) []netip.AddrPort {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		to = append(to, c.from)
+	}
+	for c := range p.ending {
+		to = append(to, c.from)
+	}
+	return to
 }
 
 // sweep closes the connections that have been idle since before cutoff.

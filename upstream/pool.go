@@ -2,10 +2,9 @@ package upstream
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // Pool is the connections to one replica: those for HTTP/1.1 that are idle, the
@@ -15,8 +14,43 @@ type Pool struct {
 	mu     sync.Mutex
 	closed bool
 	idle   []*Conn
+	all    map[*Conn]bool // for HTTP/1.1, and not closed
 
 	h2 h2Conns // has a mutex of its own
+}
+
+// Dial opens a connection for HTTP/1.1 that is the pool's until it is closed,
+// whether it is put back or not.
+func (p *Pool) Dial(ctx context.Context, d *Dialer, address string, deadline time.Time) (*Conn, error) {
+	c, err := d.Dial(ctx, address, deadline)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all == nil {
+		p.all = map[*Conn]bool{}
+	}
+	p.all[c], c.pool = true, p
+	return c, nil
+}
+
+// forget is told that c is closed.
+func (p *Pool) forget(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.all, c)
+}
+
+// Own returns where the connections come from, idle or not.
+func (p *Pool) Own() []netip.AddrPort {
+	p.mu.Lock()
+	own := make([]netip.AddrPort, 0, len(p.all))
+	for c := range p.all {
+		own = append(own, localAddress(c.nc))
+	}
+	p.mu.Unlock()
+	return p.h2.own(own)
 }
 
 // Take returns an idle connection, or nil. Whether it is still good shows when
@@ -57,7 +91,7 @@ func (p *Pool) Count() int {
 
 // TakeH2 returns an HTTP/2 connection with a stream reserved for the caller: the one
 // with the fewest, or a new one. Of several requests that need a new one, one dials.
-func (p *Pool) TakeH2(ctx context.Context, address string, dial func() (*http2.ClientConn, error)) (*H2Conn, error) {
+func (p *Pool) TakeH2(ctx context.Context, address string, dial func() (*H2Conn, error)) (*H2Conn, error) {
 	return p.h2.take(ctx, address, dial)
 }
 
