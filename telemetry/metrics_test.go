@@ -282,6 +282,7 @@ func TestCountingAndForgettingAtOnce(t *testing.T) {
 
 // BenchmarkEnded is what telemetry costs a request, on its own goroutine.
 func BenchmarkEnded(b *testing.B) {
+	percent := 0.01
 	stuck := &AccessLog{Writer: io.Discard, Format: JSON, Sample: 1, Headers: []string{"User-Agent"}}
 	for _, c := range []struct {
 		name string
@@ -289,6 +290,7 @@ func BenchmarkEnded(b *testing.B) {
 	}{
 		{"metrics", Config{}},
 		{"metrics and a log line each", Config{AccessLog: stuck}},
+		{"metrics, a log line each and spans of one percent", Config{AccessLog: stuck, Tracing: &Tracing{Endpoint: "http://127.0.0.1:1", Sample: &percent}}},
 		{"metrics and a log line for one of a hundred", Config{AccessLog: &AccessLog{Writer: io.Discard, Format: JSON, Sample: 0.01}}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
@@ -300,6 +302,7 @@ func BenchmarkEnded(b *testing.B) {
 				r := record("/app/" + strings.Repeat("x", 30))
 				r.Series = series
 				for pb.Next() {
+					r.Trace = proxy.Trace{}
 					t.Began(r)
 					t.Ended(r)
 				}

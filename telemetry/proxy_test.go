@@ -39,16 +39,7 @@ func TestARequestThroughAProxy(t *testing.T) {
 	})
 	p := proxy.New(proxy.Config{
 		Observer: tel, Metrics: tel.Handler(),
-		Discovery: fixed{routes.View{
-			Known: true,
-			Table: routes.Table{"app": {
-				Schema: routes.Schema, Application: "app", RoutePrefix: "/app", Ingress: "main",
-				Deployments: map[string]routes.Deployment{"main": {Service: "s", Version: "v1", MaxOngoingRequests: 1, MaxQueuedRequests: -1}},
-			}},
-			Endpoints: []routes.Endpoint{{
-				Replica: "r0", Application: "app", Deployment: "main", Version: "v1", Node: "n1", Address: replica.Listener.Addr().String(), Passing: true,
-			}},
-		}},
+		Discovery: fixed{viewOf(replica.Listener.Addr().String())},
 	}, hclog.NewNullLogger())
 	tel.Watch(p)
 	ctx, cancel := context.WithCancel(context.Background())

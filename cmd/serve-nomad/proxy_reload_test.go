@@ -45,9 +45,8 @@ func settingsInThePage(t *testing.T) map[string]string {
 // settingsOfAProxy lists what there is, and what the program says a change takes.
 func settingsOfAProxy() map[string]string {
 	takes := map[string]string{"log_level": byReload, "proxy.advertise": nothing, "proxy.handle_advertise": nothing}
-	of := reflect.TypeFor[proxyConfig]()
-	for i := range of.NumField() {
-		if name, _, _ := strings.Cut(of.Field(i).Tag.Get("hcl"), ","); name != "" && takes["proxy."+name] == "" {
+	for field := range reflect.TypeFor[proxyConfig]().Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("hcl"), ","); name != "" && takes["proxy."+name] == "" {
 			takes["proxy."+name] = byReload
 		}
 	}
@@ -84,7 +83,7 @@ func TestAProxyReloadsItsTelemetry(t *testing.T) {
 		p.signal(reloadSignal)
 		p.eventually("it is followed", func() bool { return p.output.count("configuration read again") > before })
 	}
-	logTo := func(name string, more string) string {
+	logTo := func(name, more string) string {
 		return fmt.Sprintf("access_log {\n enabled = true\n output = %q\n %s\n}", filepath.Join(dir, name), more)
 	}
 	get := func(path string) {
