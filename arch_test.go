@@ -37,7 +37,7 @@ var layers = map[string][]string{
 	"consulsd":  {"routes"},
 	"h1":        {"nonblock"},
 	"h2":        {"nonblock"},
-	"health":    {"routes", "upstream"},
+	"health":    {"h2", "routes", "upstream"},
 	"listeners": {},
 	"metrics":   {},
 	"nonblock":  {},
@@ -45,7 +45,7 @@ var layers = map[string][]string{
 	"proctable": {},
 	"nomadjobs": {"jobspec", "placement", "reconcile"},
 	"raftnode":  {"raftstate"},
-	"upstream":  {"nonblock"},
+	"upstream":  {"h2", "nonblock"},
 	"telemetry": {"gate", "gatekeeper", "listeners", "proxy"}, // it observes them: records, status and counts are their words
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
@@ -53,7 +53,7 @@ var layers = map[string][]string{
 	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gate":       {"balance", "fairqueue", "gatekeeper", "health", "loads", "routes", "upstream"},
 	"gatekeeper": {"slots"},
-	"proxy":      {"gate", "gatekeeper", "h1", "health", "loads", "routes", "upstream"},
+	"proxy":      {"gate", "gatekeeper", "h1", "h2", "health", "loads", "routes", "upstream"},
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},

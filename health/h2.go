@@ -10,8 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/net/http2"
-
+	"github.com/serve-nomad/serve-nomad/h2"
 	"github.com/serve-nomad/serve-nomad/routes"
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
@@ -29,15 +28,15 @@ func newH2Asker() Asker {
 		defer func() { _ = cc.Close() }() // as is one that does not close
 		switch {
 		case c.Protocol == routes.ProtocolGRPC:
-			return askGRPC(ctx, cc.ClientConn, address, c.Service)
+			return askGRPC(ctx, cc.Conn, address, c.Service)
 		case c.Path == "":
 			return nil
 		}
-		return askPath(ctx, cc.ClientConn, address, c.Path)
+		return askPath(ctx, cc.Conn, address, c.Path)
 	}
 }
 
-func askPath(ctx context.Context, cc *http2.ClientConn, address, path string) error {
+func askPath(ctx context.Context, cc *h2.Conn, address, path string) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
 	if err != nil {
 		return err
@@ -50,7 +49,7 @@ func askPath(ctx context.Context, cc *http2.ClientConn, address, path string) er
 }
 
 // askGRPC asks gRPC's health service (https://grpc.io/docs/guides/health-checking/).
-func askGRPC(ctx context.Context, cc *http2.ClientConn, address, service string) error {
+func askGRPC(ctx context.Context, cc *h2.Conn, address, service string) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+CheckPath, bytes.NewReader(checkRequest(service)))
 	if err != nil {
 		return err
@@ -76,9 +75,14 @@ func askGRPC(ctx context.Context, cc *http2.ClientConn, address, service string)
 	return nil
 }
 
+var errNoStreams = errors.New("it takes no requests")
+
 // answerOf returns a response with its body, which is to be short.
-func answerOf(cc *http2.ClientConn, r *http.Request) (*http.Response, []byte, error) {
+func answerOf(cc *h2.Conn, r *http.Request) (*http.Response, []byte, error) {
 	r.Header.Set("User-Agent", "serve-nomad proxy health check")
+	if !cc.Reserve() {
+		return nil, nil, errNoStreams
+	}
 	res, err := cc.RoundTrip(r)
 	if err != nil {
 		return nil, nil, err

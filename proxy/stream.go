@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/serve-nomad/serve-nomad/gate"
+	"github.com/serve-nomad/serve-nomad/h2"
 	"github.com/serve-nomad/serve-nomad/upstream"
 )
 
@@ -88,11 +89,6 @@ func (x *stream) run() outcome {
 		return x.lost(err)
 	}
 	x.res = res
-	if res.StatusCode < 200 || res.StatusCode > 999 { // the client of HTTP/2 takes any number
-		x.slot.Failed()
-		x.fail(http.StatusBadGateway, codeBadResponse, "the replica's answer has no status of HTTP")
-		return settled
-	}
 	if !x.grpc { // its status comes at the end
 		x.slot.Answered(res.StatusCode)
 	}
@@ -161,18 +157,12 @@ func (x *stream) tooLate() {
 }
 
 // notTaken says whether a replica has certainly not begun with a stream: it has
-// refused it, or said that it takes no more before it came to it.
+// refused it, or never got it, or said that it takes no more before it came to it.
 func notTaken(err error) bool {
 	if reset, ok := errors.AsType[http2.StreamError](err); ok {
 		return reset.Code == http2.ErrCodeRefusedStream
 	}
-	// These have no name outside of their package.
-	switch err.Error() {
-	case "http2: Transport received Server's graceful shutdown GOAWAY",
-		"http2: client conn not usable", "http2: client conn is closed", "http2: client connection force closed via ClientConn.Close":
-		return true
-	}
-	return false
+	return errors.Is(err, h2.ErrNotTaken)
 }
 
 // wasReset answers a request whose stream the replica has reset, or whose answer
@@ -277,7 +267,7 @@ func (x *stream) pass() (readErr, writeErr error) {
 	// is sent ahead of it would be a response without its end, and gRPC's status
 	// in the wrong place.
 	live := x.res.ContentLength < 0 && x.r.Method != http.MethodHead
-	if live {
+	if live && !x.more() {
 		if err := x.flush(); err != nil {
 			return nil, err
 		}
@@ -288,7 +278,7 @@ func (x *stream) pass() (readErr, writeErr error) {
 		n, err := x.res.Body.Read(*buf)
 		if n > 0 {
 			werr := x.write((*buf)[:n])
-			if werr == nil && live && err == nil {
+			if werr == nil && live && err == nil && !x.more() {
 				werr = x.flush()
 			}
 			if werr != nil {
@@ -302,6 +292,13 @@ func (x *stream) pass() (readErr, writeErr error) {
 			return err, nil
 		}
 	}
+}
+
+// more says whether there is more of the response already: what has come together
+// leaves together, and what has come alone at once.
+func (x *stream) more() bool {
+	body, ok := x.res.Body.(*h2.Body)
+	return ok && body.Ready()
 }
 
 func (x *stream) flush() error {

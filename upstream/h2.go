@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http2"
+	"github.com/serve-nomad/serve-nomad/h2"
 )
 
 // Bounds on the HTTP/2 connections to one replica. One connection would do for
@@ -23,7 +23,7 @@ var errNoStreams = errors.New("it takes no streams on a new connection")
 // H2Conn is one HTTP/2 connection to a replica. The mutex of its h2Conns guards
 // all but the addresses.
 type H2Conn struct {
-	*http2.ClientConn
+	*h2.Conn
 	Address   string         // of the replica
 	from      netip.AddrPort // of this end
 	streams   int
@@ -87,12 +87,12 @@ func (p *h2Conns) choose(address string, grow bool) (c *H2Conn, other, own *h2Di
 	defer p.mu.Unlock()
 	p.prune()
 	for _, next := range p.conns {
-		if next.Address == address && next.CanTakeNewRequest() && (c == nil || next.streams < c.streams) {
+		if next.Address == address && next.CanTake() && (c == nil || next.streams < c.streams) {
 			c = next
 		}
 	}
 	more := grow && c != nil && c.streams >= streamsPerConn && len(p.conns) < connsPerPeer && p.dialing == nil
-	if c != nil && !more && c.ReserveNewRequest() {
+	if c != nil && !more && c.Reserve() {
 		c.streams++
 		return c, nil, nil
 	}
@@ -110,7 +110,7 @@ func (p *h2Conns) dialled(d *h2Dial, next *H2Conn, err error, ended bool) (c *H2
 	defer p.mu.Unlock()
 	p.dialing = nil
 	defer close(d.done)
-	if err == nil && !next.ReserveNewRequest() {
+	if err == nil && !next.Reserve() {
 		err = errNoStreams
 		_ = next.Close() // it is of no use, however it closes
 	}
@@ -146,10 +146,9 @@ func (p *h2Conns) put(c *H2Conn, now time.Time) {
 }
 
 // prune forgets idle connections that take no more streams: either side has
-// ended them. (Their State would say so of the others too, but waits for a
-// write that hangs.)
+// ended them.
 func (p *h2Conns) prune() {
-	p.keep(func(c *H2Conn) bool { return c.streams > 0 || c.CanTakeNewRequest() })
+	p.keep(func(c *H2Conn) bool { return c.streams > 0 || c.CanTake() })
 }
 
 // keep closes the connections that are not to be kept, when they are idle.
