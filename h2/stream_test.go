@@ -286,3 +286,42 @@ func (b *slowBody) Read(p []byte) (int, error) {
 }
 
 func (*slowBody) Close() error { return nil }
+
+// TestPaddingIsNoBody holds that padding takes nothing of the window for good:
+// nobody reads it.
+func TestPaddingIsNoBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := play(t, func(p *peer, id uint32) {
+			p.header(id, false, ":status", "200")
+			for range 400 {
+				p.write(func(f *http2.Framer) error { return f.WriteDataPadded(id, false, []byte("x"), make([]byte, 255)) })
+			}
+			p.data(id, true, "")
+		})
+		if got := call(c, request(t.Context(), http.MethodGet, nil)); got != "200 "+strings.Repeat("x", 400) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// TestEndOfARequestIsSeenInAFlood holds that a response which always has more
+// ends with its request all the same.
+func TestEndOfARequestIsSeenInAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := play(t, func(p *peer, id uint32) {
+			p.header(id, false, ":status", "200")
+			p.data(id, false, strings.Repeat("x", 16<<10))
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		res := begin(t, c, request(ctx, http.MethodGet, nil))
+		synctest.Wait()
+		cancel()
+		if n, err := res.Body.Read(make([]byte, 10)); n > 0 || word(err) != "cancelled" {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		synctest.Wait()
+		if p.told() != "RST 1 CANCEL" {
+			t.Errorf("the server is told %q", p.told())
+		}
+	})
+}
