@@ -138,9 +138,9 @@ func readFiles(c TLSConfig) (contents [][]byte, err error) {
 		names = append(names, c.ClientCA)
 	}
 	var faults []error
-	for _, name := range names {
+	for i, name := range names {
 		data, err := os.ReadFile(name)
-		if err != nil {
+		if err != nil && !slices.Contains(names[:i], name) { // a key that is in its certificate's file
 			faults = append(faults, err)
 		}
 		contents = append(contents, data)

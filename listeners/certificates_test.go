@@ -225,8 +225,8 @@ func TestABadCertificateChangesNothing(t *testing.T) {
 	if err := certificates.Check(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if err := certificates.Change(TLSConfig{Certificates: []CertificateFiles{{Cert: "none", Key: "none"}}}); err == nil {
-		t.Error("files that are not there: no error")
+	if err := certificates.Change(TLSConfig{Certificates: []CertificateFiles{{Cert: "none", Key: "none"}}}); err == nil || strings.Count(err.Error(), "open none") != 1 {
+		t.Errorf("a file that is not there: %v", err)
 	}
 	if err := os.WriteFile(files.Cert, good, 0o600); err != nil {
 		t.Fatal(err)

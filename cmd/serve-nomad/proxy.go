@@ -36,6 +36,9 @@ func newProxyCommand(b *base) cli.Command {
 }
 
 func (c *proxyCommand) serve(ctx context.Context, _ []string) error {
+	if c.drain < 0 || c.notice < 0 {
+		return wrongUse("-drain-timeout %s and -drain-notice %s: want durations from 0s", c.drain, c.notice)
+	}
 	if c.supervise {
 		return c.superviseProxy(ctx)
 	}
