@@ -19,9 +19,12 @@ const gatekeeperService = "serve-nomad-gatekeeper"
 
 // Pace of an announcement, and of the check that Consul makes of it.
 const (
-	announceEvery  = 10 * time.Second // an agent may have lost what it was told
-	announceCheck  = "5s"
-	announceForget = "30m" // after which Consul forgets a gatekeeper that it cannot reach
+	announceEvery = 10 * time.Second // an agent may have lost what it was told
+	announceCheck = "5s"
+	// announceForget is when Consul forgets a gatekeeper that it cannot reach, so
+	// that its replicas are given to another: not before slots are taken back
+	// whose holders have vanished, see gatekeeper.Config.
+	announceForget = "1m"
 )
 
 // gatekeepers is what was last read of the gatekeepers.

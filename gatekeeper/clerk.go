@@ -61,7 +61,7 @@ func (g *Gatekeeper) serve(nc net.Conn) {
 	defer stop()
 	br := bufio.NewReader(nc)
 	if err := c.greet(br); err != nil {
-		g.log.Debug("connection of another proxy refused", "from", nc.RemoteAddr(), "error", err)
+		g.refused(nc.RemoteAddr(), err)
 		return
 	}
 	out := newWriter(&c.out, &g.mu, nc, g.config.Silence)
@@ -79,6 +79,26 @@ func (g *Gatekeeper) serve(nc net.Conn) {
 	g.leaves(c, bye, err)
 }
 
+// refused tells of a connection that has not become a proxy's.
+func (g *Gatekeeper) refused(from net.Addr, err error) {
+	var other *otherVersionError
+	switch {
+	case errors.Is(err, io.EOF): // nothing was said: Consul's check
+	case errors.As(err, &other):
+		g.mu.Lock()
+		told := time.Since(g.toldVersion) < time.Minute
+		if !told {
+			g.toldVersion = time.Now()
+		}
+		g.mu.Unlock()
+		if !told {
+			g.log.Warn("another proxy is refused: it gets no slots of the replicas of this host", "from", from, "error", err)
+		}
+	default:
+		g.log.Debug("connection of another proxy refused", "from", from, "error", err)
+	}
+}
+
 // greet exchanges hellos, and takes the proxy in.
 func (c *clerk) greet(br *bufio.Reader) error {
 	g := c.g
@@ -86,10 +106,14 @@ func (c *clerk) greet(br *bufio.Reader) error {
 		return err
 	}
 	who, own, err := readHello(br)
-	if err != nil {
+	var other *otherVersionError
+	if err != nil && !errors.As(err, &other) {
 		return err
 	}
-	if _, err = c.nc.Write(g.config.hello(g.Own())); err != nil {
+	if _, werr := c.nc.Write(g.config.hello(g.Own())); err == nil { // which tells also one of another version what it met
+		err = werr
+	}
+	if err != nil {
 		return err
 	}
 	if err = c.nc.SetDeadline(time.Time{}); err != nil {

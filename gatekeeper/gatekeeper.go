@@ -83,27 +83,28 @@ type Gatekeeper struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	mu        sync.Mutex
-	closed    bool
-	watching  bool   // watchLost goes on
-	own       string // the address whose replicas it keeps itself; "": none
-	book      *slots.Book
-	self      *slots.Holder
-	began     time.Time                // when it began to keep the book
-	inherited bool                     // the book was handed over: nothing is held that it does not say
-	peers     map[*slots.Replica]*peer // the replicas in its book, as the sockets have them
-	lines     map[*slots.Replica]*Line // of its own proxy, in its own book
-	all       map[*Line]bool           // of its own proxy, anywhere
-	parties   map[slots.Group]*party
-	links     map[string]*link // to other gatekeepers, by address
-	clerks    map[*clerk]bool  // of other proxies, connected here
-	holders   map[*slots.Holder]*clerk
-	lost      map[*absentee]bool
-	expected  []string      // addresses of the gatekeepers that there are
-	unknown   *slots.Holder // has what cannot be told to be anybody's
-	doubted   time.Time     // when that was last more than before
-	seen      Seen          // of the sockets, while it is new; nil: nothing yet
-	seenAt    time.Time
+	mu          sync.Mutex
+	closed      bool
+	watching    bool   // watchLost goes on
+	own         string // the address whose replicas it keeps itself; "": none
+	book        *slots.Book
+	self        *slots.Holder
+	began       time.Time                // when it began to keep the book
+	inherited   bool                     // the book was handed over: nothing is held that it does not say
+	peers       map[*slots.Replica]*peer // the replicas in its book, as the sockets have them
+	lines       map[*slots.Replica]*Line // of its own proxy, in its own book
+	all         map[*Line]bool           // of its own proxy, anywhere
+	parties     map[slots.Group]*party
+	links       map[string]*link // to other gatekeepers, by address
+	clerks      map[*clerk]bool  // of other proxies, connected here
+	holders     map[*slots.Holder]*clerk
+	lost        map[*absentee]bool
+	expected    []string      // addresses of the gatekeepers that there are
+	unknown     *slots.Holder // has what cannot be told to be anybody's
+	toldVersion time.Time     // when it was told last that a proxy speaks another version
+	doubted     time.Time     // when that was last more than before
+	seen        Seen          // of the sockets, while it is new; nil: nothing yet
+	seenAt      time.Time
 
 	here, served, away Counts // as Status has them
 }

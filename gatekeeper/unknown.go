@@ -24,6 +24,7 @@ type peer struct {
 	address     string
 	multiplexed bool
 	unclaimed   map[netip.AddrPort]bool // connections of somebody unknown; true: the other end has closed it
+	since       time.Time               // when that was first doubted
 	handed      bool                    // what somebody unknown holds was handed over as a number
 }
 
@@ -102,8 +103,6 @@ func (g *Gatekeeper) doubt(r Replica) {
 	n := limit
 	if at.look(seen) {
 		n = at.needs(limit, false)
-	} else if time.Since(g.began) >= g.config.Recovery {
-		return
 	}
 	if n > 0 {
 		g.note(r, at, n)
@@ -121,8 +120,9 @@ func (p *peer) look(seen Seen) (visible bool) {
 func (g *Gatekeeper) note(r Replica, at *peer, held int) {
 	page, _ := g.book.Open(g.unknown, r.ID, slots.Group{Application: r.Application, Deployment: r.Deployment}, r.Limit, held)
 	_ = g.book.Close(g.unknown, page) // it takes nothing, and nobody else has a line yet
-	g.peers[page] = at
 	g.doubted = time.Now()
+	at.since = g.doubted
+	g.peers[page] = at
 }
 
 // claim says that a connection to the replica is a proxy's own, which counts the
@@ -156,10 +156,11 @@ func (g *Gatekeeper) lower(page *slots.Replica, n int) []slots.Grant {
 // find takes back what nobody unknown can have any more, by what was seen.
 func (g *Gatekeeper) find(seen Seen, now time.Time) []slots.Grant {
 	var grants []slots.Grant
-	recovered := now.Sub(g.began) > g.config.Recovery // which those who are alive had to say what they hold
-	told := recovered && !g.awaits()
+	awaits := g.awaits()
 	for page, held := range held(g.unknown) {
 		at := g.peers[page]
+		recovered := now.Sub(at.since) > g.config.Recovery // which those who are alive had to say what they hold
+		told := recovered && !awaits
 		switch {
 		case now.Sub(g.doubted) > g.config.Patience:
 			grants = append(grants, g.lower(page, 0)...)

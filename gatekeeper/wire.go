@@ -8,15 +8,15 @@ import (
 	"io"
 )
 
-// protocolVersion is what a hello begins with. A peer of another version is
-// refused: what it says may mean something else.
-const protocolVersion = 3
+// protocolVersion is what a hello begins with, whatever follows in that version.
+// A peer of another version is refused: what it says may mean something else.
+const protocolVersion = 4
 
 // maxText bounds a string on the wire.
 const maxText = 256
 
-// kind is the first byte of a message. The fields follow as unsigned varints,
-// strings with their length ahead.
+// kind is the first byte of a message. Its numbers follow as unsigned varints, and
+// then its strings with their length ahead.
 type kind byte
 
 const (
@@ -88,16 +88,23 @@ func flag(yes bool) uint64 {
 	return 0
 }
 
+// otherVersionError means that the other speaks another version.
+type otherVersionError struct{ version uint64 }
+
+func (e *otherVersionError) Error() string {
+	return fmt.Sprintf("it speaks version %d of the gatekeepers' protocol, this proxy %d: upgrade the older of the two", e.version, protocolVersion)
+}
+
 // appendMessage writes m behind b.
 func appendMessage(b []byte, m message) []byte {
 	texts, numbers, _ := m.kind.fields()
 	b = append(b, byte(m.kind))
+	for _, n := range m.numbers[:numbers] {
+		b = binary.AppendUvarint(b, n)
+	}
 	for _, s := range m.texts[:texts] {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
-	}
-	for _, n := range m.numbers[:numbers] {
-		b = binary.AppendUvarint(b, n)
 	}
 	return b
 }
@@ -113,14 +120,17 @@ func readMessage(r *bufio.Reader) (message, error) {
 	if !known {
 		return m, fmt.Errorf("%w: kind %d", errProtocol, first)
 	}
-	for i := range texts {
-		if m.texts[i], err = readText(r); err != nil {
-			return m, err
-		}
-	}
 	for i := range numbers {
 		if m.numbers[i], err = binary.ReadUvarint(r); err != nil {
 			return m, noEOF(err)
+		}
+		if m.kind == kindHello && i == 0 && m.numbers[0] != protocolVersion {
+			return m, &otherVersionError{m.numbers[0]}
+		}
+	}
+	for i := range texts {
+		if m.texts[i], err = readText(r); err != nil {
+			return m, err
 		}
 	}
 	return m, nil
@@ -160,8 +170,8 @@ func readHello(r *bufio.Reader) (who identity, own string, err error) {
 	if err != nil {
 		return identity{}, "", err
 	}
-	if m.kind != kindHello || m.numbers[0] != protocolVersion {
-		return identity{}, "", fmt.Errorf("%w: version %d, want %d", errProtocol, m.numbers[0], protocolVersion)
+	if m.kind != kindHello {
+		return identity{}, "", fmt.Errorf("%w: kind %d, want a hello", errProtocol, m.kind)
 	}
 	return identity{m.texts[0], m.numbers[1]}, m.texts[1], nil
 }

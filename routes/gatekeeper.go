@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"cmp"
 	"hash/fnv"
 	"net/netip"
 )
@@ -14,15 +15,18 @@ type Gatekeeper struct {
 
 // GatekeeperOf returns the address of the gatekeeper of a replica: that on the
 // replica's own host, whether it can be reached or not, for it alone knows what
-// the replica has. A host that has none is given to one of the others, the same
+// the replica has; of several, one that can be reached. A host that has none is given to one of the others, the same
 // by every proxy that sees the same ones (rendezvous hashing), so that few
 // replicas change hands when one comes or goes. "": there is none at all.
 func GatekeeperOf(replica Endpoint, all []Gatekeeper) string {
 	host := hostOf(replica.Address)
-	best, most := "", uint64(0)
+	own, best, most := "", "", uint64(0)
 	for _, k := range all {
 		if host.IsValid() && hostOf(k.Address) == host {
-			return k.Address
+			if k.Passing {
+				return k.Address
+			}
+			own = cmp.Or(own, k.Address)
 		}
 		if !k.Passing {
 			continue
@@ -35,7 +39,7 @@ func GatekeeperOf(replica Endpoint, all []Gatekeeper) string {
 			best, most = k.Address, sum
 		}
 	}
-	return best
+	return cmp.Or(own, best)
 }
 
 func hostOf(address string) netip.Addr {

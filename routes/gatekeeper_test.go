@@ -2,6 +2,7 @@ package routes
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -16,6 +17,8 @@ func TestGatekeeperOf(t *testing.T) {
 		{"its own host's", "10.0.0.2:20000", all, "10.0.0.2:8002"},
 		{"its own host's, though it cannot be reached", "10.0.0.1:20000", all, "10.0.0.1:8002"},
 		{"its own host's, by another spelling", "[::ffff:10.0.0.2]:20000", all, "10.0.0.2:8002"},
+		{"of two on its host, the one that can be reached", "10.0.0.1:20000", append([]Gatekeeper{{Address: "10.0.0.1:8012", Passing: true}}, all...), "10.0.0.1:8012"},
+		{"of two on its host, wherever it stands", "10.0.0.1:20000", append(slices.Clone(all), Gatekeeper{Address: "10.0.0.1:8012", Passing: true}), "10.0.0.1:8012"},
 		{"another's, of those that can be reached", "10.0.0.9:20000", all[:2], "10.0.0.2:8002"},
 	} {
 		if got := GatekeeperOf(Endpoint{Address: test.replica}, test.all); got != test.want {
