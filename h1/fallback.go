@@ -79,15 +79,26 @@ const readAhead = 4 << 10
 // smallWrite is up to how many bytes a write may have for others to go first.
 const smallWrite = 1 << 10
 
+// maxHeld is how many bytes may wait to be written before writes wait.
+const maxHeld = 64 << 10
+
 // shared is a connection of HTTP/2 in the clear, made cheaper for many streams.
 type shared struct {
 	net.Conn
 	br  *bufio.Reader
 	out io.Writer
+
+	mu      sync.Mutex
+	pending []byte // small writes that a goroutine is about to write
+	spare   []byte // to be pending next; nil: none
+	writing bool   // there is that goroutine
+	err     error  // of it
+	room    sync.Cond
 }
 
 func share(r *replayed) *shared {
 	s := &shared{Conn: r.Conn, out: r.Conn}
+	s.room.L = &s.mu
 	in := io.Reader(r)
 	if socket := nonblock.Of(r.Conn); socket != nil {
 		in, s.out = io.MultiReader(bytes.NewReader(r.rest), socket), socket
@@ -98,15 +109,47 @@ func share(r *replayed) *shared {
 
 func (s *shared) Read(p []byte) (int, error) { return s.br.Read(p) }
 
-// Write lets other goroutines go first where there is little to be written. What
-// their streams write meanwhile goes out in one piece after it, and a system call
-// costs more than anything else of a small response. Where nobody else is ready
-// to run it costs next to nothing.
+// Write leaves little to a goroutine that lets others go first: what their streams
+// write meanwhile goes out in one piece with it, and a system call costs more than
+// anything else of a small response. An error shows with a later write.
 func (s *shared) Write(p []byte) (int, error) {
-	if len(p) <= smallWrite {
-		runtime.Gosched()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.err == nil && (len(s.pending) > maxHeld || (s.writing && len(p) > smallWrite)) {
+		s.room.Wait()
 	}
-	return s.out.Write(p)
+	switch {
+	case s.err != nil:
+		return 0, s.err
+	case len(p) > smallWrite:
+		return s.out.Write(p)
+	}
+	s.pending = append(s.pending, p...)
+	if !s.writing {
+		s.writing = true
+		go s.flush()
+	}
+	return len(p), nil
+}
+
+// flush writes what is pending until there is nothing.
+func (s *shared) flush() {
+	runtime.Gosched()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.pending) > 0 && s.err == nil {
+		p := s.pending
+		s.pending, s.spare = s.spare[:0], nil
+		s.mu.Unlock()
+		_, err := s.out.Write(p)
+		s.mu.Lock()
+		if s.err = err; cap(p) <= readAhead {
+			s.spare = p
+		}
+		s.room.Broadcast()
+	}
+	s.writing = false
+	s.room.Broadcast()
 }
 
 // NetConn returns the connection below.
