@@ -159,8 +159,7 @@ func (c *conn) open() bool {
 		ConnectionState() tls.ConnectionState
 	}); ok {
 		if err := t.HandshakeContext(c.ctx); err != nil {
-			c.server.logf("h1: TLS handshake with %s: %v", c.remote, err)
-			c.close()
+			c.failHandshake(err)
 			return false
 		}
 		state := t.ConnectionState()
@@ -182,6 +181,22 @@ func (c *conn) open() bool {
 	defer c.mu.Unlock()
 	c.work = c.server.takeWork()
 	return c.phase != over
+}
+
+// failHandshake closes the connection. A client that has sent a request without
+// TLS is told so, in the clear: else it sees that the connection has failed, and
+// not why.
+func (c *conn) failHandshake(err error) {
+	var first tls.RecordHeaderError
+	if !errors.As(err, &first) || first.Conn == nil || first.RecordHeader[0] < 'A' || first.RecordHeader[0] > 'Z' {
+		c.server.logf("h1: TLS handshake with %s: %v", c.remote, err)
+		c.close()
+		return
+	}
+	c.mu.Lock() // which the sweep has when it looks at either
+	c.nc, c.work = first.Conn, c.server.takeWork()
+	c.mu.Unlock()
+	c.refuse(fault{http.StatusBadRequest, "this port takes TLS, and the request came without: use https://"})
 }
 
 // await waits for the first byte of a request, without a buffer where it can.

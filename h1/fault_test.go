@@ -162,6 +162,29 @@ func TestAbortOverTLS(t *testing.T) {
 	}
 }
 
+// TestAClientWithoutTLSIsToldSo sends what does not begin a handshake to a port
+// of TLS, also more than is read at once.
+func TestAClientWithoutTLSIsToldSo(t *testing.T) {
+	t.Parallel()
+	_, addr := serveTLS(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was served") }))
+	long := "X-Long: " + strings.Repeat("a", 100_000) + "\r\n"
+	for name, c := range map[string]struct{ sent, want string }{
+		"a GET":                     {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400 "},
+		"a POST with a long head":   {"POST /x HTTP/1.1\r\nHost: a\r\n" + long + "\r\n", "HTTP/1.1 400 "},
+		"the beginning of a method": {"DELET", "HTTP/1.1 400 "},
+		"too little":                {"GET", ""},
+		"bytes":                     {"\x00\x01\x02\x03\x04\x05\x06\x07", ""},
+	} {
+		got := talk(t, addr, c.sent)
+		if (c.want == "") != (got == "") || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: got %q", name, got)
+		}
+		if c.want != "" && (!strings.Contains(got, "https://") || !strings.Contains(got, "Connection: close\r\n")) {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
+
 // serveTLS serves h over TLS on a port of its own.
 func serveTLS(t *testing.T, h http.Handler) (*Server, string) {
 	t.Helper()
