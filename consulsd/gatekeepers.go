@@ -3,8 +3,10 @@ package consulsd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -124,15 +126,16 @@ func (c *Client) gatekeepers(ctx context.Context, index uint64, wait time.Durati
 }
 
 // Announce tells the Consul agent, until ctx ends, that the gatekeeper of a proxy
-// answers at an address, an IP and a port. Withdraw takes that back.
-func (c *Client) Announce(ctx context.Context, at, proxy string) {
+// answers at an address, an IP and a port. It calls taken each time that the
+// agent has that. Withdraw takes it back.
+func (c *Client) Announce(ctx context.Context, at, proxy string, taken func()) {
 	host, text, _ := net.SplitHostPort(at)
 	port, err := strconv.Atoi(text)
 	if err != nil || net.ParseIP(host) == nil {
 		c.log.Error("the gatekeeper cannot be announced: its address must be an IP and a port", "address", at)
 		return
 	}
-	c.announce(ctx, &api.AgentServiceRegistration{
+	c.announce(ctx, taken, &api.AgentServiceRegistration{
 		ID: gatekeeperService + "-" + at, Name: gatekeeperService, Address: host, Port: port,
 		Meta: map[string]string{"proxy": proxy},
 		Check: &api.AgentServiceCheck{
@@ -142,16 +145,18 @@ func (c *Client) Announce(ctx context.Context, at, proxy string) {
 	})
 }
 
-// Withdraw has Consul forget the gatekeeper at an address.
+// Withdraw has Consul forget the gatekeeper at an address. One that Consul does
+// not know is no error.
 func (c *Client) Withdraw(ctx context.Context, at string) error {
-	if err := c.consul.Agent().ServiceDeregisterOpts(gatekeeperService+"-"+at, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
-		return fmt.Errorf("take the gatekeeper out of Consul: %w", c.explain(err))
+	err := c.consul.Agent().ServiceDeregisterOpts(gatekeeperService+"-"+at, (&api.QueryOptions{}).WithContext(ctx))
+	if status, ok := errors.AsType[api.StatusError](err); err == nil || ok && status.Code == http.StatusNotFound {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("take the gatekeeper out of Consul: %w", c.explain(err))
 }
 
 // announce says it again and again, because an agent may have lost it.
-func (c *Client) announce(ctx context.Context, service *api.AgentServiceRegistration) {
+func (c *Client) announce(ctx context.Context, taken func(), service *api.AgentServiceRegistration) {
 	failing := false
 	for ctx.Err() == nil {
 		pause := announceEvery
@@ -159,6 +164,7 @@ func (c *Client) announce(ctx context.Context, service *api.AgentServiceRegistra
 		switch {
 		case err == nil:
 			failing = false
+			taken()
 		case ctx.Err() == nil:
 			pause = time.Second
 			if !failing {

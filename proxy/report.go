@@ -362,15 +362,15 @@ func (r *reporter) note(ctx context.Context, made time.Time, err error, leaving 
 
 // ReportingStatus is how the proxy's load reports arrive.
 type ReportingStatus struct {
-	Delivered uint64        `json:"delivered"`       // reports that have arrived
-	Age       time.Duration `json:"age"`             // ns since the last one that arrived was made, or since the start
-	Error     string        `json:"error,omitempty"` // why the last one did not arrive
+	Delivered uint64  `json:"delivered"`       // reports that have arrived
+	Age       float64 `json:"age_seconds"`     // since the last one that arrived was made, or since the start
+	Error     string  `json:"error,omitempty"` // why the last one did not arrive
 }
 
 func (r *reporter) status() *ReportingStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := &ReportingStatus{Delivered: r.delivered, Age: time.Since(r.last)}
+	s := &ReportingStatus{Delivered: r.delivered, Age: time.Since(r.last).Seconds()}
 	if r.err != nil {
 		s.Error = fmt.Sprint(r.err)
 	}

@@ -50,10 +50,7 @@ func (p *Proxy) apply(v routes.View) {
 		if p.viewError == "" {
 			p.staleSince = time.Now()
 		}
-		p.viewError = v.Error
-		if v.Error != "" {
-			p.log.Warn("routing table may be old", "error", v.Error)
-		}
+		p.viewError = v.Error // which whoever has found it has logged
 	}
 	if !v.Known {
 		return

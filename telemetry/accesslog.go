@@ -87,12 +87,19 @@ func newAccessLog(c AccessLog, count *outcomes, log hclog.Logger) (*accessLog, e
 	return a, nil
 }
 
+// LogFileError says why the access log's file cannot be opened.
+type LogFileError struct{ cause error }
+
+func (e *LogFileError) Error() string { return "access log: " + e.cause.Error() }
+
+func (e *LogFileError) Unwrap() error { return e.cause }
+
 // openLog opens the file to append to it. A named pipe that nobody reads is an
 // error, rather than something to wait for.
 func openLog(path string) (*logFile, error) {
 	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("access log: %w", err)
+		return nil, &LogFileError{err}
 	}
 	return &logFile{File: file, torn: endsTorn(file)}, nil
 }

@@ -53,7 +53,7 @@ func value(f map[string]*dto.MetricFamily, name string, labels ...string) float6
 
 func busyStatus() proxy.Status {
 	return proxy.Status{
-		Ready: true, Discovery: "no answer", Stale: 7, Lingering: 2, Reporting: &proxy.ReportingStatus{Age: 3 * time.Second, Error: "refused"},
+		Ready: true, Discovery: "no answer", Stale: 7, Lingering: 2, Reporting: &proxy.ReportingStatus{Age: 3, Error: "refused"},
 		Deployments: []gate.Status{{
 			Application: "app", Deployment: "main", Version: "v2", MaxOngoingRequests: 5, MaxQueuedRequests: -1, Ongoing: 4, Queued: 6,
 			QueuedBytes: 4096, EjectionIgnored: true, Ejections: 8, ResendsDenied: 9,

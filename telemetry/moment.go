@@ -87,7 +87,7 @@ func (c *moment) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.stale, s.Stale)
 	if r := s.Reporting; r != nil {
 		gauge(c.reportFails, one(r.Error != ""))
-		gauge(c.reportAge, r.Age.Seconds())
+		gauge(c.reportAge, r.Age)
 	}
 	c.slots.collect(s, gauge, counter)
 	for _, d := range s.Deployments {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,6 +50,7 @@ type slotKeeper struct {
 	retry   time.Duration // until the port is tried again that another proxy of this machine has
 
 	announcing sync.WaitGroup
+	announced  atomic.Bool // Consul has known of it
 }
 
 // newSlotKeeper returns nil where the proxy counts alone.
@@ -100,7 +102,7 @@ func (k *slotKeeper) run(ctx context.Context) {
 func (k *slotKeeper) keep(ctx context.Context, l net.Listener, own string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k.announcing.Go(func() { k.consul.Announce(ctx, own, k.name) })
+	k.announcing.Go(func() { k.consul.Announce(ctx, own, k.name, func() { k.announced.Store(true) }) })
 	if k.watcher != nil {
 		k.announcing.Go(func() { k.warnOfAnother(ctx, own) })
 	}
@@ -169,7 +171,8 @@ func (k *slotKeeper) leave() {
 	if own := k.Own(); own != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		if err := k.consul.Withdraw(ctx, own); err != nil {
+		// Also where this process has not announced it: one before may have.
+		if err := k.consul.Withdraw(ctx, own); err != nil && k.announced.Load() {
 			k.log.Warn("Consul still names this gatekeeper", "error", err)
 		}
 	}

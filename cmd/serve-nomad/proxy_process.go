@@ -106,7 +106,7 @@ func (p *proxyProcess) assemble(ctx context.Context) (err error) {
 	}
 	p.proxy = proxy.New(proxy.Config{
 		Discovery: p.watcher, Slots: p.keeper.slots(), Loads: p.sink, Name: proxyName(p.cfg), DrainNotice: p.command.notice, Limits: p.cfg.Proxy.limits,
-		Observer: p.seen, Metrics: p.seen.Handler(), Ports: p.portStats, HideAdmin: p.cfg.Proxy.AdminAddress != "",
+		Observer: p.seen, Metrics: p.seen.Handler(), Ports: func() any { return p.allPorts() }, HideAdmin: p.cfg.Proxy.AdminAddress != "",
 	}, p.log.Named("proxy"))
 	return p.listen(ctx)
 }
@@ -205,11 +205,6 @@ func (p *proxyProcess) ports() []*port {
 		return []*port{p.public, p.handles}
 	}
 	return []*port{p.public, p.handles, p.admin}
-}
-
-// portStats is for /-/status.
-func (p *proxyProcess) portStats() any {
-	return map[string]listeners.Stats{"public": p.public.listener.Stats(), "handle": p.handles.listener.Stats()}
 }
 
 // closeAdmin closes the port of those who watch the proxy, last of all.

@@ -29,7 +29,7 @@ func (p *proxyProcess) reload() {
 		return
 	}
 	if err := p.seen.Reload(p.working, p.command.accessLog(next), p.command.tracing(next)); err != nil {
-		p.log.Error("the configuration cannot be followed; everything stays as it is", "error", err)
+		p.log.Error("the configuration cannot be followed; everything stays as it is", "error", telemetryFault(err, next))
 		return
 	}
 	p.log.SetLevel(hclog.LevelFromString(next.LogLevel))

@@ -70,6 +70,16 @@ func TestThePageSaysWhatEachSettingTakes(t *testing.T) {
 	}
 }
 
+// A proxy whose log has no place does not start, and names the setting.
+func TestALogWithoutAPlace(t *testing.T) {
+	dir := shortFolder(t)
+	p := newProxy(t, newTinyConsul(t, echoReplica(t)).URL, dir, fmt.Sprintf("access_log {\n enabled = true\n output = %q\n}", dir))
+	p.launch()
+	if err := <-p.ended; err == nil || p.output.count(`proxy\.access_log\.output = .*: is a directory; set `) != 1 {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 // A proxy that runs follows its configuration to another log, opens it anew, and
 // names what it cannot change.
 func TestAProxyReloadsItsTelemetry(t *testing.T) {
@@ -121,7 +131,9 @@ func TestAProxyReloadsItsTelemetry(t *testing.T) {
 	logged("b.log", "/app/three")
 	p.configure(consul.URL, dir, handles, logTo("no/such.log", ""))
 	p.signal(reloadSignal)
-	p.eventually("it is told", func() bool { return p.output.count("cannot be followed") == 1 })
+	p.eventually("it is told", func() bool {
+		return p.output.count(`cannot be followed.*proxy\.access_log\.output = .*no/such\.log.*: no such file or directory; set `) == 1
+	})
 	get("/app/four")
 	logged("b.log", "/app/four")
 	p.slots = freePort(t)

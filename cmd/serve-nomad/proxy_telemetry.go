@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"sync"
@@ -20,7 +23,19 @@ func (p *proxyProcess) openTelemetry(ctx context.Context) (err error) {
 		AccessLog: p.command.accessLog(p.cfg), Tracing: p.command.tracing(p.cfg),
 		Ports: p.allPorts, Discovery: p.watcher,
 	}, p.log.Named("telemetry"))
-	return err
+	return telemetryFault(err, p.cfg)
+}
+
+// telemetryFault names the setting where the access log's file cannot be opened.
+func telemetryFault(err error, cfg *config) error {
+	if _, ok := errors.AsType[*telemetry.LogFileError](err); !ok {
+		return err
+	}
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err
+	}
+	return fmt.Errorf("proxy.access_log.output = %q: %w; set a file that this process may write, in a folder that is there, or stdout or stderr",
+		cfg.Proxy.AccessLog.Output, err)
 }
 
 // accessLog is what the configuration says of it; nil: there is none.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -8,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/serve-nomad/serve-nomad/listeners"
 )
 
 // What a process of the proxy tells Prometheus is in the page, and of what the
@@ -63,4 +67,50 @@ func TestAScrapeOfAProxyIsWhatThePageSays(t *testing.T) {
 			t.Errorf("nothing is told of the port %s", port)
 		}
 	}
+}
+
+// The state of a proxy names each of its ports, and has times in seconds. When
+// Consul falls silent it says so, and the log does once.
+func TestTheStateOfAProxy(t *testing.T) {
+	consul, admin := newTinyConsul(t, echoReplica(t)), freePort(t)
+	p := newProxy(t, consul.URL, shortFolder(t), fmt.Sprintf("admin_address = %q", admin))
+	p.start()
+	var state struct {
+		Ports     map[string]listeners.Stats `json:"ports"`
+		Discovery string                     `json:"discovery_error"`
+		Reporting struct {
+			Age *float64 `json:"age_seconds"`
+		} `json:"reporting"`
+	}
+	ask := func() {
+		t.Helper()
+		res, err := http.Get("http://" + admin + "/-/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		state.Ports = nil
+		if err := json.NewDecoder(res.Body).Decode(&state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.eventually("it tells of all four ports", func() bool { ask(); return len(state.Ports) == 4 })
+	for _, name := range []string{"public", "handle", "gatekeeper", "admin"} {
+		if _, has := state.Ports[name]; !has {
+			t.Errorf("nothing is told of the port %s", name)
+		}
+	}
+	if state.Ports["admin"].Accepted == 0 {
+		t.Error("nobody has asked at the admin port")
+	}
+	if age := state.Reporting.Age; age == nil || *age <= 0 || *age > 100 {
+		t.Errorf("the last report is of %v s ago", age)
+	}
+	consul.down.Store(true)
+	consul.CloseClientConnections()
+	p.eventually("it says that Consul is silent", func() bool { ask(); return state.Discovery != "" })
+	if n := p.output.count(`\[WARN\].*(consul is not read|may be old)`); n != 1 {
+		t.Errorf("the log says so %d times", n)
+	}
+	p.stop()
 }
