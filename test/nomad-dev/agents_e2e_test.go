@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -76,7 +77,7 @@ func TestDevClusterEndsItsTasks(t *testing.T) {
 
 func TestKilledClusterIsCleanedUp(t *testing.T) {
 	c := startCluster(t, agentsOnly())
-	waitRunning(t, c, register(t, c, "sleeper", "sleep", "1000"))
+	allocation := waitRunning(t, c, register(t, c, "sleeper", "sleep", "1000"))
 	c.Nomad.Kill()
 	c.Consul.Kill()
 	if pids := taskPids(t, c); len(pids) == 0 {
@@ -86,6 +87,11 @@ func TestKilledClusterIsCleanedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantNoProcess(t, c.Dir)
+	for _, groups := range []string{"/sys/fs/cgroup/*/nomad/", "/sys/fs/cgroup/nomad.slice/*/"} {
+		if left, _ := filepath.Glob(groups + allocation + ".*"); len(left) > 0 {
+			t.Errorf("the cgroups %q are left", left)
+		}
+	}
 }
 
 func TestNomadSaysWhyItDoesNotStart(t *testing.T) {

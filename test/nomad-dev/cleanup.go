@@ -25,7 +25,7 @@ type Cleaned struct {
 // Cleanup ends what is still running out of a run folder after a crash, and
 // nothing else: the processes recorded there, if their pid is still theirs, then
 // Nomad's executors and tasks that bear the folder's mark, then what is mounted
-// below it. It must not be called while a run uses the folder. When ctx ends it
+// below it, and the cgroups of its allocations. It must not be called while a run uses the folder. When ctx ends it
 // does not wait for anything to end by itself.
 func Cleanup(ctx context.Context, runDir string) (Cleaned, error) {
 	var done Cleaned
@@ -69,6 +69,9 @@ func Cleanup(ctx context.Context, runDir string) (Cleaned, error) {
 			continue
 		}
 		done.Mounts = append(done.Mounts, point)
+	}
+	for _, group := range cgroups("/sys/fs/cgroup", dir) {
+		os.Remove(group) //nolint:errcheck // one that is not empty stays, and an empty one that stays does no harm
 	}
 	return done, errors.Join(errs...)
 }

@@ -206,6 +206,32 @@ func TestCleanup(t *testing.T) {
 		}
 		_ = task.Wait()
 	})
+	t.Run("finds the cgroups of its own allocations", func(t *testing.T) {
+		if runtime.GOOS != "linux" {
+			t.Skip("they are Linux's")
+		}
+		const own, nodes, other = "10000000-0000-4000-8000-000000000000", "20000000-0000-4000-8000-000000000000", "30000000-0000-4000-8000-000000000000"
+		dir, root := t.TempDir(), t.TempDir()
+		below := func(parts ...string) string {
+			path := filepath.Join(parts...)
+			if err := os.MkdirAll(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+		below(dir, "nomad/data/alloc", own)
+		below(dir, "nodes/n1/nomad/alloc", nodes)
+		below(dir, "nomad/data/alloc/keep") // no allocation's
+		want := []string{
+			below(root, "cpu/nomad", own+".main"), below(root, "memory/nomad", own+".main"),
+			below(root, "nomad.slice/share.slice", own+".main.scope"), below(root, "cpu/nomad", nodes+".main"),
+		}
+		below(root, "cpu/nomad", other+".main")
+		below(root, "cpu/nomad/keep.main")
+		if diff := cmp.Diff(want, cgroups(root, dir)); diff != "" {
+			t.Error(diff)
+		}
+	})
 	t.Run("takes a folder that is not there", func(t *testing.T) {
 		if _, err := Cleanup(t.Context(), filepath.Join(t.TempDir(), "none")); err != nil {
 			t.Error(err)

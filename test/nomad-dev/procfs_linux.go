@@ -64,6 +64,22 @@ func belongs(pid int, runDir string) bool {
 		strings.Contains(args[2], `"`+runDir+"/")
 }
 
+// cgroups returns the cgroups, below the folder where the system shows them,
+// that Nomad has made for the allocations of a run folder. It removes them when a
+// task ends, and nobody does when Nomad and its executors are killed first.
+func cgroups(root, runDir string) (all []string) {
+	for _, data := range []string{"*/data", "nodes/*/nomad"} { // of an agent, and of a node that a server has made
+		allocations, _ := filepath.Glob(filepath.Join(runDir, data, "alloc", "????????-????-????-????-????????????")) // the pattern is right
+		for _, a := range allocations {
+			for _, parent := range []string{"*/nomad", "nomad.slice/*.slice"} { // cgroups v1 and v2
+				groups, _ := filepath.Glob(filepath.Join(root, parent, filepath.Base(a)+".*")) // as above
+				all = append(all, groups...)
+			}
+		}
+	}
+	return all
+}
+
 // describe is how a process is named to people.
 func describe(pid int) string {
 	cmdline, err := os.ReadFile(proctable.File(pid, "cmdline"))
