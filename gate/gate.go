@@ -116,6 +116,7 @@ func New(application, deployment string, c Config) *Gate {
 type Ticket struct {
 	Again bool   // it has been let in before: the queue's limits no longer apply
 	Avoid string // replica that failed it: others are preferred; "": none
+	Body  int64  // bytes of its body that it holds while it waits
 
 	seq      uint64
 	deadline time.Time // zero: none

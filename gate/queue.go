@@ -36,7 +36,7 @@ func (g *Gate) newWaiter(t *Ticket, now time.Time) *waiter {
 	w.key, w.avoid, w.since = t.key, t.Avoid, now
 	w.item = fairqueue.Item[*waiter]{
 		Value: w, Order: t.seq, Back: t.granted,
-		Bytes: waitingBytes(t.header),
+		Bytes: waitingBytes(t.header) + t.Body,
 	}
 	if g.classed {
 		w.item.Class, w.item.Key = priority(t.header), fairnessKey(t.header)
@@ -104,7 +104,7 @@ const (
 	maxFairnessKey = 64 // bytes
 )
 
-// waitingFixed is what a request holds while it waits, besides its header: the
+// waitingFixed is what a request holds while it waits, besides its header and body: the
 // goroutine, the connection's buffers and the gate's own notes.
 const waitingFixed = 16 << 10
 
@@ -142,7 +142,7 @@ func fairnessKey(h http.Header) string {
 	return key[:min(len(key), maxFairnessKey)]
 }
 
-// waitingBytes is about what a request holds while it waits.
+// waitingBytes is about what a request holds while it waits, but for its body.
 func waitingBytes(h http.Header) int64 {
 	n := int64(waitingFixed)
 	for key, values := range h {

@@ -52,7 +52,6 @@ func (x *exchange) run() outcome {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.switchProtocols(res)
 	}
-	x.slot.Answered(res.StatusCode)
 	x.respond(res)
 	return settled
 }
@@ -89,7 +88,7 @@ func (x *exchange) send() error {
 	case x.body == nil:
 		c.SendBeforeRead(head, nil, nil)
 		return nil
-	case x.readUpfront() && len(head) <= upfrontHead:
+	case x.upfront.whole && len(head) <= upfrontHead:
 		c.SendBeforeRead(x.upfront.behind(head), x.upfront.drop, x.startPump)
 		return nil
 	case c.Reused && c.Stale():
@@ -162,18 +161,10 @@ func (x *exchange) inform(res *http.Response) {
 		}
 		return
 	}
-	if !x.r.ProtoAtLeast(1, 1) || expectsContinue(x.r) {
-		return // the second: the server may be writing its 100
-	}
-	h := x.w.Header()
-	clear(h)
-	copyResponseHeader(h, res.Header, x.head.id)
-	x.w.WriteHeader(res.StatusCode)
-	clear(h)
-	x.proxy.lastOnConnection(h)
+	x.hint(res.StatusCode, res.Header)
 }
 
-// lost ends an exchange that has not brought a response.
+// lost ends an exchange of whose response the client has nothing.
 func (x *exchange) lost(err error) outcome {
 	left := !x.unwatch() || x.ctx.Err() != nil
 	x.stopPump() // which ends x.ctx too, as any failed read does

@@ -146,7 +146,7 @@ func TestSlowSenderDoesNotKeepTheSlot(t *testing.T) {
 	}
 	t.Run("but may take its time once it is answered", func(t *testing.T) {
 		nc := dial(t, r.addr)
-		fmt.Fprint(nc, "POST /app HTTP/1.1\r\nHost: a\r\nX-Early: 1\r\nContent-Length: 2\r\n\r\na")
+		fmt.Fprint(nc, "POST /app HTTP/1.1\r\nHost: a\r\nX-Early: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
 		res, err := http.ReadResponse(bufio.NewReader(nc), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -154,7 +154,7 @@ func TestSlowSenderDoesNotKeepTheSlot(t *testing.T) {
 		defer res.Body.Close()
 		past := time.NewTimer(3 * 100 * time.Millisecond)
 		<-past.C
-		fmt.Fprint(nc, "b")
+		fmt.Fprint(nc, "1\r\nb\r\n0\r\n\r\n")
 		if b, err := io.ReadAll(res.Body); string(b) != "ab" || err != nil {
 			t.Errorf("got %q %v", b, err)
 		}

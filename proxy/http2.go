@@ -10,7 +10,7 @@ import (
 // Bounds on a client's HTTP/2 connection.
 const (
 	frontStreams = 250              // at once
-	frontBuffer  = 128 << 10        // bytes of one request that are read ahead of its replica
+	frontBuffer  = 64 << 10         // bytes of one request that are read ahead of its replica
 	frontFrame   = 16 << 10         // bytes of one frame; what every client begins with
 	frontPing    = 30 * time.Second // for which it may be silent, and then the answer be late
 )

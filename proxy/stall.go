@@ -20,6 +20,7 @@ type bodyLimit struct {
 	stall   time.Duration // 0: no bound
 	rate    int64         // bytes a second, on average and stall aside; 0: no bound
 	metered *meteredBody  // set where rate is
+	last    time.Time     // when all of the body must be there; zero: no bound
 
 	mu    sync.Mutex
 	began time.Time // when the body was first read
@@ -43,6 +44,9 @@ func (l *bodyLimit) renew() {
 // next is the deadline of a read that begins now. l.mu is held.
 func (l *bodyLimit) next(now time.Time) time.Time {
 	until := now.Add(l.stall)
+	if !l.last.IsZero() && l.last.Before(until) {
+		until = l.last
+	}
 	if l.rate <= 0 || l.metered == nil {
 		return until
 	}

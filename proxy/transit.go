@@ -66,11 +66,15 @@ const (
 func (t *transit) run() {
 	defer t.upfront.drop()
 	t.ctx = t.r.Context() // which ends when the client leaves
-	ticket := t.gate.Ticket(t.r.Header, t.deadline)
+	if !t.gather() {
+		t.settle()
+		return
+	}
+	ticket := t.ticket()
 	for {
 		s, err := t.gate.Acquire(t.ctx, ticket)
 		if errors.Is(err, gate.ErrGone) && t.aimAgain() {
-			ticket = t.gate.Ticket(t.r.Header, t.deadline)
+			ticket = t.ticket()
 			ticket.Again = true
 			continue
 		}
@@ -94,11 +98,10 @@ func (t *transit) run() {
 				return
 			}
 		case died:
-			if t.resends >= maxResend || !t.repeatable() || !t.gate.MayResend() {
+			if !t.maySendAgain() {
 				t.fail(http.StatusBadGateway, codeReplicaDied, "the replica closed the connection without an answer")
 				return
 			}
-			t.resends++
 			ticket.Avoid = s.Replica.ID
 		}
 	}
@@ -124,6 +127,23 @@ func (t *transit) repeatable() bool {
 		return true
 	}
 	return t.r.Header.Get("Idempotency-Key") != "" || t.r.Header.Get("X-Idempotency-Key") != ""
+}
+
+// ticket is a place in the gate's queue.
+func (t *transit) ticket() *gate.Ticket {
+	ticket := t.gate.Ticket(t.r.Header, t.deadline)
+	ticket.Body = t.held()
+	return ticket
+}
+
+// maySendAgain says whether a request that a replica died over is sent once more,
+// and counts it.
+func (t *transit) maySendAgain() bool {
+	if t.resends >= maxResend || !t.repeatable() || !t.gate.MayResend() {
+		return false
+	}
+	t.resends++
+	return true
 }
 
 // attempt has one replica serve the request. A kept connection that turns out
@@ -163,8 +183,7 @@ func (t *transit) attempt(s *gate.Slot) outcome {
 		if x.dead {
 			continue // there may be more of them
 		}
-		again := got == unsent || (c.Reused && t.repeatable())
-		if fresh || !c.Reused || !again {
+		if fresh || !c.Reused || (got != unsent && !t.maySendAgain()) {
 			x.release()
 			return got
 		}

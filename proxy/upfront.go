@@ -3,11 +3,13 @@ package proxy
 import (
 	"errors"
 	"io"
+
+	"github.com/serve-nomad/serve-nomad/gate"
 )
 
-// A body of up to upfrontBody bytes that has come with its head is sent with
-// it, in one piece and without a goroutine. The buffer has upfrontHead bytes of
-// room before it for the head.
+// A body of less than upfrontBody bytes is sent with its head, in one piece and
+// without a goroutine. The buffer has upfrontHead bytes of room before it for the
+// head.
 const (
 	upfrontHead = 4 << 10
 	upfrontBody = copyBufferSize - upfrontHead
@@ -28,29 +30,68 @@ type readyReader interface {
 	ReadReady(p []byte) (int, error)
 }
 
-// readUpfront reads what there is of a small body, and says whether it is all of
-// it.
-func (x *exchange) readUpfront() bool {
-	u := &x.upfront
-	length := x.body.ContentLength
-	body, ok := x.body.Body.(readyReader)
-	if u.whole || !ok || length <= 0 || length > upfrontBody || expectsContinue(x.body) {
-		return u.whole
+// gather reads a small body before the request has a slot, which a client that
+// sends slowly would hold meanwhile. It returns false where the request needs none:
+// it has been answered, or its client has left.
+func (t *transit) gather() bool {
+	length := t.r.ContentLength
+	if t.body == nil || length <= 0 || length >= upfrontBody || t.grpc || expectsContinue(t.r) || len(t.r.Trailer) > 0 {
+		return true
 	}
-	if u.buf == nil {
-		u.buffers = &x.proxy.buffers
-		u.buf = u.buffers.get()
-	}
-	for {
-		n, err := body.ReadReady((*u.buf)[upfrontHead+u.n : upfrontHead+int(length)])
-		u.n += n
-		u.read += int64(n)
-		if n == 0 || err != nil {
-			u.whole = errors.Is(err, io.EOF)
-			x.touched = x.touched || u.n > 0
-			return u.whole
+	u := &t.upfront
+	u.buffers = &t.proxy.buffers
+	u.buf = u.buffers.get()
+	room := (*u.buf)[upfrontHead : upfrontHead+length+1] // one more, to learn that it ends
+	var err error
+	if body, ok := t.body.Body.(readyReader); ok {
+		for n := 1; n > 0 && err == nil; {
+			n, err = body.ReadReady(room[u.n:])
+			u.n += n
 		}
 	}
+	if err == nil {
+		err = t.await(room)
+	}
+	u.read, t.touched = int64(u.n), true
+	if u.whole = errors.Is(err, io.EOF); u.whole {
+		return true
+	}
+	switch {
+	case timedOut(err) && t.late():
+		t.refuse(gate.ErrDeadline)
+	case t.ctx.Err() == nil || timedOut(err):
+		fault := brokenBody(err)
+		t.fail(fault.Status, fault.Code, fault.Message)
+	}
+	return false
+}
+
+// await reads until the body ends, however long that takes within its limits.
+func (t *transit) await(room []byte) error {
+	limit := t.bodyLimit()
+	limit.last = t.deadline
+	for u := &t.upfront; ; {
+		limit.renew()
+		n, err := t.body.Body.Read(room[u.n:])
+		if u.n += n; err != nil {
+			limit.lift()
+			return err
+		}
+	}
+}
+
+// held is how many bytes the request has of its body, or may come to have, while
+// it waits.
+func (t *transit) held() int64 {
+	switch {
+	case t.upfront.buf != nil:
+		return copyBufferSize
+	case t.body == nil || t.r.ProtoMajor != 2:
+		return 0
+	case t.r.ContentLength < 0:
+		return frontBuffer
+	}
+	return min(t.r.ContentLength, frontBuffer)
 }
 
 // bytes is what has been read.

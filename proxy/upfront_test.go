@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -87,5 +88,93 @@ func TestSmallBodyGoesWithItsHead(t *testing.T) {
 		if n := <-pieces; n != 1 {
 			t.Errorf("it came in %d pieces", n)
 		}
+	}
+}
+
+// TestSlowBodyTakesNoSlot has a client send a small body slowly, of an application
+// with one slot: others are served meanwhile.
+func TestSlowBodyTakesNoSlot(t *testing.T) {
+	t.Parallel()
+	address := replicaServer(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	r := start(t, app{ongoing: 1, queued: -1, addresses: []string{address}}.view())
+	for name, client := range map[string]*http.Client{"HTTP/1.1": r.client, "HTTP/2": h2Client(t)} {
+		t.Run(name, func(t *testing.T) {
+			pr, pw := io.Pipe()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/app", pr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.ContentLength = 8
+			slow := make(chan string, 1)
+			go func() {
+				res, err := client.Do(req)
+				if err != nil {
+					slow <- err.Error()
+					return
+				}
+				defer res.Body.Close()
+				b, _ := io.ReadAll(res.Body)
+				slow <- res.Status + " " + string(b)
+			}()
+			if _, err = io.WriteString(pw, "half"); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if res, body := do(t, r.client, http.MethodPost, r.url+"/app", strings.NewReader("quick")); res.StatusCode != http.StatusOK || body != "quick" {
+					t.Errorf("meanwhile: %s %q", res.Status, body)
+				}
+			}
+			if _, err = io.WriteString(pw, "half"); err != nil {
+				t.Fatal(err)
+			}
+			if err = pw.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-slow; got != "200 OK halfhalf" {
+				t.Errorf("the slow one: %s", got)
+			}
+		})
+	}
+}
+
+// TestBodiesThatWaitAreCounted holds what the queue says of its bytes to what is
+// read ahead of bodies.
+func TestBodiesThatWaitAreCounted(t *testing.T) {
+	t.Parallel()
+	r := start(t, app{ongoing: 1, queued: -1}.view())
+	client := h2Client(t)
+	for _, body := range []struct {
+		name   string
+		length int64
+		least  int64
+	}{
+		{"small, and all here", 100, copyBufferSize},
+		{"large", 1 << 20, frontBuffer},
+		{"of any length", -1, frontBuffer},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		size := body.length
+		if size < 0 {
+			size = 1000
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/app", strings.NewReader(strings.Repeat("x", int(size))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = body.length
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if res, err := client.Do(req); err == nil {
+				_ = res.Body.Close()
+			}
+		}()
+		eventually(t, body.name+" is queued", func() bool { _, queued := r.load(); return queued == 1 })
+		if n := r.Status().Deployments[0].QueuedBytes; n < body.least {
+			t.Errorf("%s: %d bytes count, want %d or more", body.name, n, body.least)
+		}
+		cancel()
+		<-done
+		r.waitIdle(t)
 	}
 }
