@@ -67,7 +67,7 @@ func FuzzServer(f *testing.F) {
 }
 
 func fuzzCall(t *testing.T, c *h2.Conn, r *http.Request) {
-	res, err := c.RoundTrip(r)
+	res, err := c.RoundTrip(r, nil)
 	if err != nil {
 		return
 	}

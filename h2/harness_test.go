@@ -168,7 +168,7 @@ func call(c *h2.Conn, r *http.Request) string {
 	if !c.Reserve() {
 		return "no stream"
 	}
-	res, err := c.RoundTrip(r)
+	res, err := c.RoundTrip(r, nil)
 	if err != nil {
 		return word(err)
 	}

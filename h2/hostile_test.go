@@ -151,7 +151,7 @@ func TestServerThatOverrunsTheWindow(t *testing.T) {
 			}
 		})
 		c.Reserve()
-		res, err := c.RoundTrip(request(t.Context(), http.MethodGet, nil))
+		res, err := c.RoundTrip(request(t.Context(), http.MethodGet, nil), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

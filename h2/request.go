@@ -29,10 +29,10 @@ func (w *blockWriter) Write(p []byte) (int, error) {
 // A stream must have been reserved for it. URL.Opaque, where it is set, is sent
 // as the path. The request's body is read on a goroutine of its own, also while
 // the response is read, and closed when it is not needed any more. Interim
-// responses are skipped.
+// responses are handed to inform as they come; nil: nobody wants them.
 //
 // The error of a stream that either side has reset is an http2.StreamError.
-func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
+func (c *Conn) RoundTrip(r *http.Request, inform func(Interim)) (*http.Response, error) {
 	s, err := c.open(r)
 	if err != nil {
 		if r.Body != nil {
@@ -45,8 +45,10 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s.passHints(inform)
 	for s.res == nil && s.err == nil {
 		s.wait()
+		s.passHints(inform)
 	}
 	if s.res != nil {
 		return s.res, nil
@@ -56,6 +58,20 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 		s.wait()
 	}
 	return nil, s.err
+}
+
+// passHints hands over the interim responses that have come. c.mu is held, but
+// not while inform has one.
+func (s *stream) passHints(inform func(Interim)) {
+	for len(s.hints) > 0 {
+		next := s.hints[0]
+		s.hints = s.hints[1:]
+		if inform != nil {
+			s.c.mu.Unlock()
+			inform(next)
+			s.c.mu.Lock()
+		}
+	}
 }
 
 // open writes a request's header.

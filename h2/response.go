@@ -12,6 +12,12 @@ import (
 // maxInterim is how many interim responses one request may get.
 const maxInterim = 16
 
+// Interim is a 1xx response, which comes ahead of the final one.
+type Interim struct {
+	Status int
+	Header http.Header
+}
+
 // takeHeaders takes in the header of a response, or its trailers.
 func (c *Conn) takeHeaders(f *http2.MetaHeadersFrame) error {
 	s, err := c.stream(f.StreamID)
@@ -31,9 +37,7 @@ func (c *Conn) takeHeaders(f *http2.MetaHeadersFrame) error {
 		s.refuse(http2.ErrCodeProtocol, err)
 		return nil
 	}
-	if s.res != nil {
-		c.news(s)
-	}
+	c.news(s)
 	return nil
 }
 
@@ -78,6 +82,7 @@ func (s *stream) takeResponse(f *http2.MetaHeadersFrame) error {
 		if f.StreamEnded() || status == http.StatusSwitchingProtocols || s.interim > maxInterim {
 			return malformedError("there is an interim response that may not be")
 		}
+		s.hints = append(s.hints, Interim{Status: status, Header: h})
 		return nil
 	}
 	length, err := bodyLength(h["Content-Length"])

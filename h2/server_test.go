@@ -121,7 +121,7 @@ func exchange(t *testing.T, c *h2.Conn, i int, cancelled bool) {
 	if cancelled {
 		time.AfterFunc(time.Duration(rand.IntN(1000))*time.Microsecond, cancel) //nolint:gosec // as above
 	}
-	res, err := c.RoundTrip(r)
+	res, err := c.RoundTrip(r, nil)
 	if err == nil {
 		defer res.Body.Close()
 		var got []byte
@@ -176,7 +176,7 @@ func TestResponses(t *testing.T) {
 				if !c.Reserve() {
 					t.Fatal("no stream")
 				}
-				got, want := story(c.RoundTrip(ask())), story(other.RoundTrip(ask()))
+				got, want := story(c.RoundTrip(ask(), nil)), story(other.RoundTrip(ask()))
 				if got != want {
 					t.Errorf("%s: %s %s:\n%s\n%s", name, method, path, got, want)
 				}

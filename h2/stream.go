@@ -34,8 +34,9 @@ type stream struct {
 	res     *http.Response
 	err     error // why the response ends early, once body is empty
 	body    bytes.Buffer
-	length  int64 // of the body that is yet to come; -1: not known
-	interim int
+	length  int64     // of the body that is yet to come; -1: not known
+	interim int       // responses that have come
+	hints   []Interim // of those, what has not been passed on
 	trailer http.Header
 }
 

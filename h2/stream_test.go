@@ -21,7 +21,7 @@ func begin(t *testing.T, c *h2.Conn, r *http.Request) *http.Response {
 	if !c.Reserve() {
 		t.Fatal("no stream")
 	}
-	res, err := c.RoundTrip(r)
+	res, err := c.RoundTrip(r, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestAsManyStreamsAsTheServerTakes(t *testing.T) {
 		}
 		got := make(chan string)
 		go func() {
-			res, err := c.RoundTrip(request(t.Context(), http.MethodGet, nil))
+			res, err := c.RoundTrip(request(t.Context(), http.MethodGet, nil), nil)
 			if err == nil {
 				_ = res.Body.Close()
 			}
@@ -217,7 +217,7 @@ func TestAsManyStreamsAsTheServerTakes(t *testing.T) {
 			return f.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
 		})
 		synctest.Wait()
-		if _, err := c.RoundTrip(request(t.Context(), http.MethodGet, nil)); errWord(err) != "not taken" {
+		if _, err := c.RoundTrip(request(t.Context(), http.MethodGet, nil), nil); errWord(err) != "not taken" {
 			t.Error(err)
 		}
 	})

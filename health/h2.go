@@ -83,7 +83,7 @@ func answerOf(cc *h2.Conn, r *http.Request) (*http.Response, []byte, error) {
 	if !cc.Reserve() {
 		return nil, nil, errNoStreams
 	}
-	res, err := cc.RoundTrip(r)
+	res, err := cc.RoundTrip(r, nil)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -172,7 +172,7 @@ Upgrade: h2c
 		"X-Secret": nil, "X-Forwarded-For": {"127.0.0.1"}, "X_forwarded_for": nil, "X-Forwarded-Host": {"example.org"},
 		"X-Forwarded-Proto": {"http"}, "X-Forwarded-Prefix": {"/app"}, "X-Real-Ip": nil, "Forwarded": nil,
 		"X-Serve-Internal": nil, "Proxy-Authorization": nil, "Te": {"trailers"}, "X-Request-Id": {"abc-123"},
-		"X-Two": {"1", "2"}, "Upgrade": nil, "Connection": nil, "User-Agent": nil, "Accept-Encoding": nil,
+		"X-Two": {"1", "2"}, "Upgrade": nil, "Connection": {"TE"}, "User-Agent": nil, "Accept-Encoding": nil,
 	} {
 		if diff := cmp.Diff(want, h[key]); diff != "" {
 			t.Errorf("request header %s (-want +got):\n%s", key, diff)

@@ -138,11 +138,11 @@ func (h *head) appendOwn(b []byte) []byte {
 			b = add(b, "Tracestate: ", v, "\r\n")
 		}
 	}
-	if httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers") {
-		b = add(b, "Te: trailers\r\n")
-	}
-	if h.upgrade != "" {
+	switch {
+	case h.upgrade != "": // the options end there, trailers among them
 		b = add(b, "Connection: Upgrade\r\nUpgrade: ", h.upgrade, "\r\n")
+	case httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers"):
+		b = add(b, "Connection: TE\r\nTe: trailers\r\n")
 	}
 	return b
 }
@@ -188,6 +188,15 @@ func copyResponseHeader(dst, src http.Header, id string) {
 		dst[key] = values
 	}
 	dst["X-Request-Id"] = []string{id}
+}
+
+// copyUpgrade copies which protocols the sender of a 426 asks for, which is about
+// this connection: an upgrade is passed on by the proxy.
+func copyUpgrade(dst, src http.Header) {
+	if protocols := src["Upgrade"]; len(protocols) > 0 {
+		dst["Upgrade"] = protocols
+		dst.Add("Connection", "upgrade")
+	}
 }
 
 // lines writes to a bufio.Writer, which keeps the first error until Flush.

@@ -145,8 +145,8 @@ func TestRecordOfAClientThatLeft(t *testing.T) {
 func TestRecordOfAResponseThatBrokeOff(t *testing.T) {
 	o := &observer{}
 	address := replicaServer(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", "100")
-		_, _ = io.WriteString(w, "half")
+		w.Header().Set("Content-Length", "10000")
+		_, _ = io.WriteString(w, strings.Repeat("half", 1250))
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	})
@@ -159,7 +159,7 @@ func TestRecordOfAResponseThatBrokeOff(t *testing.T) {
 	if err == nil {
 		t.Error("the client took half a response for a whole one")
 	}
-	if got := o.next(t); got.Status != http.StatusOK || got.Code != codeBrokeOff || got.Sent != 4 {
+	if got := o.next(t); got.Status != http.StatusOK || got.Code != codeBrokeOff || got.Sent != 5000 {
 		t.Errorf("%+v", got)
 	}
 }

@@ -17,32 +17,28 @@ const pumpGrace = 50 * time.Millisecond
 // stay in the server's buffer, which is twice that, until the request is over.
 const unbounded = 2 << 10
 
-// respond passes the response on. When it cannot be passed on in full, it
-// aborts the client's connection, so that a part is never taken for the whole.
+// respond passes the response on. One that turns out to be broken while the
+// client has nothing of it yet is answered with an error instead. Later on the
+// client's connection is aborted, so that a part is never taken for the whole.
 func (x *exchange) respond(res *http.Response) {
-	h := x.w.Header()
-	copyResponseHeader(h, res.Header, x.head.id)
-	if _, ok := h["Content-Type"]; !ok {
-		h["Content-Type"] = nil // the server would guess one
-	}
 	if x.pump != nil {
 		x.pump.limit.lift()
-		if !x.pump.whole.Load() && x.r.ProtoMajor == 1 {
-			// What is left of the request must not be read as the next one.
-			h.Set("Connection", "close")
-		}
 	}
-	x.proxy.lastOnConnection(h)
-	announced := len(res.Trailer)
-	if names := trailerNames(res.Trailer); len(names) > 0 {
-		h.Set("Trailer", strings.Join(names, ", "))
-	}
-	x.begun = true
-	x.answered(res.StatusCode)
-	x.w.WriteHeader(res.StatusCode)
-
+	// Reading the body may add to the trailers.
+	announced, names := len(res.Trailer), trailerNames(res.Trailer)
 	p := &passer{exchange: x, live: res.ContentLength < 0, writes: x.writeLimit()}
-	readErr, writeErr := p.pass(res.Body)
+	buf := x.proxy.buffers.get()
+	n, err := p.first(res, *buf)
+	if err != nil && !errors.Is(err, io.EOF) {
+		x.proxy.buffers.put(buf)
+		x.lost(err)
+		return
+	}
+	x.slot.Answered(res.StatusCode)
+	x.writeHeader(res, names)
+
+	readErr, writeErr := p.pass(res.Body, *buf, n, err)
+	x.proxy.buffers.put(buf)
 	switch {
 	case writeErr != nil:
 		x.record.Code = codeClientGone
@@ -60,6 +56,42 @@ func (x *exchange) respond(res *http.Response) {
 	x.passTrailers(res.Trailer, announced)
 	x.finish(res)
 	p.writes.relax()
+}
+
+// writeHeader begins the response to the client, with those trailers announced.
+func (x *exchange) writeHeader(res *http.Response, trailers []string) {
+	h := x.w.Header()
+	copyResponseHeader(h, res.Header, x.head.id)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // the server would guess one
+	}
+	if x.pump != nil && !x.pump.whole.Load() && x.r.ProtoMajor == 1 {
+		// What is left of the request must not be read as the next one.
+		h.Set("Connection", "close")
+	}
+	x.proxy.lastOnConnection(h)
+	if res.StatusCode == http.StatusUpgradeRequired && x.r.ProtoMajor == 1 {
+		copyUpgrade(h, res.Header)
+	}
+	if len(trailers) > 0 {
+		h.Set("Trailer", strings.Join(trailers, ", "))
+	}
+	x.begun = true
+	x.answered(res.StatusCode)
+	x.w.WriteHeader(res.StatusCode)
+}
+
+// hint passes on a 1xx response other than 100, where the client can have it.
+func (t *transit) hint(status int, header http.Header) {
+	if !t.r.ProtoAtLeast(1, 1) || expectsContinue(t.r) {
+		return // the second: the server may be writing its 100
+	}
+	h := t.w.Header()
+	clear(h)
+	copyResponseHeader(h, header, t.head.id)
+	t.w.WriteHeader(status)
+	clear(h)
+	t.proxy.lastOnConnection(h)
 }
 
 func trailerNames(t http.Header) []string {
@@ -108,21 +140,37 @@ type passer struct {
 	writes writeLimit
 }
 
-// pass copies until the end or until one side fails.
-func (p *passer) pass(body io.Reader) (readErr, writeErr error) {
-	if p.live && p.conn.R.Buffered() == 0 {
+// first reads the beginning of the body, and does not keep the header from the
+// client for that: where the length is unknown it takes what is there, and where
+// it is known what would stay in the server's buffer anyway.
+func (p *passer) first(res *http.Response, buf []byte) (n int, err error) {
+	if p.live {
+		ready := min(p.conn.BodyReady(), len(buf))
+		if ready == 0 {
+			return 0, nil
+		}
+		return res.Body.Read(buf[:ready])
+	}
+	least := min(res.ContentLength, max(unbounded-int64(p.conn.HeadSize), 1))
+	for m := 0; err == nil && int64(n) < least; n += m {
+		m, err = res.Body.Read(buf[n:])
+	}
+	return n, err
+}
+
+// pass copies until the end or until one side fails. n bytes of the body are in
+// buf already, and err came with them.
+func (p *passer) pass(body io.Reader, buf []byte, n int, err error) (readErr, writeErr error) {
+	if p.live && n == 0 && err == nil {
 		// The client of a stream wants to know that it has begun. Where more
 		// is there already, the header goes with it.
 		if err := p.flush(); err != nil {
 			return nil, err
 		}
 	}
-	buf := p.proxy.buffers.get()
-	defer p.proxy.buffers.put(buf)
-	for {
-		n, err := body.Read(*buf)
+	for ; ; n, err = body.Read(buf) {
 		if n > 0 {
-			if err := p.write((*buf)[:n], err == nil); err != nil {
+			if err := p.write(buf[:n], err == nil); err != nil {
 				return nil, err
 			}
 		}

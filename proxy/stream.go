@@ -84,7 +84,7 @@ func (x *stream) run() outcome {
 			return settled
 		}
 	}
-	res, err := x.conn.RoundTrip(x.request()) //nolint:bodyclose // end closes it
+	res, err := x.conn.RoundTrip(x.request(), x.inform) //nolint:bodyclose // end closes it
 	if err != nil {
 		return x.lost(err)
 	}
@@ -94,6 +94,17 @@ func (x *stream) run() outcome {
 	}
 	x.respond()
 	return settled
+}
+
+// inform passes a 1xx response on. The body goes out unasked, so 100 says nothing;
+// and gRPC has no such responses.
+func (x *stream) inform(res h2.Interim) {
+	if x.grpc || res.Status == http.StatusContinue {
+		return
+	}
+	x.writes.begin(x.stall, x.deadline)
+	defer x.writes.end()
+	x.hint(res.Status, res.Header)
 }
 
 // takeBody makes the request's body ready to be sent.

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -346,6 +347,36 @@ func (b *answerBody) readTrailer() error {
 		res.Trailer[key] = values
 	}
 	return nil
+}
+
+// BodyReady returns how many bytes of the response's body can be read without
+// waiting: of a body in chunks, those of whole chunks. Where it is seen to end, or
+// to be broken, there is one at least.
+func (c *Conn) BodyReady() (total int) {
+	b, _ := c.R.Peek(c.R.Buffered()) // they are there
+	if c.answer.body.kind != bodyInChunks {
+		return len(b)
+	}
+	for {
+		line, rest, found := bytes.Cut(b, []byte("\r\n"))
+		if !found {
+			return total
+		}
+		digits, _, _ := bytes.Cut(line, []byte(";"))
+		size, err := strconv.ParseInt(string(bytes.TrimRight(digits, " \t")), 16, 64)
+		switch {
+		case err != nil || size < 0:
+			return max(total, 1)
+		case size == 0 && !bytes.HasPrefix(rest, []byte("\r\n")) && !bytes.Contains(rest, []byte("\r\n\r\n")):
+			return 0 // the trailer is waited for
+		case size == 0:
+			return max(total, 1)
+		case size > int64(len(rest)-2):
+			return total
+		}
+		total += int(size)
+		b = rest[size+2:]
+	}
 }
 
 // Close leaves the connection as it is: whoever holds it knows what to do.

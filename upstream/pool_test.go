@@ -87,7 +87,7 @@ func TestAPoolKnowsItsOwnConnections(t *testing.T) {
 	go func() {
 		defer close(ended)
 		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address, nil)
-		if res, err := h2.RoundTrip(r); err == nil {
+		if res, err := h2.RoundTrip(r, nil); err == nil {
 			_ = res.Body.Close()
 		}
 	}()
