@@ -369,7 +369,8 @@ func (g *Gatekeeper) reportAway() (changed []*Line) {
 			delete(g.peers, page)
 		}
 	}
-	for _, l := range g.lines {
+	for page, l := range g.lines {
+		g.changed(page) // nothing that others have may be reckoned with for longer than this
 		if l.others.Load() != l.reckoned.Load() {
 			changed = append(changed, l)
 		}

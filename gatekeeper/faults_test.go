@@ -508,3 +508,28 @@ func TestAConnectionThatNobodyClaimsCounts(t *testing.T) {
 		})
 	}
 }
+
+// TestAProxyThatComesBackCountsOnce has a proxy with a request lose its connection to
+// the gatekeeper: once it is back, the gatekeeper's own proxy reckons with that
+// request, and not with two.
+func TestAProxyThatComesBackCountsOnce(t *testing.T) {
+	k := keep(t, testConfig("keeper"), "127.0.0.1:0")
+	defer k.close(t)
+	own, _ := k.g.Open(one(3), k.address, 0, make(events, 100))
+	far, heard := New(testConfig("far"), hclog.NewNullLogger()), make(events, 100)
+	defer far.Close()
+	l, _ := far.Open(one(3), k.address, 0, heard)
+	heard.expect(t, "found")
+	askOf(t, l, heard)
+	for range 20 {
+		k.g.mu.Lock()
+		for c := range k.g.clerks {
+			c.end()
+		}
+		k.g.mu.Unlock()
+		heard.expect(t, "lost")
+		heard.expect(t, "found")
+		eventually(t, "it is missed no more", func() bool { return k.g.Status().Missing == 0 })
+		eventually(t, "its request counts once", func() bool { return own.Others() == 1 })
+	}
+}

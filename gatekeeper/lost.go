@@ -50,7 +50,11 @@ func (g *Gatekeeper) declared(c *clerk) []slots.Grant {
 	for a := range g.lost {
 		if a.who == c.who {
 			delete(g.lost, a)
+			pages := held(a.holder)
 			grants = append(grants, g.book.Leave(a.holder)...)
+			for page := range pages {
+				g.changed(page)
+			}
 		}
 	}
 	return grants
