@@ -37,7 +37,7 @@ update: ## rewrite golden files; look at the diff before you commit it
 
 bench: ## benchmarks, as BENCHMARKS.md reports them
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./autoscale ./controller ./gate ./nodescale ./nomadjobs ./placement ./proxy ./reconcile ./raftstate
-	@echo "the proxy beside its peers: make bench-proxy"
+	$(MAKE) bench-proxy
 
 bench-proxy: ## the proxy beside HAProxy, nginx, Traefik and Caddy, those that are installed; BENCH_FLAGS=-help says what can be chosen
 	$(GO) run ./test/bench $(BENCH_FLAGS)

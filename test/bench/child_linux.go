@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/serve-nomad/serve-nomad/gatekeeper"
 	"github.com/serve-nomad/serve-nomad/loads"
 	"github.com/serve-nomad/serve-nomad/proxy"
 	"github.com/serve-nomad/serve-nomad/routes"
@@ -71,8 +72,8 @@ func (fixed) Updates() <-chan struct{}                      { return nil }
 func (fixed) SendLoads(context.Context, loads.Report) error { return nil }
 
 // serveOurs runs package proxy as `serve-nomad proxy` does: with a request
-// timeout, a limit, a bounded queue, metrics and reports of the load, from a
-// table that is fixed instead of read from Consul.
+// timeout, a limit that a gatekeeper keeps, a bounded queue, metrics and reports of the
+// load, from a table that is fixed instead of read from Consul.
 func serveOurs(ctx context.Context, i instance) error { return serveProxy(ctx, i, nil) }
 
 // serveProxy runs it, with another handler than its own if there is one.
@@ -102,8 +103,14 @@ func serveProxy(ctx context.Context, i instance, instead http.Handler) error {
 	if err != nil {
 		return err
 	}
+	slots, err := keepSlots(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer slots.Close()
+	f.view.Gatekeepers = []routes.Gatekeeper{{Address: slots.Own(), Passing: true}}
 	p := proxy.New(proxy.Config{
-		Discovery: f, Loads: f, Name: "bench", Observer: metrics, Metrics: metrics.Handler(),
+		Discovery: f, Loads: f, Name: "bench", Observer: metrics, Metrics: metrics.Handler(), Slots: slots,
 	}, log)
 	metrics.Watch(p)
 	go metrics.Run(ctx)
@@ -120,6 +127,24 @@ func serveProxy(ctx context.Context, i instance, instead http.Handler) error {
 		s.Handler, s.Fallback.Handler = instead, instead
 	}
 	return serveUntil(ctx, s, l)
+}
+
+// keepSlots returns the gatekeeper of this host, which has begun.
+func keepSlots(ctx context.Context, log hclog.Logger) (*gatekeeper.Gatekeeper, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it listens until ctx ends
+	if err != nil {
+		return nil, err
+	}
+	g := gatekeeper.New(gatekeeper.Config{Name: "bench"}, log)
+	go func() { _ = g.Keep(l, l.Addr().String()) }() // until the end, which is no fault
+	for g.Own() == "" {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return g, nil
 }
 
 // serveReverseProxy runs the standard library's proxy, with as many kept
