@@ -118,6 +118,7 @@ func (x *stream) takeBody() error {
 	x.touched = true
 	x.sending = &streamBody{request: x.r, buffers: &x.proxy.buffers, limit: x.bodyLimit()}
 	x.sending.begin(x.upfront.bytes(), x.upfront.whole)
+	x.upfront.drop() // it has them now
 	if x.grpc {
 		x.sending.limit.stall = 0 // a stream of messages may be silent; see pings in server
 	}
