@@ -68,7 +68,7 @@ func TestDeath(t *testing.T) {
 		sent   int32
 	}{
 		{"a GET is sent once more", false, "GET", "", "", 502, 2},
-		{"a GET on a kept connection is sent there once more", true, "GET", "", "", 502, 2},
+		{"a GET on a kept connection is sent once more", true, "GET", "", "", 502, 2},
 		{"a POST is sent once", false, "POST", "x", "", 502, 1},
 		{"a POST without a body is sent once", false, "POST", "", "", 502, 1},
 		{"a POST on a kept connection is sent once", true, "POST", "x", "", 502, 1},
@@ -581,4 +581,31 @@ func TestManyAtOnce(t *testing.T) {
 	close(stop)
 	churn.Wait()
 	r.waitIdle(t)
+}
+
+// TestKilledReplicaIsNotAskedTwice has one of two replicas die with connections that
+// are kept to it, and go on to take new ones for a moment, as a process that is
+// being killed does: requests that met it are answered by the other.
+func TestKilledReplicaIsNotAskedTwice(t *testing.T) {
+	t.Parallel()
+	var killed atomic.Bool
+	dying := rawReplica(t, func(nc net.Conn, br *bufio.Reader) {
+		for {
+			if _, _, ok := readRequest(br); !ok || killed.Load() {
+				return
+			}
+			fmt.Fprint(nc, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	other := replicaServer(t, func(http.ResponseWriter, *http.Request) {})
+	r := start(t, app{ongoing: 1, queued: -1, addresses: []string{dying, other}}.view())
+	for range 10 { // so that a connection to each is kept
+		do(t, r.client, http.MethodGet, r.url+"/app", nil)
+	}
+	killed.Store(true)
+	for range 6 {
+		if res, body := do(t, r.client, http.MethodGet, r.url+"/app", nil); res.StatusCode != http.StatusOK {
+			t.Errorf("%s %q", res.Status, body)
+		}
+	}
 }

@@ -183,7 +183,7 @@ func (t *transit) attempt(s *gate.Slot) outcome {
 		if x.dead {
 			continue // there may be more of them
 		}
-		if fresh || !c.Reused || (got != unsent && !t.maySendAgain()) {
+		if fresh || !c.Reused || got != unsent {
 			x.release()
 			return got
 		}
