@@ -2,10 +2,12 @@ package gatekeeper
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -531,5 +533,31 @@ func TestAProxyThatComesBackCountsOnce(t *testing.T) {
 		heard.expect(t, "found")
 		eventually(t, "it is missed no more", func() bool { return k.g.Status().Missing == 0 })
 		eventually(t, "its request counts once", func() bool { return own.Others() == 1 })
+	}
+}
+
+// TestALookThatFailsShowsNothing has the system's table not be readable for a while:
+// the slots of one that has vanished stay taken.
+func TestALookThatFailsShowsNothing(t *testing.T) {
+	config := testConfig("keeper")
+	config.Recovery = time.Millisecond
+	loopback := net.IPv4(127, 0, 0, 1)
+	var broken atomic.Bool
+	config.Look = func() (Seen, error) {
+		if broken.Load() {
+			return seen(nil), errors.New("too many open files")
+		}
+		return seen{{Peer: loopback}}, nil
+	}
+	g := New(config, hclog.NewNullLogger())
+	defer g.Close()
+	g.mu.Lock()
+	g.own, g.began = "127.0.0.1:1", time.Now().Add(time.Hour) // so that it is new for all of the test
+	g.mu.Unlock()
+	_, _ = g.Open(one(1), "127.0.0.1:1", 0, make(events, 10))
+	broken.Store(true)
+	g.look(time.Now().Add(time.Second))
+	if n := g.Status().Missing; n != 1 {
+		t.Errorf("%d slots count as somebody's whose connection is open", n)
 	}
 }

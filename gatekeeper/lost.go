@@ -50,11 +50,7 @@ func (g *Gatekeeper) declared(c *clerk) []slots.Grant {
 	for a := range g.lost {
 		if a.who == c.who {
 			delete(g.lost, a)
-			pages := held(a.holder)
 			grants = append(grants, g.book.Leave(a.holder)...)
-			for page := range pages {
-				g.changed(page)
-			}
 		}
 	}
 	return grants
@@ -87,6 +83,7 @@ func (g *Gatekeeper) look(now time.Time) {
 	seen, err := g.config.Look()
 	if err != nil {
 		g.log.Debug("the connections of this host cannot be looked at", "error", err)
+		seen = nil // what could not be read shows nothing
 	}
 	g.settleAll(seen, now)
 }
