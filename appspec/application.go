@@ -190,7 +190,10 @@ func (p *parser) rollout(sc *scope, path string, block *hcl.Block) *Rollout {
 	d := p.decode(sc, path, block, fieldNames{attributes: []string{"strategy", "max_surge", "steps", "interval", "auto_rollback"}})
 	r := &Rollout{}
 	d.text("strategy", &r.Strategy)
-	d.whole("max_surge", &r.MaxSurge)
+	if _, set := d.content.Attributes["max_surge"]; set {
+		r.MaxSurge = new(int)
+		d.whole("max_surge", r.MaxSurge)
+	}
 	d.duration("interval", &r.Interval)
 	r.AutoRollback = d.truth("auto_rollback")
 	if v, ok := d.value("steps"); ok {

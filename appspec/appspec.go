@@ -56,6 +56,7 @@ type Deployment struct {
 	HealthCheck             HealthCheck     `json:"health_check"`
 	GracefulShutdownTimeout Duration        `json:"graceful_shutdown_timeout"`
 	UserConfig              json.RawMessage `json:"user_config,omitempty"` // a JSON object, compact
+	Reconfigure             *Reconfigure    `json:"reconfigure,omitempty"` // how running replicas take another UserConfig; nil: they do not, new ones do
 }
 
 // Resources is what one replica is given.
@@ -140,16 +141,6 @@ type Metric struct {
 	Combine  string   `json:"combine"`         // replace: instead of requests; max: the larger of the two
 	Interval Duration `json:"interval"`
 	Timeout  Duration `json:"timeout"`
-}
-
-// Rollout says how a new version takes over from the old one. Nothing acts on
-// it yet: Parse refuses the block.
-type Rollout struct {
-	Strategy     string   `json:"strategy,omitempty"` // rolling | blue_green | canary
-	MaxSurge     int      `json:"max_surge,omitempty"`
-	Steps        []int    `json:"steps,omitempty"` // percent of traffic
-	Interval     Duration `json:"interval,omitempty"`
-	AutoRollback *bool    `json:"auto_rollback,omitempty"`
 }
 
 // Duration is a time.Duration that reads and writes JSON as "30s".

@@ -100,7 +100,9 @@ func (v *validator) rollout(path string, r *Rollout) {
 	if !slices.Contains([]string{"", "rolling", "blue_green", "canary"}, r.Strategy) {
 		v.addf(path+".strategy", "One of \"rolling\", \"blue_green\" and \"canary\" is needed; this is %s.", quote(r.Strategy))
 	}
-	v.within(path+".max_surge", r.MaxSurge, 0, maxReplicas)
+	if r.MaxSurge != nil {
+		v.within(path+".max_surge", *r.MaxSurge, 0, 100)
+	}
 	v.duration(path+".interval", r.Interval, 0)
 	if len(r.Steps) > 100 {
 		v.addf(path+".steps", "At most 100 steps are allowed; these are %d.", len(r.Steps))

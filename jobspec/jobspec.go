@@ -32,7 +32,8 @@ type Input struct {
 	ClusterID     string
 	Application   *appspec.Application
 	Deployment    *appspec.Deployment // one of Application's
-	Version       string              // of the deployment, see appspec.VersionOf
+	Version       string              // of the deployment, see raftstate.Version.DeploymentVersion
+	Generation    int                 // of the application, whose replicas call each other
 	Count         int
 	CoreMHz       int // MHz that one core counts for; 0: DefaultCoreMHz
 	Placement     Placement

@@ -3,6 +3,7 @@ package jobspec
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
@@ -43,8 +44,12 @@ func HandleEnv(deployment string) string {
 	return "SERVE_HANDLE_" + strings.ToUpper(strings.ReplaceAll(deployment, "-", "_"))
 }
 
-// HandleURL returns the URL of a deployment on the node's own proxy.
-func HandleURL(address, application, deployment string) string {
+// HandleURL returns the URL of a deployment on the node's own proxy, of the
+// given generation of its application.
+func HandleURL(address, application string, generation int, deployment string) string {
+	if generation > 0 {
+		application += "@" + strconv.Itoa(generation)
+	}
 	return "http://" + address + "/" + application + "/" + deployment
 }
 

@@ -55,7 +55,7 @@ func (in Input) env() map[string]string {
 		"SERVE_USER_CONFIG": "${NOMAD_TASK_DIR}/" + userConfigFile,
 	}
 	for _, name := range in.Deployment.Handles {
-		env[HandleEnv(name)] = HandleURL(in.HandleAddress, in.Application.Name, name)
+		env[HandleEnv(name)] = HandleURL(in.HandleAddress, in.Application.Name, in.Generation, name)
 	}
 	return env
 }

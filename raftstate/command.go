@@ -27,6 +27,12 @@ type Command struct {
 	EndRollout  *EndRollout  `json:"end_rollout,omitempty"`
 	Forget      *Forget      `json:"forget,omitempty"`
 
+	AdvanceRollout *AdvanceRollout `json:"advance_rollout,omitempty"`
+	SteerRollout   *SteerRollout   `json:"steer_rollout,omitempty"`
+	Rollback       *Rollback       `json:"rollback,omitempty"`
+	ForgetVersion  *ForgetVersion  `json:"forget_version,omitempty"`
+	RefuseConfig   *RefuseConfig   `json:"refuse_config,omitempty"`
+
 	DeleteWorkerGroup *DeleteWorkerGroup `json:"delete_worker_group,omitempty"`
 	ForgetWorkerGroup *ForgetWorkerGroup `json:"forget_worker_group,omitempty"`
 	ChangeNodes       *ChangeNodes       `json:"change_nodes,omitempty"`
@@ -43,6 +49,9 @@ type Deploy struct {
 	Applications []DeployApplication `json:"applications"`
 	WorkerGroups []DeployWorkerGroup `json:"worker_groups,omitempty"`
 	Message      string              `json:"message,omitempty"`
+	// 1: rollouts have strategies. 0: the command is from before that, and a new
+	// version takes over all at once.
+	Rollouts int `json:"rollouts,omitempty"`
 }
 
 // DeployApplication is one application of a Deploy.
@@ -90,6 +99,63 @@ type EndRollout struct {
 	Version     int           `json:"version"`
 	Status      RolloutStatus `json:"status"` // successful or failed
 	Reason      string        `json:"reason"`
+}
+
+// AdvanceRollout is the leader's finding that a rollout can go on to its next
+// stage. It is ignored when the rollout is another, or elsewhere, by now.
+type AdvanceRollout struct {
+	Application string `json:"application"`
+	Version     int    `json:"version"`
+	From        int    `json:"from"` // stage
+	To          int    `json:"to"`   // stage
+	Reason      string `json:"reason"`
+}
+
+// SteerRollout is what a person, or a gate that may not roll back, does to a
+// running rollout.
+type SteerRollout struct {
+	Application string        `json:"application"`
+	Version     int           `json:"version,omitempty"` // that rolls out; 0: whichever does
+	Action      RolloutAction `json:"action"`
+	Message     string        `json:"message,omitempty"`
+}
+
+// RolloutAction is what is done to a running rollout.
+type RolloutAction string
+
+// The actions.
+const (
+	ActionPause   RolloutAction = "pause"   // it stays in its stage
+	ActionResume  RolloutAction = "resume"  // it goes on
+	ActionPromote RolloutAction = "promote" // it goes to the end without waiting for the stages' times, and without its gates
+	ActionAbort   RolloutAction = "abort"   // the version before goes on serving
+)
+
+// Rollback makes the spec of an earlier version the wanted one again, as a new
+// version.
+type Rollback struct {
+	Application string  `json:"application"`
+	Version     int     `json:"version,omitempty"` // 0: the last one that served before the one that does
+	Message     string  `json:"message,omitempty"`
+	CheckIndex  *uint64 `json:"check_index,omitempty"` // as DeployApplication's
+}
+
+// ForgetVersion is the leader's finding that a version which was leaving has
+// nothing more to do. It is ignored when the version is not leaving.
+type ForgetVersion struct {
+	Application string `json:"application"`
+	Version     int    `json:"version"`
+	Reason      string `json:"reason"`
+}
+
+// RefuseConfig is the leader's finding that running replicas did not take
+// another user_config: new replicas must. It is ignored when the version is not
+// the one that rolls out, or does so in another way.
+type RefuseConfig struct {
+	Application string            `json:"application"`
+	Version     int               `json:"version"`
+	Hashes      map[string]string `json:"hashes"` // deployment -> deployment version with the config in it, of those that must be replaced
+	Reason      string            `json:"reason"`
 }
 
 // Forget ends a deletion: nothing of the application is left in Nomad or

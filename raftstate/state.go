@@ -5,6 +5,7 @@
 package raftstate
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
@@ -39,6 +40,10 @@ type Application struct {
 	CreateIndex uint64    `json:"create_index"`
 	ModifyIndex uint64    `json:"modify_index"` // of the last change that a deploy could undo unawares: not the autoscaler's
 
+	// Versions that are neither Serving nor Wanted and may still have replicas,
+	// oldest first, at most maxLeaving.
+	Leaving []Leaving `json:"leaving,omitempty"`
+
 	// Why each deployment's target is what it is, where somebody or the
 	// autoscaler has set it and no deploy has set it since.
 	Scalings map[string]Scaling `json:"scalings,omitempty"`
@@ -64,9 +69,23 @@ type Version struct {
 	Spec     *appspec.Application `json:"spec"`
 	Hashes   map[string]string    `json:"hashes"`   // deployment -> deployment version, see appspec.VersionOf
 	Replicas map[string]int       `json:"replicas"` // deployment -> target count
-	By       string               `json:"by,omitempty"`
-	Message  string               `json:"message,omitempty"`
-	At       time.Time            `json:"at"`
+	// Versions of one generation share the jobs of deployments that are alike in
+	// them, and their replicas call each other. 0: the first one.
+	Generation int       `json:"generation,omitempty"`
+	By         string    `json:"by,omitempty"`
+	Message    string    `json:"message,omitempty"`
+	At         time.Time `json:"at"`
+}
+
+// DeploymentVersion returns the deployment version that a deployment's replicas
+// have in v: what they are made of, and in later generations which one they are
+// of, so that no two generations share a replica.
+func (v *Version) DeploymentVersion(deployment string) string {
+	hash := v.Hashes[deployment]
+	if v.Generation == 0 || hash == "" {
+		return hash
+	}
+	return hash + "-g" + strconv.Itoa(v.Generation)
 }
 
 // Rollout is the state of the newest version's way to traffic.
@@ -75,7 +94,39 @@ type Rollout struct {
 	Reason    string        `json:"reason,omitempty"`
 	StartedAt time.Time     `json:"started_at"`
 	EndedAt   time.Time     `json:"ended_at,omitzero"`
+
+	Strategy appspec.Strategy `json:"strategy,omitempty"` // "": there is nothing to take over from, or the log is from before there was a choice
+	Why      string           `json:"why,omitempty"`      // it is that strategy
+	Stage    int              `json:"stage,omitempty"`    // see Stages
+	StageAt  time.Time        `json:"stage_at,omitzero"`  // when it began, the pauses left out
+	Promoted bool             `json:"promoted,omitempty"` // it is to go to the end without waiting
+	Paused   *Pause           `json:"paused,omitempty"`   // nil: it goes on
 }
+
+// Pause is who has stopped a rollout from going on, and why.
+type Pause struct {
+	At     time.Time `json:"at"`
+	By     string    `json:"by,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// Leaving is a version that is on its way out.
+type Leaving struct {
+	Version *Version     `json:"version"`
+	At      time.Time    `json:"at"`
+	Cause   LeavingCause `json:"cause"`
+	Weight  int          `json:"weight,omitempty"` // percent of the requests that its generation had as it was superseded
+}
+
+// LeavingCause is why a version leaves.
+type LeavingCause string
+
+// The causes.
+const (
+	LeavingReplaced   LeavingCause = "replaced"   // it served, and another one does now
+	LeavingSuperseded LeavingCause = "superseded" // a newer one was deployed before it served: what it has goes on until that takes over
+	LeavingFailed     LeavingCause = "failed"     // it was rolled back
+)
 
 // RolloutStatus is where a rollout stands.
 type RolloutStatus string
@@ -98,7 +149,7 @@ type Event struct {
 	Index       uint64    `json:"index"`
 	At          time.Time `json:"at"`
 	By          string    `json:"by,omitempty"`
-	Type        string    `json:"type"` // deployed | scaled | autoscaled | deleting | deleted | rollout-successful | rollout-failed | group-deployed | group-deleting | group-deleted | node-launching | node-ready | node-draining | node-kept | node-terminating | node-gone | launch-failed
+	Type        string    `json:"type"` // deployed | scaled | autoscaled | deleting | deleted | rollout-advanced | rollout-paused | rollout-resumed | rollout-promoted | rollout-successful | rollout-failed | version-gone | group-deployed | group-deleting | group-deleted | node-launching | node-ready | node-draining | node-kept | node-terminating | node-gone | launch-failed
 	Application string    `json:"application,omitempty"`
 	Deployment  string    `json:"deployment,omitempty"`
 	WorkerGroup string    `json:"worker_group,omitempty"`
@@ -118,6 +169,8 @@ const (
 	maxEvents   = 256
 	maxReceipts = 512
 	maxHistory  = 20
+	maxLeaving  = 8
+	maxReason   = 1024 // bytes, of what people and the leader say of a rollout
 
 	maxUnasked       = maxEvents / 2 // of the events, those of the autoscalers
 	maxScalingBy     = 128           // bytes

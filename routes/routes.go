@@ -15,6 +15,37 @@ type Route struct {
 	RequestTimeout time.Duration         `json:"request_timeout,omitempty"` // nanoseconds; 0: none
 	MaxBodyBytes   int64                 `json:"max_body_bytes,omitempty"`  // of a request; 0: the proxy's own bound, which holds in any case
 	Deployments    map[string]Deployment `json:"deployments"`
+
+	// Ingress and Deployments are of the generation that takes the requests
+	// which no other one takes. Handles lead a replica to the deployments of its
+	// own generation: see Generation.
+	Generation int          `json:"generation,omitempty"` // its number
+	Others     []Generation `json:"others,omitempty"`     // by number: those on their way in or out
+	Sticky     bool         `json:"sticky,omitempty"`     // a client stays with the generation that it got, as far as the weights allow
+	// Proxies tell the leader how replicas of each version serve: it compares
+	// them, or waits for requests to end.
+	Watched bool `json:"watched,omitempty"`
+}
+
+// Generation is a set of deployments beside those of its Route: replicas of one
+// generation call no other. An application has another one only while a new
+// version takes over.
+type Generation struct {
+	Number      int                   `json:"number"`
+	Weight      int                   `json:"weight,omitempty"` // percent of the requests to the application that it takes
+	Shadow      int                   `json:"shadow,omitempty"` // percent of the requests of which it gets a copy, whose answer nobody sees
+	Ingress     string                `json:"ingress"`
+	Deployments map[string]Deployment `json:"deployments"`
+}
+
+// Generations returns all generations of the route, its own first, with the
+// weight that the others leave.
+func (r Route) Generations() []Generation {
+	own := Generation{Number: r.Generation, Weight: 100, Ingress: r.Ingress, Deployments: r.Deployments}
+	for _, g := range r.Others {
+		own.Weight -= g.Weight
+	}
+	return append([]Generation{own}, r.Others...)
 }
 
 // Schema is the version of Route's JSON that this code writes.
@@ -29,11 +60,14 @@ const (
 
 // Deployment is what a proxy must know of one deployment.
 type Deployment struct {
-	Service            string `json:"service"`            // the Consul service of its replicas
-	Version            string `json:"version,omitempty"`  // the deployment version that takes traffic; "": none yet
-	Protocol           string `json:"protocol,omitempty"` // what its replicas speak: ProtocolH2C, ProtocolGRPC; "" or ProtocolHTTP: HTTP/1.1
-	MaxOngoingRequests int    `json:"max_ongoing_requests"`
-	MaxQueuedRequests  int    `json:"max_queued_requests"` // -1: no limit
+	Service string `json:"service"`           // the Consul service of its replicas
+	Version string `json:"version,omitempty"` // the deployment version that takes traffic; "": none yet
+	// Versions whose replicas take requests too, beside those of Version: a
+	// rolling change goes on. They are alike in all that is said here.
+	Also               []string `json:"also,omitempty"`
+	Protocol           string   `json:"protocol,omitempty"` // what its replicas speak: ProtocolH2C, ProtocolGRPC; "" or ProtocolHTTP: HTTP/1.1
+	MaxOngoingRequests int      `json:"max_ongoing_requests"`
+	MaxQueuedRequests  int      `json:"max_queued_requests"` // -1: no limit
 	// Requests may say of their place in the queue, by serve-priority and
 	// serve-fairness-key; else they wait in order of arrival.
 	PriorityHeaders bool `json:"priority_headers,omitempty"`
@@ -71,4 +105,12 @@ type Endpoint struct {
 	// It does not pass, and nothing but its own health check stands in the
 	// way: neither its node nor a maintenance that somebody asked for.
 	Unproven bool `json:"unproven,omitempty"`
+}
+
+// Versions returns all versions that take traffic.
+func (d Deployment) Versions() []string {
+	if d.Version == "" {
+		return d.Also
+	}
+	return append([]string{d.Version}, d.Also...)
 }
