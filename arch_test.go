@@ -23,6 +23,7 @@ var layers = map[string][]string{
 	"routes":  {},
 
 	// Decisions and state: values in, values out.
+	"analysis":  {"loads"},
 	"autoscale": {"appspec", "loads"},
 	"balance":   {},
 	"fairqueue": {},
@@ -30,7 +31,7 @@ var layers = map[string][]string{
 	"nodescale": {"appspec", "placement", "raftstate"},
 	"placement": {},
 	"raftstate": {"appspec"},
-	"reconcile": {"appspec", "jobspec", "placement", "raftstate", "routes"},
+	"reconcile": {"analysis", "appspec", "jobspec", "placement", "raftstate", "routes"},
 	"slots":     {},
 
 	// Doors: one outside system each.
@@ -50,7 +51,7 @@ var layers = map[string][]string{
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
-	"controller": {"appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
+	"controller": {"analysis", "appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gate":       {"balance", "fairqueue", "gatekeeper", "health", "loads", "routes", "upstream"},
 	"gatekeeper": {"slots"},
 	"proxy":      {"gate", "gatekeeper", "h1", "h2", "health", "loads", "routes", "upstream"},
@@ -68,7 +69,7 @@ var layers = map[string][]string{
 
 // pure packages hold no effects, so they import nothing that can have one.
 var (
-	pure    = []string{"appspec", "autoscale", "balance", "fairqueue", "loads", "routes", "jobspec", "nodescale", "placement", "raftstate", "reconcile", "slots"}
+	pure    = []string{"analysis", "appspec", "autoscale", "balance", "fairqueue", "loads", "routes", "jobspec", "nodescale", "placement", "raftstate", "reconcile", "slots"}
 	effects = []string{"context", "log", "log/slog", "net", "net/http", "os", "os/exec", "sync"}
 )
 

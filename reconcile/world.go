@@ -7,6 +7,7 @@ package reconcile
 import (
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/analysis"
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/placement"
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -34,6 +35,10 @@ type World struct {
 	Endpoints  []routes.Endpoint
 	Routes     routes.Table      // as written in Consul KV
 	RouteIndex map[string]uint64 // application -> ModifyIndex of its KV entry, for check-and-set
+
+	// How versions serve, by job id, of applications whose route is watched; nil:
+	// that is not known.
+	Served map[string]analysis.Standing
 }
 
 // Observation is one whole look at Nomad.
