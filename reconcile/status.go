@@ -21,6 +21,22 @@ type ApplicationStatus struct {
 	DeployedAt     time.Time          `json:"deployed_at"`
 	ModifyIndex    uint64             `json:"modify_index"`
 	Deployments    []DeploymentStatus `json:"deployments"` // in the spec's order; a version on its way in follows the one that it replaces
+
+	Stage  string `json:"stage,omitempty"`  // of the rollout that goes on, its name
+	Stages int    `json:"stages,omitempty"` // how many that rollout has; Rollout.Stage counts from 0
+	Weight int    `json:"weight,omitempty"` // percent of the requests that the newest version's generation takes
+	Waits  string `json:"waits,omitempty"`  // what the rollout needs before it goes on
+	Gates  string `json:"gates,omitempty"`  // what they said last of the new version
+
+	Leaving []LeavingStatus `json:"leaving,omitempty"` // oldest first
+}
+
+// LeavingStatus is a version that is on its way out.
+type LeavingStatus struct {
+	Version    int                    `json:"version"`
+	Generation int                    `json:"generation,omitempty"`
+	Cause      raftstate.LeavingCause `json:"cause"`
+	Waits      string                 `json:"waits,omitempty"` // what it is still there for
 }
 
 // DeploymentStatus is what there is to say of one version of one deployment.
@@ -28,7 +44,7 @@ type DeploymentStatus struct {
 	Name     string        `json:"name"`
 	Version  string        `json:"version"` // deployment version
 	JobID    string        `json:"job_id"`
-	Serving  bool          `json:"serving"` // takes traffic
+	Serving  bool          `json:"serving"` // takes traffic, all of it or a part
 	Wanted   bool          `json:"wanted"`  // is of the newest version
 	Status   Health        `json:"status"`
 	Reason   string        `json:"reason,omitempty"`
@@ -38,6 +54,8 @@ type DeploymentStatus struct {
 	Unplaced int           `json:"unplaced_replicas"`
 	Failed   int           `json:"failed_replicas"` // ended by themselves, of those that Nomad still lists
 	Replicas []ReplicaInfo `json:"replicas"`        // newest first, those that stopped as asked left out
+
+	Generation int `json:"generation,omitempty"` // see raftstate.Version
 
 	Grows bool `json:"-"` // it lacks replicas only because more were asked for, of those that have a place
 
