@@ -56,6 +56,16 @@ func (s *State) apply(c Command) *Refusal {
 		return s.delete(c, c.Delete)
 	case c.EndRollout != nil:
 		return s.endRollout(c, c.EndRollout)
+	case c.AdvanceRollout != nil:
+		return s.advanceRollout(c, c.AdvanceRollout)
+	case c.SteerRollout != nil:
+		return s.steerRollout(c, c.SteerRollout)
+	case c.Rollback != nil:
+		return s.rollback(c, c.Rollback)
+	case c.ForgetVersion != nil:
+		return s.forgetVersion(c, c.ForgetVersion)
+	case c.RefuseConfig != nil:
+		return s.refuseConfig(c, c.RefuseConfig)
 	case c.Forget != nil:
 		return s.forget(c, c.Forget)
 	case c.DeleteWorkerGroup != nil:
@@ -131,40 +141,54 @@ func (in DeployApplication) sound() *Refusal {
 }
 
 func (s *State) deployOne(c Command, cmd *Deploy, in DeployApplication) *Refusal {
-	name := in.Spec.Name
-	old := s.Applications[name]
-	if in.CheckIndex != nil {
-		if have := modifyIndex(old); have != *in.CheckIndex {
-			return refuse(CodeConflict, "application %q changed since: its index is %d, not %d%s",
-				name, have, *in.CheckIndex, lastChange(old))
-		}
+	old := s.Applications[in.Spec.Name]
+	if refusal := old.checkIndex(in.Spec.Name, in.CheckIndex); refusal != nil {
+		return refusal
 	}
-	v := &Version{
-		Number: 1, Spec: in.Spec, Hashes: in.Hashes, Replicas: map[string]int{},
-		By: c.By, Message: cmd.Message, At: c.At,
+	v := &Version{Number: 1, Spec: in.Spec, Hashes: in.Hashes, By: c.By, Message: cmd.Message, At: c.At}
+	s.want(c, old, v, cmd.Rollouts > 0)
+	return nil
+}
+
+// checkIndex refuses a change that was decided on another state than a's, which
+// may be nil.
+func (a *Application) checkIndex(name string, want *uint64) *Refusal {
+	if want == nil || modifyIndex(a) == *want {
+		return nil
 	}
-	for _, d := range in.Spec.Deployments {
+	return refuse(CodeConflict, "application %q changed since: its index is %d, not %d%s", name, modifyIndex(a), *want, lastChange(a))
+}
+
+// want makes v the wanted version of its application, which is old so far; nil:
+// there is none. The command may be from before there were strategies.
+func (s *State) want(c Command, old *Application, v *Version, strategies bool) {
+	name := v.Spec.Name
+	v.Replicas, v.Unproven = map[string]int{}, strategies
+	for _, d := range v.Spec.Deployments {
 		v.Replicas[d.Name] = old.targetOf(d)
+	}
+	if old.unchangedBy(v) {
+		return
 	}
 	app := &Application{
 		Name: name, Serving: v, Wanted: v, CreateIndex: s.Index, ModifyIndex: s.Index,
 		Rollout: Rollout{Status: RolloutRunning, StartedAt: c.At},
 	}
-	if old.unchangedBy(v) {
-		return nil
-	}
 	if old != nil {
 		v.Number = old.Wanted.Number + 1
 		app.CreateIndex = old.CreateIndex
 		app.History = appendBounded(old.History, History{Version: old.Wanted, Rollout: old.Rollout}, maxHistory)
-		if !old.Deleting && !sameReplicas(old.Serving, v) {
-			app.Serving = old.Serving
-		}
+	}
+	switch {
+	case old == nil || old.Deleting:
+	case strategies:
+		app.follow(old, c)
+	case !sameReplicas(old.Serving, v):
+		app.Serving = old.Serving
 	}
 	app.Scalings = old.scalingsThatHold(app)
 	s.Applications[name] = app
-	s.event(c, "deployed", name, "", withMessage(fmt.Sprintf("version %d", v.Number), cmd.Message))
-	return nil
+	s.event(c, "deployed", name, "", withMessage(fmt.Sprintf("version %d", v.Number)+app.Rollout.how(), v.Message))
 }
 
 // unchangedBy says whether v asks for nothing but what a already is or is on
@@ -217,28 +241,6 @@ func (s *State) delete(c Command, cmd *Delete) *Refusal {
 	app.Deleting = true
 	s.put(app)
 	s.event(c, "deleting", cmd.Application, "", withMessage("no more traffic; replicas stop", cmd.Message))
-	return nil
-}
-
-func (s *State) endRollout(c Command, cmd *EndRollout) *Refusal {
-	app, refusal := s.live(cmd.Application)
-	if refusal != nil || app.Rollout.Status != RolloutRunning || app.Wanted.Number != cmd.Version {
-		return refuse(CodeConflict, "application %q is not rolling out version %d", cmd.Application, cmd.Version)
-	}
-	app.Rollout.Status = cmd.Status
-	app.Rollout.Reason = cmd.Reason
-	app.Rollout.EndedAt = c.At
-	switch cmd.Status {
-	case RolloutSuccessful:
-		app.Serving = app.Wanted
-	case RolloutFailed:
-	case RolloutRunning:
-		return refuse(CodeInvalid, "a rollout cannot end as running")
-	default:
-		return refuse(CodeInvalid, "a rollout cannot end as %q", cmd.Status)
-	}
-	s.put(app)
-	s.event(c, "rollout-"+string(cmd.Status), cmd.Application, "", fmt.Sprintf("version %d: %s", cmd.Version, cmd.Reason))
 	return nil
 }
 
@@ -297,11 +299,16 @@ func modifyIndex(app *Application) uint64 {
 	return app.ModifyIndex
 }
 
+// lastChange says what app is by now, and who made it so.
 func lastChange(app *Application) string {
-	if app == nil || app.Wanted.By == "" {
+	if app == nil {
 		return ""
 	}
-	return fmt.Sprintf(" (version %d by %s)", app.Wanted.Number, app.Wanted.By)
+	by := ""
+	if app.Wanted.By != "" {
+		by = " by " + app.Wanted.By
+	}
+	return fmt.Sprintf(" (version %d%s)", app.Wanted.Number, by)
 }
 
 func withMessage(what, message string) string {

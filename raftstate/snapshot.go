@@ -83,6 +83,11 @@ func (s *State) sound() error {
 				return fmt.Errorf("application %q lacks a version in its history", name)
 			}
 		}
+		for _, l := range app.Leaving {
+			if !l.Version.sound() {
+				return fmt.Errorf("application %q lacks a version that leaves", name)
+			}
+		}
 		if app.Serving.Number == app.Wanted.Number {
 			app.Serving = app.Wanted
 		}

@@ -69,6 +69,11 @@ type Version struct {
 	Spec     *appspec.Application `json:"spec"`
 	Hashes   map[string]string    `json:"hashes"`   // deployment -> deployment version, see appspec.VersionOf
 	Replicas map[string]int       `json:"replicas"` // deployment -> target count
+	// Deployment versions instead of those in Hashes: running replicas did not
+	// take the user_config, so others have it.
+	Replaced map[string]string `json:"replaced,omitempty"`
+	// It has not been healthy yet, so there is nothing to go back to.
+	Unproven bool `json:"unproven,omitempty"`
 	// Versions of one generation share the jobs of deployments that are alike in
 	// them, and their replicas call each other. 0: the first one.
 	Generation int       `json:"generation,omitempty"`
@@ -82,6 +87,9 @@ type Version struct {
 // of, so that no two generations share a replica.
 func (v *Version) DeploymentVersion(deployment string) string {
 	hash := v.Hashes[deployment]
+	if replaced, ok := v.Replaced[deployment]; ok {
+		hash = replaced
+	}
 	if v.Generation == 0 || hash == "" {
 		return hash
 	}
@@ -149,7 +157,7 @@ type Event struct {
 	Index       uint64    `json:"index"`
 	At          time.Time `json:"at"`
 	By          string    `json:"by,omitempty"`
-	Type        string    `json:"type"` // deployed | scaled | autoscaled | deleting | deleted | rollout-advanced | rollout-paused | rollout-resumed | rollout-promoted | rollout-successful | rollout-failed | version-gone | group-deployed | group-deleting | group-deleted | node-launching | node-ready | node-draining | node-kept | node-terminating | node-gone | launch-failed
+	Type        string    `json:"type"` // deployed | scaled | autoscaled | deleting | deleted | rollout-advanced | rollout-paused | rollout-resumed | rollout-promoted | rollout-successful | rollout-failed | config-refused | version-gone | group-deployed | group-deleting | group-deleted | node-launching | node-ready | node-draining | node-kept | node-terminating | node-gone | launch-failed
 	Application string    `json:"application,omitempty"`
 	Deployment  string    `json:"deployment,omitempty"`
 	WorkerGroup string    `json:"worker_group,omitempty"`
