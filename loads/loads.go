@@ -11,11 +11,15 @@ const Schema = 1
 // deployment that it does not name had no request in that time. That makes a
 // report the evidence of idleness, and silence none.
 type Report struct {
-	Schema      int           `json:"schema"`
-	Proxy       string        `json:"proxy"`       // its name, the same after a restart
-	Incarnation int64         `json:"incarnation"` // when its process began, ns since 1970: a later one replaces an earlier one
-	Sequence    uint64        `json:"sequence"`    // 1, 2, 3 ... within the incarnation
-	Ready       bool          `json:"ready"`       // it has a routing table; without one it knows of no deployment
+	Schema      int    `json:"schema"`
+	Proxy       string `json:"proxy"`       // its name, the same after a restart
+	Incarnation int64  `json:"incarnation"` // when its process began, ns since 1970: a later one replaces an earlier one
+	Sequence    uint64 `json:"sequence"`    // 1, 2, 3 ... within the incarnation
+	// Sequence of the last report that arrived, as far as the proxy knows: this
+	// one is of all since then. 0: none has, or it does not say. Where the
+	// answer to a report was lost, this shows that its counts are here again.
+	After       uint64        `json:"after,omitempty"`
+	Ready       bool          `json:"ready"` // it has a routing table; without one it knows of no deployment
 	Leaving     bool          `json:"leaving,omitempty"`
 	Covers      time.Duration `json:"covers"` // ns since the last report that arrived, by the proxy's monotonic clock
 	Next        time.Duration `json:"next"`   // ns until the next report at the latest

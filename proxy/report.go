@@ -49,10 +49,11 @@ type reporter struct {
 	alarms      chan struct{} // of capacity 1: a report is to be made at once
 	shorter     chan struct{} // of capacity 1: the interval has become shorter
 
-	sending  chan struct{} // of capacity 1: holds something while a report is on its way; guards the next three
+	sending  chan struct{} // of capacity 1: holds something while a report is on its way; guards the next four
 	name     string        // of this proxy
 	sequence uint64
-	since    time.Time // of the last report that arrived; before the first, the beginning
+	arrived  uint64    // sequence of the last report that arrived
+	since    time.Time // of that; before the first, the beginning
 
 	mu        sync.Mutex // guards what follows
 	leaving   bool
@@ -272,7 +273,7 @@ func (r *reporter) rename() {
 	}
 	const shown = loads.MaxName / 2
 	r.name = fmt.Sprintf("%s (begun %s)", r.name[:min(len(r.name), shown)], time.Unix(0, r.incarnation).UTC().Format(time.RFC3339Nano))
-	r.sequence, r.since = 0, now
+	r.sequence, r.arrived, r.since = 0, 0, now
 	r.alarm()
 }
 
@@ -307,7 +308,7 @@ func (r *reporter) attempt(ctx context.Context, leaving bool) bool {
 	r.size.Store(int64(len(report.Deployments)))
 	err := r.sink.SendLoads(ctx, report)
 	if err == nil {
-		r.since = now
+		r.since, r.arrived = now, r.sequence
 		for _, g := range gates {
 			g.ReportArrived()
 		}
@@ -319,7 +320,7 @@ func (r *reporter) attempt(ctx context.Context, leaving bool) bool {
 func (r *reporter) report(now time.Time, gates []*gate.Gate) loads.Report {
 	covers := now.Sub(r.since)
 	report := loads.Report{
-		Schema: loads.Schema, Proxy: r.name, Incarnation: r.incarnation, Sequence: r.sequence,
+		Schema: loads.Schema, Proxy: r.name, Incarnation: r.incarnation, Sequence: r.sequence, After: r.arrived,
 		Ready:  r.proxy.routing.Load() != nil,
 		Covers: min(covers, loads.MaxCovers), Next: r.every(),
 		Deployments: []loads.Deployment{},

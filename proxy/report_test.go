@@ -200,7 +200,7 @@ func TestReport(t *testing.T) {
 			time.Sleep(250 * time.Millisecond) // one at work, one waits
 			second := b.one(t)
 			if diff := cmp.Diff(loads.Report{
-				Schema: loads.Schema, Proxy: "proxy-1", Incarnation: b.start.UnixNano(), Sequence: 2,
+				Schema: loads.Schema, Proxy: "proxy-1", Incarnation: b.start.UnixNano(), Sequence: 2, After: 1,
 				Ready: true, Covers: time.Second, Next: time.Second,
 				Deployments: []loads.Deployment{{Application: "app", Deployment: "main", Ongoing: 1, Queued: 1, Mean: 0.75, Max: 2}},
 			}, second.Report); diff != "" {
@@ -429,11 +429,11 @@ func TestReportFails(t *testing.T) {
 			b.answerWith(nil)
 			time.Sleep(time.Second)
 			r := b.one(t)
-			if d := r.Deployments; r.Covers != 5*time.Second || r.Sequence != 6 || len(d) != 1 || d[0].Mean != 0.1 || d[0].Max != 1 {
+			if d := r.Deployments; r.Covers != 5*time.Second || r.Sequence != 6 || r.After != 1 || len(d) != 1 || d[0].Mean != 0.1 || d[0].Max != 1 {
 				t.Errorf("got %+v", r)
 			}
 			time.Sleep(time.Second)
-			if r := b.one(t); r.Covers != time.Second || len(r.Deployments) != 0 {
+			if r := b.one(t); r.Covers != time.Second || r.After != 6 || len(r.Deployments) != 0 {
 				t.Errorf("afterwards %+v", r)
 			}
 			if s := b.Status().Reporting; s.Error != "" || s.Age != 0 || s.Delivered != 3 {
