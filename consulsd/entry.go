@@ -16,7 +16,9 @@ const (
 	maxEntry       = 512 << 10 // bytes: what Consul KV takes by default
 	maxName        = 63
 	maxPrefix      = 1024
-	maxDeployments = 1000
+	maxDeployments = 1000 // of one generation
+	maxGenerations = 16   // beside the route's own
+	maxVersions    = 16   // of one deployment, beside the one that is named first
 	maxService     = 200
 )
 
@@ -71,17 +73,56 @@ func checkRoute(application string, route routes.Route) error {
 		return fmt.Errorf("request timeout %s is negative", route.RequestTimeout)
 	case route.MaxBodyBytes < 0:
 		return fmt.Errorf("max_body_bytes is %d, below 0", route.MaxBodyBytes)
-	case len(route.Deployments) > maxDeployments:
-		return fmt.Errorf("%d deployments, over %d", len(route.Deployments), maxDeployments)
+	case len(route.Others) > maxGenerations:
+		return fmt.Errorf("%d generations beside its own, over %d", len(route.Others), maxGenerations)
 	}
 	if err := checkPrefix(route.RoutePrefix); err != nil {
 		return err
 	}
-	if _, ok := route.Deployments[route.Ingress]; !ok {
-		return fmt.Errorf("its ingress %q is none of its deployments", clip(route.Ingress))
+	return checkGenerations(route)
+}
+
+// checkGenerations looks at each generation by itself, and at what they share
+// out between them.
+func checkGenerations(route routes.Route) error {
+	seen, weights := map[int]bool{}, 0
+	for i, g := range route.Generations() {
+		own := i == 0 // its weight is what the others leave
+		switch {
+		case g.Number < 0:
+			return fmt.Errorf("generation number %d is below 0", g.Number)
+		case seen[g.Number]:
+			return fmt.Errorf("generation %d is named twice", g.Number)
+		case !own && (g.Weight < 0 || g.Weight > 100):
+			return fmt.Errorf("generation %d: weight %d is not from 0 to 100", g.Number, g.Weight)
+		case g.Shadow < 0 || g.Shadow > 100:
+			return fmt.Errorf("generation %d: shadow %d is not from 0 to 100", g.Number, g.Shadow)
+		}
+		seen[g.Number] = true
+		if !own {
+			weights += g.Weight
+		}
+		if err := checkGeneration(g); err != nil && own {
+			return err
+		} else if err != nil {
+			return fmt.Errorf("generation %d: %w", g.Number, err)
+		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(route.Deployments)) {
-		if err := checkDeployment(name, route.Deployments[name]); err != nil {
+	if weights > 100 {
+		return fmt.Errorf("the weights of its other generations are %d together, over 100", weights)
+	}
+	return nil
+}
+
+func checkGeneration(g routes.Generation) error {
+	if len(g.Deployments) > maxDeployments {
+		return fmt.Errorf("%d deployments, over %d", len(g.Deployments), maxDeployments)
+	}
+	if _, ok := g.Deployments[g.Ingress]; !ok {
+		return fmt.Errorf("its ingress %q is none of its deployments", clip(g.Ingress))
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.Deployments)) {
+		if err := checkDeployment(name, g.Deployments[name]); err != nil {
 			return fmt.Errorf("deployment %q: %w", clip(name), err)
 		}
 	}
@@ -89,13 +130,14 @@ func checkRoute(application string, route routes.Route) error {
 }
 
 func checkDeployment(name string, d routes.Deployment) error {
+	if err := checkVersions(d); err != nil {
+		return err
+	}
 	switch {
 	case !isName(name):
 		return fmt.Errorf("its name is not 1 to %d of a-z, 0-9 and '-', starting with a letter", maxName)
 	case !isName(d.Service):
 		return fmt.Errorf("service %q is not a service name", clip(d.Service))
-	case len(d.Version) > maxName || strings.ContainsFunc(d.Version, func(r rune) bool { return !isNameRune(r) }):
-		return fmt.Errorf("version %q is not a version", clip(d.Version))
 	case d.MaxOngoingRequests < 1:
 		return fmt.Errorf("max_ongoing_requests is %d, below 1", d.MaxOngoingRequests)
 	case d.MaxQueuedRequests < -1:
@@ -104,6 +146,22 @@ func checkDeployment(name string, d routes.Deployment) error {
 		return fmt.Errorf("protocol %q is none that is known here: http, h2c and grpc are", clip(d.Protocol))
 	case len(d.HealthService) > maxService || strings.ContainsFunc(d.HealthService, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return fmt.Errorf("health service %q is not a service's name", clip(d.HealthService))
+	}
+	return nil
+}
+
+func checkVersions(d routes.Deployment) error {
+	if len(d.Also) > maxVersions {
+		return fmt.Errorf("%d versions beside its own, over %d", len(d.Also), maxVersions)
+	}
+	versions := d.Versions()
+	for i, version := range versions {
+		if len(version) > maxName || version == "" || strings.ContainsFunc(version, func(r rune) bool { return !isNameRune(r) }) {
+			return fmt.Errorf("version %q is not a version", clip(version))
+		}
+		if slices.Contains(versions[:i], version) {
+			return fmt.Errorf("version %q is named twice", clip(version))
+		}
 	}
 	return nil
 }

@@ -237,7 +237,7 @@ func TestADiskThatTakesNothingIsToldOnce(t *testing.T) {
 }
 
 func FuzzDecodeSaved(f *testing.F) {
-	data, err := encodeSaved(saved{Prefix: "p", Table: routes.Table{"search": route("search")}})
+	data, err := encodeSaved(saved{Prefix: "p", Table: routes.Table{"search": route("search"), "shop": rolling("shop")}})
 	if err != nil {
 		f.Fatal(err)
 	}

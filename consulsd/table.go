@@ -141,15 +141,17 @@ func (t *table) expire(now time.Time) bool {
 }
 
 // services returns who is served by each service: its application and
-// deployment, as the table names them.
+// deployment, as the table names them in any generation.
 func (t *table) services() map[string]owners {
 	services := map[string]owners{}
 	for application, entry := range t.good {
-		for deployment, d := range entry.route.Deployments {
-			if services[d.Service] == nil {
-				services[d.Service] = owners{}
+		for _, generation := range entry.route.Generations() {
+			for deployment, d := range generation.Deployments {
+				if services[d.Service] == nil {
+					services[d.Service] = owners{}
+				}
+				services[d.Service][owner{application, deployment}] = true
 			}
-			services[d.Service][owner{application, deployment}] = true
 		}
 	}
 	return services
