@@ -35,6 +35,8 @@ func (r *Report) check() error {
 		return fmt.Errorf("incarnation is %d: it must be when the process began, in ns since 1970", r.Incarnation)
 	case r.Sequence == 0:
 		return errors.New("sequence is 0: the first report has 1")
+	case r.After >= r.Sequence:
+		return fmt.Errorf("after is %d: it must be below its sequence, which is %d", r.After, r.Sequence)
 	case !r.Ready && len(r.Deployments) > 0:
 		return fmt.Errorf("it names %d deployments and is not ready: without a routing table it cannot know of any", len(r.Deployments))
 	case len(r.Deployments) > MaxPerProxy:
@@ -51,7 +53,10 @@ func (r *Report) check() error {
 			return fmt.Errorf("deployments[%d]: %w", i, err)
 		}
 	}
-	return r.checkDuplicates()
+	if err := r.checkDuplicates(); err != nil {
+		return err
+	}
+	return r.checkServed()
 }
 
 func (d *Deployment) check() error {

@@ -21,12 +21,22 @@ func good() loads.Report {
 			{Application: "search", Deployment: "embedder"},
 			{Application: "chat", Deployment: "ranker", Mean: 1, Max: 1},
 		},
+		Served: []loads.Served{
+			{Application: "search", Deployment: "ranker", Version: "v1", Ongoing: 2, Requests: 9, Errors: 1, Latency: map[int]uint64{0: 4, loads.LastBucket: 4}},
+			{
+				Application: "search", Deployment: "ranker", Version: "v2",
+				Shadow: &loads.Shadowed{Requests: 3, Differing: 2, Errors: 1, Dropped: 7, Latency: map[int]uint64{5: 2}, Primary: map[int]uint64{4: 3}},
+			},
+		},
 	}
 }
 
 func TestCheck(t *testing.T) {
 	first := func(change func(d *loads.Deployment)) func(*loads.Report) {
 		return func(r *loads.Report) { change(&r.Deployments[0]) }
+	}
+	served := func(change func(s *loads.Served)) func(*loads.Report) {
+		return func(r *loads.Report) { change(&r.Served[1]) }
 	}
 	for _, test := range []struct {
 		name   string
@@ -84,6 +94,23 @@ func TestCheck(t *testing.T) {
 		{"more than there can be", func(r *loads.Report) {
 			r.Deployments = make([]loads.Deployment, 100_001)
 		}, "it names 100001 deployments: at most 100000 are taken"},
+		{"that does not come after the one before", func(r *loads.Report) { r.After = 3 }, "after is 3: it must be below its sequence, which is 3"},
+		{"more versions than there can be", func(r *loads.Report) {
+			r.Served = make([]loads.Served, 100_001)
+		}, "it names 100001 versions: at most 100000 are taken"},
+		{"a version twice", func(r *loads.Report) { r.Served[1].Version = "v1" }, "served[0] and served[1] are both version v1 of search/ranker"},
+		{"no version", served(func(s *loads.Served) { s.Version = "" }), "served[1]: version has no name"},
+		{"less than nothing ongoing", served(func(s *loads.Served) { s.Ongoing = -1 }), "version v2 of search/ranker: ongoing is -1"},
+		{"more errors than requests", served(func(s *loads.Served) { s.Errors = 1 }), "errors is 1, of requests, which is 0"},
+		{"more requests than anybody has", served(func(s *loads.Served) { s.Requests = math.MaxUint64 }), "requests is 18446744073709551615"},
+		{"a bucket below 0", served(func(s *loads.Served) { s.Latency = map[int]uint64{-1: 1} }), "latency has a bucket -1: they are 0 to 184"},
+		{"a bucket after the last", served(func(s *loads.Served) { s.Latency = map[int]uint64{185: 1} }), "latency has a bucket 185"},
+		{"a full bucket", served(func(s *loads.Served) { s.Latency = map[int]uint64{7: 1e10} }), "latency[7] is 10000000000"},
+		{"copies that differ and were not sent", served(func(s *loads.Served) { s.Shadow.Differing = 4 }), "shadow: differing is 4, of requests, which is 3"},
+		{"copies that failed and were not sent", served(func(s *loads.Served) { s.Shadow.Errors = 4 }), "shadow: errors is 4"},
+		{"more copies dropped than anybody has", served(func(s *loads.Served) { s.Shadow.Dropped = 1e10 }), "shadow: dropped is 10000000000"},
+		{"a bucket of copies below 0", served(func(s *loads.Served) { s.Shadow.Latency[-7] = 1 }), "shadow: latency has a bucket -7"},
+		{"a bucket of copied requests below 0", served(func(s *loads.Served) { s.Shadow.Primary[-7] = 1 }), "shadow: primary has a bucket -7"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := good()
