@@ -85,7 +85,13 @@ func samples() map[string]Input {
 	speak.Name, speak.RoutePrefix = "speak", "/speak"
 	speak.Deployments[0].Protocol = appspec.ProtocolGRPC
 	speak.Deployments[0].HealthCheck.Path, speak.Deployments[0].HealthCheck.Service = "", "hello.v1.Greeter"
-	return map[string]Input{"speak": input(speak, 0), "search-re-ranker-in-a-group": grouped, "search-pipeline": input(search, 0), "search-re-ranker": ranker, "hello": input(hello, 0), "chat-at-zero": zero}
+	second := input(search, 0)
+	second.Version, second.Generation = "1a2b3c4d-g3", 3
+	signalled, called := input(clone(search), 0), input(clone(hello), 0)
+	signalled.Deployment.Reconfigure = &appspec.Reconfigure{Signal: "SIGHUP"}
+	signalled.Version, signalled.Generation = "1a2b3c4d-g3", 3
+	called.Deployment.Reconfigure = &appspec.Reconfigure{Path: "/-/config"}
+	return map[string]Input{"search-pipeline-generation-3": second, "search-pipeline-config-by-signal": signalled, "hello-config-by-path": called, "speak": input(speak, 0), "search-re-ranker-in-a-group": grouped, "search-pipeline": input(search, 0), "search-re-ranker": ranker, "hello": input(hello, 0), "chat-at-zero": zero}
 }
 
 func TestRender(t *testing.T) {
@@ -93,6 +99,19 @@ func TestRender(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			golden(t, name, Render(in))
 		})
+	}
+}
+
+// A change of the user_config alone must leave such a job as it is: Nomad
+// would replace its replicas.
+func TestLiveConfigIsNotInTheJob(t *testing.T) {
+	for _, name := range []string{"search-pipeline-config-by-signal", "hello-config-by-path"} {
+		in := samples()[name]
+		before := Render(in)
+		in.Deployment.UserConfig = json.RawMessage(`{"another":true}`)
+		if diff := cmp.Diff(before, Render(in)); diff != "" {
+			t.Errorf("%s: another user_config changes the job:\n%s", name, diff)
+		}
 	}
 }
 

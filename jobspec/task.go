@@ -8,17 +8,6 @@ import (
 	"github.com/hashicorp/nomad/api"
 )
 
-// userConfigFile is where a replica finds its user_config, below its task
-// folder.
-const userConfigFile = "serve/user_config.json"
-
-// templateDelimiters cannot occur in JSON, which escapes control characters,
-// so nothing in a user_config is ever taken for a template.
-const (
-	leftDelimiter  = "\x01"
-	rightDelimiter = "\x02"
-)
-
 // task returns a copy of the user's task with what a replica is promised. Ours
 // wins over the user's where both set a thing, because the routing depends on
 // it: name, resources, kill_timeout and the SERVE_ and PORT variables.
@@ -40,7 +29,7 @@ func (in Input) task() *api.Task {
 		task.Env = map[string]string{}
 	}
 	maps.Copy(task.Env, in.env())
-	task.Templates = append(task.Templates, userConfig(string(dep.UserConfig)))
+	task.Templates = append(task.Templates, in.userConfig())
 	publishPort(task)
 	return task
 }
@@ -58,21 +47,6 @@ func (in Input) env() map[string]string {
 		env[HandleEnv(name)] = HandleURL(in.HandleAddress, in.Application.Name, in.Generation, name)
 	}
 	return env
-}
-
-// userConfig renders the user_config into a file. The file is always there, so
-// that a replica need not ask whether it is.
-func userConfig(config string) *api.Template {
-	if config == "" || config == "null" {
-		config = "{}"
-	}
-	return &api.Template{
-		EmbeddedTmpl: new(config),
-		DestPath:     new("local/" + userConfigFile),
-		ChangeMode:   new("noop"),
-		LeftDelim:    new(leftDelimiter),
-		RightDelim:   new(rightDelimiter),
-	}
 }
 
 // publishPort makes a container's port reachable from the node. Drivers that
