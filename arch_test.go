@@ -35,19 +35,20 @@ var layers = map[string][]string{
 	"slots":     {},
 
 	// Doors: one outside system each.
-	"consulsd":  {"routes"},
-	"h1":        {"nonblock"},
-	"h2":        {"nonblock"},
-	"health":    {"h2", "routes", "upstream"},
-	"listeners": {},
-	"metrics":   {},
-	"nonblock":  {},
-	"nodepool":  {"nodescale", "placement", "proctable"},
-	"proctable": {},
-	"nomadjobs": {"jobspec", "placement", "reconcile"},
-	"raftnode":  {"raftstate"},
-	"upstream":  {"h2", "nonblock"},
-	"telemetry": {"gate", "gatekeeper", "listeners", "proxy"}, // it observes them: records, status and counts are their words
+	"consulsd":    {"routes"},
+	"h1":          {"nonblock"},
+	"h2":          {"nonblock"},
+	"health":      {"h2", "routes", "upstream"},
+	"listeners":   {},
+	"metrics":     {},
+	"nonblock":    {},
+	"nodepool":    {"nodescale", "placement", "proctable"},
+	"proctable":   {},
+	"nomadjobs":   {"jobspec", "placement", "reconcile"},
+	"raftnode":    {"raftstate"},
+	"replicacall": {},
+	"upstream":    {"h2", "nonblock"},
+	"telemetry":   {"gate", "gatekeeper", "listeners", "proxy"}, // it observes them: records, status and counts are their words
 
 	// Loops: read, decide, act. They reach doors through their own interfaces.
 	"api":        {"appspec", "autoscale", "loads", "nodescale", "placement", "raftstate", "reconcile"},
