@@ -8,7 +8,6 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/zclconf/go-cty/cty"
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 )
 
@@ -85,7 +84,7 @@ func (p *parser) deployment(sc *scope, path string, block *hcl.Block) *Deploymen
 			"handles", "num_replicas", "max_ongoing_requests", "max_queued_requests", "priority_headers",
 			"worker_group", "node_pool", "graceful_shutdown_timeout", "user_config", "protocol",
 		},
-		blocks: []string{"resources", "task", "health_check", "autoscaling"},
+		blocks: []string{"resources", "task", "health_check", "autoscaling", "reconfigure"},
 	})
 	p.put(d.path, block.LabelRanges[0])
 	d.text("protocol", &out.Protocol)
@@ -104,22 +103,30 @@ func (p *parser) deployment(sc *scope, path string, block *hcl.Block) *Deploymen
 	d.duration("graceful_shutdown_timeout", &out.GracefulShutdownTimeout)
 	out.Handles = d.handles()
 	out.UserConfig = d.userConfig()
+	d.deploymentBlocks(out, block)
+	return out
+}
+
+// deploymentBlocks reads the blocks inside a deployment block.
+func (d *decoder) deploymentBlocks(out *Deployment, block *hcl.Block) {
 	if inner := d.block("resources"); inner != nil {
-		p.resources(sc, d.path+".resources", inner, &out.Resources)
+		d.resources(d.scope, d.path+".resources", inner, &out.Resources)
 	}
 	if inner := d.block("health_check"); inner != nil {
-		p.healthCheck(sc, d.path+".health_check", inner, &out.HealthCheck)
+		d.healthCheck(d.scope, d.path+".health_check", inner, &out.HealthCheck)
 	}
 	if inner := d.block("autoscaling"); inner != nil {
-		out.Autoscaling = p.autoscaling(sc, d.path+".autoscaling", inner)
+		out.Autoscaling = d.autoscaling(d.scope, d.path+".autoscaling", inner)
 		d.countWith(out)
 	}
+	if inner := d.block("reconfigure"); inner != nil {
+		out.Reconfigure = d.reconfigure(d.scope, d.path+".reconfigure", inner)
+	}
 	if inner := d.block("task"); inner != nil {
-		out.Task = p.task(sc, d.path+".task", inner, replicaTask)
+		out.Task = d.task(d.scope, d.path+".task", inner, replicaTask)
 	} else if hasBlock(block.Body, "task") { // with a label, which has been refused
 		d.spoil(d.path + ".task")
 	}
-	return out
 }
 
 func hasBlock(body hcl.Body, kind string) bool {
@@ -184,39 +191,4 @@ func (p *parser) healthCheck(sc *scope, path string, block *hcl.Block, to *Healt
 	d.text("service", &to.Service)
 	d.duration("period", &to.Period)
 	d.duration("timeout", &to.Timeout)
-}
-
-func (p *parser) rollout(sc *scope, path string, block *hcl.Block) *Rollout {
-	d := p.decode(sc, path, block, fieldNames{attributes: []string{"strategy", "max_surge", "steps", "interval", "auto_rollback"}})
-	r := &Rollout{}
-	d.text("strategy", &r.Strategy)
-	if _, set := d.content.Attributes["max_surge"]; set {
-		r.MaxSurge = new(int)
-		d.whole("max_surge", r.MaxSurge)
-	}
-	d.duration("interval", &r.Interval)
-	r.AutoRollback = d.truth("auto_rollback")
-	if v, ok := d.value("steps"); ok {
-		r.Steps = d.wholes("steps", v)
-	}
-	return r
-}
-
-func (d *decoder) wholes(name string, v cty.Value) []int {
-	var out []int
-	if v.Type().IsTupleType() || v.Type().IsListType() {
-		for it := v.ElementIterator(); it.Next(); {
-			_, element := it.Element()
-			if element.IsNull() || element.Type() != cty.Number {
-				break
-			}
-			n, _ := element.AsBigFloat().Int64()
-			out = append(out, int(n))
-		}
-		if len(out) == v.LengthInt() {
-			return out
-		}
-	}
-	d.wrong(name, "A list of whole numbers is needed, such as [10, 50, 100].")
-	return nil
 }

@@ -24,9 +24,9 @@ const (
 	CombineMax       = "max"
 )
 
-// unreadablePolicy stands for a policy that is no text, which has been said
-// then. No rule of a policy speaks of it.
-const unreadablePolicy = "?"
+// unreadable stands for a word that is no text, which has been said then. No
+// rule speaks of it.
+const unreadable = "?"
 
 // EffectivePolicy is the policy, which is Ray Serve's when none is named.
 func (a *Autoscaling) EffectivePolicy() string {
@@ -124,7 +124,7 @@ func (p *parser) autoscaling(sc *scope, path string, block *hcl.Block) *Autoscal
 	a := defaultAutoscaling()
 	d.text("policy", &a.Policy)
 	if p.bad[d.path+".policy"] {
-		a.Policy = unreadablePolicy
+		a.Policy = unreadable
 	}
 	d.whole("min_replicas", &a.MinReplicas)
 	d.whole("max_replicas", &a.MaxReplicas)

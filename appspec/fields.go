@@ -58,7 +58,16 @@ func replicaFields(d *Deployment) fields {
 	if d.Task != nil {
 		f.typed("task", reflect.ValueOf(withoutOurs(d.Task)))
 	}
-	f.userConfig(d.UserConfig)
+	if d.Reconfigure == nil {
+		f.userConfig(d.UserConfig)
+		return f
+	}
+	// The config reaches running replicas. How it does is part of their job.
+	f.set("reconfigure.signal", d.Reconfigure.Signal)
+	f.set("reconfigure.path", d.Reconfigure.Path)
+	if d.Reconfigure.Signal == "" && d.Reconfigure.Path == "" {
+		f["reconfigure"] = "{}"
+	}
 	return f
 }
 
@@ -78,6 +87,10 @@ func liveFields(d *Deployment) fields {
 	}
 	if d.PriorityHeaders {
 		f["priority_headers"] = "true"
+	}
+	if d.Reconfigure != nil {
+		f["reconfigure.timeout"] = durationText(d.Reconfigure.Within())
+		f.userConfig(d.UserConfig)
 	}
 	a := d.Autoscaling
 	if a == nil || d.FirstReplicas() != a.firstReplicas() { // else it only says what the block says

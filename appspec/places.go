@@ -46,6 +46,8 @@ func summaryOf(f Fault) string {
 		return "Invalid deployment"
 	case len(parts) >= 3 && parts[len(parts)-2] == "schedule" && parts[len(parts)-3] == "autoscaling":
 		return "Invalid schedule"
+	case len(parts) >= 4 && parts[len(parts)-3] == "gates" && parts[len(parts)-4] == "rollout":
+		return "Invalid " + parts[len(parts)-2] // query or check
 	case parts[0] == "worker_group":
 		return "Invalid " + groupPart(parts[1:])
 	case strings.Contains(f.Path, ".task"):

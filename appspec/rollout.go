@@ -41,7 +41,7 @@ type Query struct {
 	Query    string   `json:"query"`
 	Min      *float64 `json:"min,omitempty"`
 	Max      *float64 `json:"max,omitempty"`
-	Interval Duration `json:"interval,omitempty"`
+	Interval Duration `json:"interval,omitempty"` // 0: the default, see Every
 }
 
 // Check is a task that is run once beside the new version, and must end well: a
@@ -51,7 +51,7 @@ type Check struct {
 	Name      string    `json:"name"`
 	Task      *api.Task `json:"task"`
 	Resources Resources `json:"resources"`
-	Timeout   Duration  `json:"timeout,omitempty"`
+	Timeout   Duration  `json:"timeout,omitempty"` // 0: the default, see Within
 }
 
 // Reconfigure says how a running replica is told that its user_config is
@@ -82,12 +82,12 @@ const (
 	defaultDrain         = 5 * time.Minute
 	defaultShadowTime    = 30 * time.Second
 	defaultReconfigure   = 10 * time.Second
+	defaultQueryInterval = 10 * time.Second
+	defaultGateCheck     = 5 * time.Minute
 	defaultErrorIncrease = 0.01
 	defaultLatencyRatio  = 3.0
 	defaultRestarts      = 2
 )
-
-var defaultSteps = []int{1, 10, 50}
 
 // Generations says whether the strategy brings up a whole new generation of the
 // application, whose deployments call only each other.
@@ -99,7 +99,7 @@ func (r *Rollout) Weights(s Strategy) []int {
 	if s != StrategyCanary {
 		return []int{100}
 	}
-	steps := defaultSteps
+	steps := []int{1, 10, 50}
 	if r != nil && len(r.Steps) > 0 {
 		steps = r.Steps
 	}
@@ -109,10 +109,11 @@ func (r *Rollout) Weights(s Strategy) []int {
 	return append(slices.Clone(steps), 100)
 }
 
-// Surge returns how many percent of the replicas may run beside them.
+// Surge returns how many percent of the replicas may run beside them. All
+// requests go to a blue_green generation at once, so it is always whole.
 func (r *Rollout) Surge(s Strategy) int {
 	switch {
-	case r != nil && r.MaxSurge != nil:
+	case r != nil && r.MaxSurge != nil && s != StrategyBlueGreen:
 		return *r.MaxSurge
 	case s.Generations():
 		return defaultWholeSurge
@@ -182,6 +183,22 @@ func valueOr[T any](p *T, standard T) T {
 		return standard
 	}
 	return *p
+}
+
+// Every returns how often Prometheus is asked.
+func (q *Query) Every() time.Duration {
+	if q.Interval == 0 {
+		return defaultQueryInterval
+	}
+	return q.Interval.Std()
+}
+
+// Within returns how long the check's task may take.
+func (c *Check) Within() time.Duration {
+	if c.Timeout == 0 {
+		return defaultGateCheck
+	}
+	return c.Timeout.Std()
 }
 
 // Within returns how long a replica may take to confirm another user_config.

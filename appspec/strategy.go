@@ -7,17 +7,19 @@ import (
 )
 
 // ChooseStrategy says how a running application goes from one spec to another,
-// and why: as the new spec asks, or else by what changed.
+// and why: as the new spec asks, or else by what changed. A change that no
+// replica's process depends on is live, whatever the spec asks for.
 func ChooseStrategy(before, after *Application) (s Strategy, why string) {
 	var replaced, wiring []string
 	for _, c := range Diff(before, after) {
-		switch {
-		case rewires(before, after, c.Path):
-			wiring = append(wiring, c.Path)
+		switch what, rewires := rewired(before, after, c.Path); {
+		case rewires:
+			wiring = append(wiring, what)
 		case c.Effect == EffectReplace:
 			replaced = append(replaced, c.Path)
 		}
 	}
+	wiring = slices.Compact(wiring) // they are in order, by path
 	switch changed := slices.Concat(wiring, replaced); {
 	case len(changed) == 0:
 		return StrategyLive, "nothing changed that a replica's process depends on"
@@ -30,32 +32,38 @@ func ChooseStrategy(before, after *Application) (s Strategy, why string) {
 	}
 }
 
-// rewires says whether a change is one of who calls whom, how, or where
-// replicas run, so that old and new ones cannot take each other's place.
-func rewires(before, after *Application, path string) bool {
+// rewired says whether a change is one of who calls whom, how, or where
+// replicas run, so that old and new ones cannot take each other's place; and
+// what is to be named as the change. A deployment that comes or goes is named as
+// a whole.
+func rewired(before, after *Application, path string) (what string, rewires bool) {
 	if path == "ingress" {
-		return true
+		return path, true
 	}
 	name, ok := deploymentOf(path)
 	if !ok {
-		return false
+		return "", false
 	}
-	if !has(before, name) || !has(after, name) {
-		return true
+	deployment := "deployment." + name
+	switch {
+	case !has(before, name):
+		return deployment + " (new)", true
+	case !has(after, name):
+		return deployment + " (gone)", true
 	}
-	switch strings.TrimPrefix(path, "deployment."+name+".") {
+	switch strings.TrimPrefix(path, deployment+".") {
 	case "handles", "protocol", "worker_group", "node_pool":
-		return true
+		return path, true
 	default:
-		return false
+		return "", false
 	}
 }
 
-// listed names the first few of the fields that changed.
-func listed(paths []string) string {
+// listed names the first few of what changed.
+func listed(changed []string) string {
 	const most = 3
-	if more := len(paths) - most; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(paths[:most], ", "), more)
+	if more := len(changed) - most; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(changed[:most], ", "), more)
 	}
-	return strings.Join(paths, ", ")
+	return strings.Join(changed, ", ")
 }

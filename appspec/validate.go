@@ -30,6 +30,7 @@ const (
 	maxGPU         = 1024
 	maxPath        = 1024
 	maxUserConfig  = 256 << 10
+	maxLiveConfig  = 48 << 10 // of what a Nomad variable can hold, 64 KiB
 	maxFaults      = 1000
 
 	maxTimeout = 24 * time.Hour
@@ -176,7 +177,8 @@ func (v *validator) deployment(app *Application, d *Deployment) {
 	v.protocol(path, d)
 	v.healthCheck(path+".health_check", d)
 	v.duration(path+".graceful_shutdown_timeout", d.GracefulShutdownTimeout, 0)
-	v.userConfig(path+".user_config", d.UserConfig)
+	v.userConfig(path+".user_config", d)
+	v.reconfigure(path+".reconfigure", d)
 	v.task(path+".task", replicaTask, d.Task, d.Name, d.Resources.GPU)
 	if d.WorkerGroup != "" {
 		if problem := nameProblem(d.WorkerGroup); problem != "" {
@@ -268,10 +270,12 @@ func (v *validator) healthCheck(path string, d *Deployment) {
 	v.duration(path+".timeout", h.Timeout, minCheck)
 }
 
-func (v *validator) userConfig(path string, raw json.RawMessage) {
-	raw = bytes.TrimSpace(raw)
+func (v *validator) userConfig(path string, d *Deployment) {
+	raw := bytes.TrimSpace(d.UserConfig)
 	switch {
 	case len(raw) == 0:
+	case d.Reconfigure != nil && len(raw) > maxLiveConfig:
+		v.addf(path, "With a reconfigure block user_config holds at most %d KiB as JSON, for it goes into a Nomad variable; this is %d bytes.", maxLiveConfig>>10, len(raw))
 	case len(raw) > maxUserConfig:
 		v.addf(path, "user_config holds at most %d KiB as JSON; this is %d bytes.", maxUserConfig>>10, len(raw))
 	case raw[0] != '{' || !json.Valid(raw):

@@ -1,6 +1,7 @@
 package appspec
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,22 +15,31 @@ type taskKind int
 const (
 	replicaTask taskKind = iota
 	prefetchTask
+	checkTask
 )
+
+// String is the block that the task is in.
+func (k taskKind) String() string {
+	return [...]string{"deployment", "prefetch", "check"}[k]
+}
 
 // ours is what serve-nomad sets in a task, or has no use for there, with what
 // to write instead.
 func (k taskKind) ours(field string) (instead string, found bool) {
-	if k == prefetchTask {
-		const ends = "A prefetch task runs once on each node and ends by itself."
+	if k != replicaTask {
+		ends := map[taskKind]string{
+			prefetchTask: "A prefetch task runs once on each node and ends by itself.",
+			checkTask:    "A check's task runs once and ends by itself.",
+		}[k]
 		instead, found = map[string]string{
-			"name":             "The task is named as its prefetch block.",
-			"resources":        "The prefetch block's own resources block sets them.",
+			"name":             fmt.Sprintf("The task is named as its %s block.", k),
+			"resources":        fmt.Sprintf("The %s block's own resources block sets them.", k),
 			"kill_timeout":     ends,
 			"shutdown_delay":   ends,
 			"service":          ends,
 			"lifecycle":        ends,
 			"scaling":          ends,
-			"dispatch_payload": "A prefetch job is not dispatched.",
+			"dispatch_payload": fmt.Sprintf("A %s job is not dispatched.", k),
 			"csi_plugin":       ends + " Run a CSI plugin as a Nomad job of its own.",
 		}[field]
 		return instead, found
@@ -53,7 +63,11 @@ const needsDriver = "A task needs a driver, such as driver = \"docker\"."
 // task holds the rules of a task block; name and gpu are those of what it is in.
 func (v *validator) task(path string, kind taskKind, task *api.Task, name string, gpu float64) {
 	if task == nil {
-		v.addf(path, "A %s needs a task block: what to run, as in a Nomad job.", map[taskKind]string{replicaTask: "deployment", prefetchTask: "prefetch block"}[kind])
+		what := kind.String()
+		if kind != replicaTask {
+			what += " block"
+		}
+		v.addf(path, "A %s needs a task block: what to run, as in a Nomad job.", what)
 		return
 	}
 	if task.Driver == "" {
@@ -88,32 +102,11 @@ func (k taskKind) envProblem(name string, gpu float64) string {
 	switch {
 	case k == replicaTask && (name == "PORT" || strings.HasPrefix(name, "SERVE_")):
 		return "serve-nomad itself sets " + clip(name) + " for each replica; leave it out."
+	case k == checkTask && strings.HasPrefix(name, "SERVE_"):
+		return "serve-nomad itself sets what begins with SERVE_ for each check; leave it out."
 	case name == "CUDA_VISIBLE_DEVICES" && gpu > 0:
 		return "Nomad sets CUDA_VISIBLE_DEVICES to the GPUs that the task is given; leave it out."
 	default:
 		return ""
-	}
-}
-
-func (v *validator) rollout(path string, r *Rollout) {
-	v.unsupported(path, "The rollout block")
-	if !slices.Contains([]string{"", "rolling", "blue_green", "canary"}, r.Strategy) {
-		v.addf(path+".strategy", "One of \"rolling\", \"blue_green\" and \"canary\" is needed; this is %s.", quote(r.Strategy))
-	}
-	if r.MaxSurge != nil {
-		v.within(path+".max_surge", *r.MaxSurge, 0, 100)
-	}
-	v.duration(path+".interval", r.Interval, 0)
-	if len(r.Steps) > 100 {
-		v.addf(path+".steps", "At most 100 steps are allowed; these are %d.", len(r.Steps))
-		return
-	}
-	last := 0
-	for _, step := range r.Steps {
-		if step <= last || step > 100 {
-			v.addf(path+".steps", "Steps are percents of the traffic, growing, from 1 to 100.")
-			return
-		}
-		last = step
 	}
 }

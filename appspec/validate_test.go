@@ -79,7 +79,7 @@ func TestValidate(t *testing.T) {
 		"our environment":          {func(_ *Application, b *Deployment) { b.Task.Env = map[string]string{"PORT": "1"} }, at + ".task.env.PORT", "itself sets PORT"},
 		"a worker group's name":    {func(_ *Application, b *Deployment) { b.WorkerGroup = "GPU" }, at + ".worker_group", "no worker group's name"},
 		"a node pool's name":       {func(_ *Application, b *Deployment) { b.NodePool = "a b" }, at + ".node_pool", "no node pool's name"},
-		"a rollout":                {func(app *Application, _ *Deployment) { app.Rollout = &Rollout{} }, "application.shop.rollout", "not supported yet"},
+		"a rollout":                {func(app *Application, _ *Deployment) { app.Rollout = &Rollout{Shadow: 101} }, "application.shop.rollout.shadow", "from 0 to 100"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			app := sound()
@@ -108,8 +108,16 @@ func TestValidateTakesAnything(t *testing.T) {
 		chain.Deployments = append(chain.Deployments, &Deployment{Name: fmt.Sprint("d", i), Handles: []string{fmt.Sprint("d", i+1)}})
 	}
 	deep := json.RawMessage(strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000))
+	odd := &Rollout{
+		MaxSurge: new(math.MinInt), Steps: make([]int, 1<<20), Interval: math.MinInt64, BakeTime: new(Duration(math.MinInt64)), Shadow: math.MaxInt,
+		Gates: &Gates{
+			MaxErrorIncrease: new(math.NaN()), MaxRestarts: new(math.MinInt),
+			Queries: []*Query{nil, {Name: huge, Query: huge, Min: new(math.NaN())}}, Checks: []*Check{nil, {Name: huge, Task: &api.Task{Name: huge}}},
+		},
+	}
 	apps := map[string]*Application{
-		"nil": nil, "empty": {}, "a nil deployment": {Deployments: []*Deployment{nil, nil}},
+		"odd rollouts": {Rollout: odd, Deployments: []*Deployment{{Reconfigure: &Reconfigure{Signal: huge, Path: huge, Timeout: math.MinInt64}}, {Reconfigure: &Reconfigure{}}}},
+		"nil":          nil, "empty": {}, "a nil deployment": {Deployments: []*Deployment{nil, nil}},
 		"an empty deployment": {Deployments: []*Deployment{{}, {}}},
 		"many and huge":       many, "a long chain": chain,
 		"too many":    {Deployments: make([]*Deployment, 100_000)},

@@ -90,6 +90,8 @@ func TestVersionDependsOn(t *testing.T) {
 		"the check":             {func(_ *Application, d *Deployment) { d.HealthCheck.Path = "/x" }, true},
 		"the shutdown":          {func(_ *Application, d *Deployment) { d.GracefulShutdownTimeout++ }, true},
 		"the user's config":     {func(_ *Application, d *Deployment) { d.UserConfig = json.RawMessage(`{"threshold":0.6}`) }, true},
+		"a way to reconfigure":  {func(_ *Application, d *Deployment) { d.Reconfigure = &Reconfigure{Signal: "SIGHUP"} }, true},
+		"the rollout":           {func(app *Application, _ *Deployment) { app.Rollout = soundRollout() }, false},
 		"spaces in the config":  {func(_ *Application, d *Deployment) { d.UserConfig = json.RawMessage(" " + string(d.UserConfig) + "\n") }, false},
 		"the worker group":      {func(_ *Application, d *Deployment) { d.WorkerGroup = "x" }, true},
 		"the node pool":         {func(_ *Application, d *Deployment) { d.NodePool = "x" }, true},
@@ -148,6 +150,14 @@ func anyApplication(t *rapid.T, label string) *Application {
 		Ingress:        rapid.SampledFrom([]string{"a", "b"}).Draw(t, label+" ingress"),
 		RequestTimeout: Duration(rapid.IntRange(0, 1).Draw(t, label+" timeout")),
 		MaxBodyBytes:   rapid.Int64Range(0, 1).Draw(t, label+" body"),
+		Rollout: rapid.SampledFrom([]*Rollout{
+			nil,
+			{},
+			{Strategy: "rolling"},
+			{Strategy: "canary", Steps: []int{1, 50}, MaxSurge: new(0)},
+			{BakeTime: new(Duration(0))},
+			{Gates: &Gates{MaxRestarts: new(-1), Queries: []*Query{{Name: "a"}, nil}, Checks: []*Check{{Name: "a.b", Task: &api.Task{Driver: "exec"}}}}},
+		}).Draw(t, label+" rollout"),
 	}
 	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), rapid.ID[string]).Draw(t, label+" deployments") {
 		app.Deployments = append(app.Deployments, anyDeployment(t, label+" "+name, name))
@@ -183,6 +193,7 @@ func anyDeployment(t *rapid.T, label, name string) *Deployment {
 		},
 	}
 	d.Autoscaling = anyAutoscaling(t, label)
+	d.Reconfigure = rapid.SampledFrom([]*Reconfigure{nil, {}, {Signal: "SIGHUP"}, {Path: "/x"}, {Path: "/x", Timeout: 1}}).Draw(t, label+" reconfigure")
 	if few("timeout of the check") == 1 {
 		d.HealthCheck.Timeout = Duration(time.Second)
 	}

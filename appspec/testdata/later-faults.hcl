@@ -24,6 +24,23 @@ application "later" {
   rollout {
     strategy = "yolo"
     steps    = [50, 10]
+    gates {
+      check "smoke" {
+        timeout = "0s"
+        resources { cpu = 0 }
+        task {
+          kill_timeout = "1s"
+          env { SERVE_CHECK_URL = "x" }
+        }
+      }
+      check "smoke" {}
+      check "none" {
+        task "x" {}
+      }
+      check {
+        task { driver = "exec" }
+      }
+    }
   }
   rollout {}
 }

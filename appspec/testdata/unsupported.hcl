@@ -20,6 +20,19 @@ application "later" {
     strategy      = "canary"
     steps         = [10, 50, 100]
     auto_rollback = true
+    gates {
+      check "smoke" {
+        timeout = "2m"
+        resources { memory = "64MiB" }
+        task {
+          driver = "exec"
+          env { URL = "${SERVE_CHECK_URL}/healthz" }
+        }
+      }
+      check "least" {
+        task { driver = "exec" }
+      }
+    }
   }
 }
 
