@@ -1,9 +1,7 @@
 package analysis
 
 import (
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/loads"
@@ -11,29 +9,37 @@ import (
 
 // Quantile returns the latency that a share q of the answers took at most, as
 // its bucket tells, and whether there was any answer.
-func (s Sample) Quantile(q float64) (time.Duration, bool) { return quantile(s.Latency, q) }
-
-func quantile(latency map[int]uint64, q float64) (time.Duration, bool) {
-	answers := total(latency)
-	if answers == 0 {
+func (s Sample) Quantile(q float64) (time.Duration, bool) {
+	t := tallyOf(s)
+	if t.answers == 0 {
 		return 0, false
 	}
-	rank := uint64(max(1, math.Ceil(q*float64(answers))))
-	var below uint64
-	var last int
-	for _, bucket := range slices.Sorted(maps.Keys(latency)) {
-		below += latency[bucket]
-		last = bucket
-		if below >= rank {
-			break
-		}
-	}
-	return loads.BucketEnd(last), true
+	return loads.BucketEnd(t.bucketOf(t.rank(q))), true
 }
 
-func total(latency map[int]uint64) (n uint64) {
-	for _, count := range latency {
-		n += count
+// rank is the place, counted from 1, of the answer at quantile q.
+func (t *tally) rank(q float64) uint64 {
+	q = max(0, min(q, 1))
+	return max(1, min(t.answers, uint64(math.Ceil(q*float64(t.answers)))))
+}
+
+// bucketOf returns the bucket of the answer at a place, counted from 1, from the
+// fastest on.
+func (t *tally) bucketOf(rank uint64) int {
+	var upTo uint64
+	for bucket, count := range t.latency {
+		upTo += count
+		if upTo >= rank {
+			return bucket
+		}
+	}
+	return loads.LastBucket
+}
+
+// above counts the answers that certainly took longer.
+func (t *tally) above(limit time.Duration) (n uint64) {
+	for bucket := loads.LastBucket; bucket > 0 && loads.BucketEnd(bucket-1) >= limit; bucket-- {
+		n += t.latency[bucket]
 	}
 	return n
 }
