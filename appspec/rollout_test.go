@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -127,6 +129,7 @@ func TestValidateRollout(t *testing.T) {
 		"rolling that drains":        {as("rolling", func(r *Rollout) { r.DrainTimeout = Duration(time.Minute) }), "drain_timeout", "graceful_shutdown_timeout"},
 		"shadow below 0":             {func(r *Rollout) { r.Shadow = -1 }, "shadow", "from 0 to 100"},
 		"shadow over 100":            {func(r *Rollout) { r.Shadow = 101 }, "shadow", "from 0 to 100"},
+		"more shadow than surge":     {func(r *Rollout) { r.Shadow = 51 }, "shadow", "set max_surge to 51 at least"},
 		"a time of no shadow":        {func(r *Rollout) { r.Shadow = 0 }, "shadow_time", "How many requests"},
 		"a shadow without time":      {func(r *Rollout) { r.ShadowTime = -1 }, "shadow_time", "from 1s to 744h"},
 		"a short interval":           {func(r *Rollout) { r.Interval = 1 }, "interval", "from 1s to 744h"},
@@ -384,4 +387,26 @@ func TestAConfigChangesEitherReplicasOrTheirConfig(t *testing.T) {
 			t.Error("JSON changes it")
 		}
 	})
+}
+
+func TestEveryFieldOfARolloutIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/spec.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for heading, blocks := range map[string][]any{"rollout": {Rollout{}, Gates{}, Query{}}, "reconfigure": {Reconfigure{}}} {
+		_, section, found := strings.Cut(string(page), "\n## "+heading+"\n")
+		if !found {
+			t.Fatalf("docs/spec.md has no section %s", heading)
+		}
+		section, _, _ = strings.Cut(section, "\n## ")
+		for _, block := range blocks {
+			for _, field := range reflect.VisibleFields(reflect.TypeOf(block)) {
+				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+				if name != "name" && !strings.Contains(section, "`"+name) { // a label
+					t.Errorf("docs/spec.md does not say what %s is", name)
+				}
+			}
+		}
+	}
 }

@@ -40,11 +40,11 @@ func (v *validator) rollout(path string, r *Rollout) {
 		v.within(path+".max_surge", *r.MaxSurge, 0, 100)
 	}
 	v.within(path+".max_unavailable", r.MaxUnavailable, 0, 100)
+	v.within(path+".shadow", r.Shadow, 0, 100)
 	v.steps(path+".steps", r.Steps)
 	if len(v.faults) == before {
 		v.surge(path, r)
 	}
-	v.within(path+".shadow", r.Shadow, 0, 100)
 	if r.Shadow == 0 && r.ShadowTime != 0 {
 		v.addf(path+".shadow_time", "How many requests are copied? Set shadow = 10, for example, or leave shadow_time out.")
 	}
@@ -174,6 +174,10 @@ func (v *validator) surgeOfSteps(path string, surge int, r *Rollout) {
 			return
 		}
 		last = weight
+	}
+	if r.Shadow > surge {
+		v.addf(strings.TrimSuffix(path, "max_surge")+"shadow", "shadow = %d takes replicas for %d percent of the requests, and max_surge = %d allows for no more than %d percent beside the old ones: copy fewer, or set max_surge to %d at least.",
+			r.Shadow, r.Shadow, surge, surge, r.Shadow)
 	}
 }
 
