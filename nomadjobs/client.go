@@ -1,6 +1,7 @@
 // Package nomadjobs is the door to Nomad: it sees the jobs that serve-nomad
 // made, their replicas and the nodes, registers, scales and stops such jobs,
-// closes, drains and purges nodes, writes node pools, and reads replicas' logs.
+// closes, drains and purges nodes, writes node pools and the user_configs that
+// replicas take while they run, and reads replicas' logs.
 // No other package calls Nomad.
 package nomadjobs
 
@@ -17,6 +18,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/nomad/api"
+
+	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
 // callTimeout bounds every call but the streams. A list of 10,000 allocations
@@ -50,6 +53,7 @@ type Client struct {
 	jobs     cache[seenJob] // not whole: those would be large in the thousands
 	nodes    cache[seenNode]
 	policies cache[policy]
+	configs  cache[reconcile.Config]
 	pools    atomic.Pointer[knownPools] // of the last look; nil: there was none
 }
 

@@ -31,6 +31,7 @@ type fakeNomad struct {
 	evals  []*api.Evaluation
 	queued map[string]int // job -> unplaced
 	ground fakeGround
+	vars   fakeVars
 	logs   string
 	events chan string
 	calls  map[string]int
@@ -61,6 +62,7 @@ func (f *fakeNomad) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case broken:
 		http.Error(w, "the fake is broken here", http.StatusInternalServerError)
 	case f.serveGround(w, r):
+	case f.serveVars(w, r):
 	case path == "GET /v1/jobs":
 		f.listJobs(w)
 	case path == "PUT /v1/jobs":

@@ -69,10 +69,33 @@ func replica(alloc *api.AllocationListStub) reconcile.Replica {
 	for _, task := range alloc.TaskStates {
 		if task != nil {
 			r.Restarts += int(task.Restarts)
+			r.StartedAt, r.SignalledAt = later(r.StartedAt, task.StartedAt), later(r.SignalledAt, signalledAt(task))
 		}
 	}
 	r.Reason = replicaReason(alloc, r.Status)
 	return r
+}
+
+// rerendered is how Nomad words the event of a signal that a changed template
+// sends.
+const rerendered = "Template re-rendered"
+
+// signalledAt returns when a task was last signalled because a template of it
+// was rendered again.
+func signalledAt(task *api.TaskState) time.Time {
+	for _, event := range slices.Backward(task.Events) {
+		if event != nil && event.Type == api.TaskSignaling && event.DisplayMessage == rerendered {
+			return time.Unix(0, event.Time)
+		}
+	}
+	return time.Time{}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b.UTC()
+	}
+	return a
 }
 
 // replicaStatus says where an allocation is in its life. Nomad holds what it

@@ -20,14 +20,16 @@ type Plan struct {
 type Step struct {
 	Reason string // why, for people and logs
 
-	Register   *Register
-	Update     *Update
-	Scale      *Scale
-	Stop       *Stop
-	WriteRoute *WriteRoute
-	DropRoute  *DropRoute
-	WritePool  *WritePool
-	Propose    *raftstate.Command // without ID, At and By, which the executor fills in
+	Register    *Register
+	Update      *Update
+	Scale       *Scale
+	Stop        *Stop
+	WriteRoute  *WriteRoute
+	DropRoute   *DropRoute
+	WritePool   *WritePool
+	WriteConfig *WriteConfig
+	DropConfig  *DropConfig
+	Propose     *raftstate.Command // without ID, At and By, which the executor fills in
 }
 
 // Register makes a Nomad job, or starts a stopped one again.
@@ -102,6 +104,10 @@ func (s Step) String() string {
 		what = fmt.Sprintf("route %s -> application %s", s.WriteRoute.Route.RoutePrefix, s.WriteRoute.Route.Application)
 	case s.WritePool != nil:
 		what = "make node pool " + s.WritePool.Name
+	case s.WriteConfig != nil:
+		what = fmt.Sprintf("write the user_config of job %s (%s)", s.WriteConfig.JobID, s.WriteConfig.Hash)
+	case s.DropConfig != nil:
+		what = "drop the user_config of job " + s.DropConfig.JobID
 	case s.DropRoute != nil:
 		what = "drop the route of application " + s.DropRoute.Application
 	case s.Propose != nil:

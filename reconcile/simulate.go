@@ -118,6 +118,10 @@ func Simulate(state *raftstate.State, world *World, now time.Time, step Step) (*
 	case step.WritePool != nil:
 		w.Pools = clone(world.Pools)
 		w.Pools[step.WritePool.Name] = true
+	case step.WriteConfig != nil:
+		w.writeConfig(step.WriteConfig, now)
+	case step.DropConfig != nil:
+		w.dropConfig(step.DropConfig.JobID)
 	case step.WriteRoute != nil:
 		name := step.WriteRoute.Route.Application
 		w.Routes[name] = step.WriteRoute.Route
@@ -143,6 +147,7 @@ func (w *World) populate(jobID string, now time.Time) {
 			Replica: id, Application: job.Application, Deployment: job.Deployment, Version: job.Version, Passing: true,
 		})
 	}
+	w.takeConfig(jobID)
 }
 
 // prefetched lets a prefetch job have run on every node.

@@ -35,6 +35,7 @@ type World struct {
 	Endpoints  []routes.Endpoint
 	Routes     routes.Table      // as written in Consul KV
 	RouteIndex map[string]uint64 // application -> ModifyIndex of its KV entry, for check-and-set
+	Configs    Configs           // looked at only when some deployment has a reconfigure block
 
 	// How versions serve, by job id, of applications whose route is watched; nil:
 	// that is not known.
@@ -78,6 +79,11 @@ type Replica struct {
 	Restarts  int    // of its task, on this allocation
 	Reason    string // what Nomad last said about it: "Exit Code: 1", "Failed to pull image"
 	CreatedAt time.Time
+
+	// By the clock of its node, when its task last started, and when it was last
+	// signalled because a file of it had been rendered again; zero: it was not.
+	StartedAt   time.Time
+	SignalledAt time.Time
 }
 
 // ReplicaStatus is where a replica is in its life, as Nomad sees it.
