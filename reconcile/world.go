@@ -40,6 +40,10 @@ type World struct {
 	// How versions serve, by job id, of applications whose route is watched; nil:
 	// that is not known.
 	Served map[string]analysis.Standing
+
+	// What the queries of gates said last, by application, in the order of its
+	// spec: of rollouts whose new version takes requests.
+	Queries map[string][]QueryResult
 }
 
 // Observation is one whole look at Nomad.
@@ -84,6 +88,29 @@ type Replica struct {
 	// signalled because a file of it had been rendered again; zero: it was not.
 	StartedAt   time.Time
 	SignalledAt time.Time
+}
+
+// QueryResult is what a gate's query said last.
+type QueryResult struct {
+	Name   string
+	Known  bool      // Value was read, and not too long ago
+	Value  float64   // as it was read last
+	At     time.Time // when that was; zero: never in this rollout
+	Error  string    // why it could not be read the last time; "": it could
+	Reason string    // why the gate fails: Value is out of bounds; "": it does not
+}
+
+// Waits says why a rollout must not go on, though the gate does not fail; "": it
+// may.
+func (q QueryResult) Waits() string {
+	switch {
+	case q.Known:
+		return ""
+	case q.Error == "":
+		return "query " + q.Name + " has not been read yet"
+	default:
+		return "query " + q.Name + " cannot be read: " + q.Error
+	}
 }
 
 // ReplicaStatus is where a replica is in its life, as Nomad sees it.
