@@ -56,7 +56,7 @@ func (n *noder) blind(world *reconcile.World, age time.Duration) string {
 // jobs fills in what our jobs are to have, what they have, and what they lack.
 // Replicas that only run beside others while a node drains are not worth a node.
 func (n *noder) jobs(in *nodescale.Input, view *View) {
-	world, targets := view.World, reconcile.JobTargets(view.State)
+	world, targets := view.World, reconcile.JobTargets(view.State, view.World)
 	passing := serving(world)
 	for _, id := range slices.Sorted(maps.Keys(world.Jobs)) {
 		job := world.Jobs[id]

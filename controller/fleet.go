@@ -38,8 +38,9 @@ type member struct {
 
 	workerGroup string // that its replicas run in; "": none is named
 	version     string // the deployment version that takes traffic
+	beside      string // one that takes a part of it, while it takes over; "": none
 	target      int
-	running     int // replicas of version that pass
+	running     int // replicas of these that pass
 
 	// What is remembered from one decision to the next. Another block starts
 	// anew, as in Ray.
@@ -125,7 +126,8 @@ func (f *fleet) enter(app *raftstate.Application, before map[loads.Key]*member) 
 			m = f.join(m, key, d.Autoscaling)
 			changed = true
 		}
-		m.block, m.target, m.version = d.Autoscaling, app.Target(d.Name), servingVersion(app, d.Name)
+		m.block, m.target = d.Autoscaling, app.Target(d.Name)
+		m.version, m.beside = servingVersions(app, d.Name)
 		m.newest, m.workerGroup = app.Wanted.Number, d.WorkerGroup
 		m.running = f.running(m)
 		list = append(list, m)
@@ -154,13 +156,18 @@ func deployments(app *raftstate.Application) []*appspec.Deployment {
 	return list
 }
 
-// servingVersion is the deployment version that takes traffic, or the one that
-// will when there is none yet.
-func servingVersion(app *raftstate.Application, deployment string) string {
-	if hash, ok := app.Serving.Hashes[deployment]; ok {
-		return hash
+// servingVersions are the deployment version that takes traffic, or that will
+// when there is none yet, and the one that takes a part of it during a rollout.
+func servingVersions(app *raftstate.Application, deployment string) (version, beside string) {
+	version, next := app.Serving.DeploymentVersion(deployment), app.Wanted.DeploymentVersion(deployment)
+	switch {
+	case version == "":
+		return next, ""
+	case app.RollingOut() && next != version && (app.Wanted.Generation == app.Serving.Generation || app.Stage().Weight > 0):
+		return version, next
+	default:
+		return version, ""
 	}
-	return app.Wanted.Hashes[deployment]
 }
 
 // join returns a member for a block that is new. old may be nil; how long its
@@ -261,11 +268,13 @@ func (f *fleet) running(m *member) int {
 
 // addresses lists where the replicas are that serve.
 func (f *fleet) addresses(m *member) []string {
-	found := f.groups[group{m.key.Application, m.key.Deployment, m.version}]
-	if found == nil {
-		return nil
+	var list []string
+	for _, version := range []string{m.version, m.beside} {
+		if found := f.groups[group{m.key.Application, m.key.Deployment, version}]; found != nil && version != "" {
+			list = append(list, found.addresses...)
+		}
 	}
-	return found.addresses
+	return list
 }
 
 // hold says why nothing may be taken away on what has been seen; "": it may.

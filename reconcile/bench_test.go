@@ -26,7 +26,7 @@ func BenchmarkSummariseAll(b *testing.B) {
 	c := large(b, 1000, 5)
 	b.ReportAllocs()
 	for b.Loop() {
-		reconcile.SummariseAll(c.state, c.world, settings())
+		reconcile.SummariseAll(c.state, c.world, c.now, settings())
 	}
 }
 

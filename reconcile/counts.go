@@ -19,14 +19,15 @@ func Counts(before, state *raftstate.State, world *World, settings Settings) []S
 	surged := surgedSince(before, surges, world)
 	var changed []*raftstate.Application
 	for name, app := range state.Applications {
-		if !app.Deleting && (before == nil || before.Applications[name] != app || surged[name]) {
+		// How many replicas each of several versions has goes by how they are.
+		if !app.Deleting && !changing(app) && (before == nil || before.Applications[name] != app || surged[name]) {
 			changed = append(changed, app)
 		}
 	}
 	slices.SortFunc(changed, func(a, b *raftstate.Application) int { return cmp.Compare(a.Name, b.Name) })
 	d := differ{state: state, world: sight{World: world, surges: surges}, settings: settings}
 	for _, app := range changed {
-		for _, n := range needs(app) {
+		for _, n := range settledNeeds(app) {
 			if _, exists := world.Jobs[n.jobID()]; exists {
 				d.job(n)
 			}

@@ -33,6 +33,9 @@ func TestCounts(t *testing.T) {
 					continue
 				}
 				app := c.world.Jobs[s.Scale.JobID].Application
+				if a := c.state.Applications[app]; a != nil && (a.RollingOut() || len(a.Leaving) > 0) {
+					continue // how many there are to be goes by how all of them are
+				}
 				surged := before.SurgeOf(s.Scale.JobID) != c.state.SurgeOf(s.Scale.JobID)
 				if !changed || surged || before.Applications[app] != c.state.Applications[app] {
 					list = append(list, s)

@@ -32,6 +32,7 @@ func Diff(state *raftstate.State, world *World, now time.Time, settings Settings
 		d.application(app)
 	}
 	d.leftovers()
+	d.dropConfigs()
 	return Plan{Steps: d.steps}
 }
 
@@ -53,13 +54,15 @@ func (d *differ) application(app *raftstate.Application) {
 		d.deletion(app)
 		return
 	}
-	for _, n := range needs(app) {
+	for _, n := range d.world.needs(app) {
 		d.needed[n.jobID()] = true
+		d.config(n)
 		d.job(n)
 	}
 	want := d.world.route(d.state.ClusterID, app)
 	settled := d.route(app, want)
 	d.rollout(app)
+	d.departures(app, settled)
 	if settled && d.world.NomadKnown {
 		d.stopUnneeded(app, jobsOf(want))
 	}
@@ -78,11 +81,13 @@ func (d *differ) job(n need) {
 	case exists && job.ClusterID != d.state.ClusterID:
 		// Another cluster's, and two clusters that overwrite each other
 		// would never end. Summarise says so.
+	case n.fills && (!exists || job.Stopped):
+		// It is on its way out: nothing of it starts again.
 	case !exists:
 		d.register(n, job, fmt.Sprintf("%s of application %s has no job of version %s", n.deployment.Name, n.app.Name, n.version))
 	case job.Stopped:
 		d.register(n, job, "it is needed and was stopped")
-	case job.LiveHash != live[jobspec.LiveHashMeta]:
+	case job.LiveHash != live[jobspec.LiveHashMeta] && !n.fills:
 		d.add(Step{
 			Update: &Update{JobID: job.ID, Group: n.deployment.Name, Count: count, Meta: live, ModifyIndex: job.ModifyIndex},
 			Reason: "limits changed; no replica restarts",
@@ -99,7 +104,7 @@ func (d *differ) job(n need) {
 // place for it. Summarise says when there is none.
 func (d *differ) register(n need, old Job, reason string) {
 	at := d.world.place(d.state, d.settings, n.deployment, old.CoreMHz)
-	if at.problem != "" {
+	if at.problem != "" || !d.world.hasConfig(n) {
 		return
 	}
 	n.count = d.world.surges[n.jobID()].count(n)

@@ -46,10 +46,11 @@ func TestDiff(t *testing.T) {
 	t.Run("a new version starts, takes the traffic, and only then the old one stops", func(t *testing.T) {
 		c := settled(t, deploy(shop))
 		c.command(t, deploy(newer))
-		for i, want := range []string{"register", "record", "route", "stop", ""} {
+		for i, want := range []string{"register route", "record", "", "record", "scale record", "route", "stop", ""} {
 			if got := kinds(c.pass(t)); got != want {
 				t.Errorf("pass %d: got %q, want %q", i+1, got, want)
 			}
+			c.now = c.now.Add(6 * time.Second) // the first replicas are watched for 10 s
 		}
 	})
 
@@ -113,7 +114,7 @@ func TestDiff(t *testing.T) {
 		if got := kinds(c.pass(t)); got != "" {
 			t.Errorf("got %q", got)
 		}
-		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		s, _ := reconcile.Summarise(c.state, c.world, c.now, settings(), "shop")
 		if !strings.Contains(s.Deployments[0].Reason+s.Reason, "another serve-nomad cluster") && s.Status != reconcile.Healthy {
 			t.Errorf("status says %+v", s)
 		}
@@ -126,7 +127,7 @@ func TestDiff(t *testing.T) {
 		if got := kinds(c.pass(t)); got != "register" {
 			t.Errorf("got %q", got)
 		}
-		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		s, _ := reconcile.Summarise(c.state, c.world, c.now, settings(), "shop")
 		if s.Status != reconcile.Unhealthy || !strings.Contains(s.Reason, `application "stall" of another serve-nomad cluster (another)`) {
 			t.Errorf("status: %s, %s", s.Status, s.Reason)
 		}
@@ -150,7 +151,7 @@ func TestDiff(t *testing.T) {
 		if got := kinds(c.pass(t)); got != "route" {
 			t.Errorf("got %q", got)
 		}
-		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		s, _ := reconcile.Summarise(c.state, c.world, c.now, settings(), "shop")
 		if !strings.Contains(s.Reason, `no node of pool "default" is ready`) {
 			t.Errorf("reason: %q", s.Reason)
 		}
@@ -173,7 +174,7 @@ func TestDiff(t *testing.T) {
 func TestSummarise(t *testing.T) {
 	shop := application("shop", "a")
 	health := func(c *cluster) reconcile.Health {
-		s, ok := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		s, ok := reconcile.Summarise(c.state, c.world, c.now, settings(), "shop")
 		if !ok {
 			return ""
 		}
@@ -185,18 +186,23 @@ func TestSummarise(t *testing.T) {
 		newer := application("shop", "a")
 		newer.Deployments[0].Task.Config["command"] = "v2"
 		c.command(t, deploy(newer))
-		for i, want := range []reconcile.Health{reconcile.Deploying, reconcile.Deploying, reconcile.Deploying, reconcile.Healthy} {
+		for i := range 7 {
+			want := reconcile.Deploying
+			if i == 6 {
+				want = reconcile.Healthy
+			}
 			if got := health(c); got != want {
 				t.Errorf("after %d passes: %s, want %s", i, got, want)
 			}
 			c.pass(t)
+			c.now = c.now.Add(6 * time.Second)
 		}
 	})
 
 	t.Run("a deletion shows the replicas that are left", func(t *testing.T) {
 		c := settled(t, deploy(shop))
 		c.command(t, raftstate.Command{Delete: &raftstate.Delete{Application: "shop"}})
-		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		s, _ := reconcile.Summarise(c.state, c.world, c.now, settings(), "shop")
 		if s.Status != reconcile.Deleting || len(s.Deployments) != 1 || len(s.Deployments[0].Replicas) != 1 {
 			t.Errorf("status: %+v", s)
 		}
@@ -204,7 +210,7 @@ func TestSummarise(t *testing.T) {
 
 	t.Run("a server that does not lead does not know", func(t *testing.T) {
 		c := settled(t, deploy(shop))
-		s, _ := reconcile.Summarise(c.state, nil, settings(), "shop")
+		s, _ := reconcile.Summarise(c.state, nil, c.now, settings(), "shop")
 		if s.Status != reconcile.Unknown || s.Reason == "" {
 			t.Errorf("status: %s, %q", s.Status, s.Reason)
 		}
@@ -248,10 +254,12 @@ func TestRolloutFailure(t *testing.T) {
 		if app.Serving.Number != 1 {
 			t.Errorf("version %d serves", app.Serving.Number)
 		}
-		if got := kinds(c.pass(t)); got != "stop" {
-			t.Errorf("then %q", got)
+		for i, want := range []string{"route", "record stop", ""} {
+			if got := kinds(c.pass(t)); got != want {
+				t.Errorf("pass %d after that: %q, want %q", i+1, got, want)
+			}
 		}
-		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		s, _ := reconcile.Summarise(c.state, c.world, c.now, settings(), "shop")
 		if s.Status != reconcile.Failed || !strings.Contains(s.Reason, "version 1 serves") {
 			t.Errorf("status: %s, %s", s.Status, s.Reason)
 		}
@@ -269,8 +277,12 @@ func TestRolloutFailure(t *testing.T) {
 		c.world.Endpoints = slices.DeleteFunc(slices.Clone(c.world.Endpoints), func(e routes.Endpoint) bool {
 			return e.Deployment == "b"
 		})
-		if got := kinds(c.pass(t)); got != "record" || c.state.Applications["shop"].Rollout.Status != raftstate.RolloutSuccessful {
-			t.Errorf("got %q, %+v", got, c.state.Applications["shop"].Rollout)
+		for range 5 {
+			c.pass(t)
+			c.now = c.now.Add(6 * time.Second)
+		}
+		if r := c.state.Applications["shop"].Rollout; r.Status != raftstate.RolloutSuccessful {
+			t.Errorf("got %+v", r)
 		}
 	})
 
@@ -281,7 +293,7 @@ func TestRolloutFailure(t *testing.T) {
 		die(c, 5)
 		c.pass(t)
 		c.command(t, deploy(broken))
-		s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop")
+		s, _ := reconcile.Summarise(c.state, c.world, c.now, settings(), "shop")
 		for _, d := range s.Deployments {
 			if d.Failed > 0 {
 				t.Errorf("%s: %d failed, %s", d.Name, d.Failed, d.Reason)
@@ -352,6 +364,7 @@ func TestHandlesLeadSomewhere(t *testing.T) {
 	old.Deployments[0].Handles = []string{"stock"}
 	newer := application("shop", "till", "cellar")
 	newer.Deployments[0].Handles = []string{"cellar"}
+	newer.Rollout = &appspec.Rollout{Strategy: string(appspec.StrategyRolling)}
 	jobID := func(app *appspec.Application, i int) string {
 		return jobspec.JobID("shop", app.Deployments[i].Name, appspec.VersionOf(app, app.Deployments[i]))
 	}
@@ -364,9 +377,11 @@ func TestHandlesLeadSomewhere(t *testing.T) {
 	if want := appspec.VersionOf(newer, newer.Deployments[1]); added.Version != want {
 		t.Errorf("the route sends calls of cellar to version %q, want %q", added.Version, want)
 	}
-	c.pass(t) // the rollout is over
-	c.pass(t) // the route
-	if s, _ := reconcile.Summarise(c.state, c.world, settings(), "shop"); s.Status != reconcile.Healthy {
+	for range 5 { // the rollout, and the route
+		c.pass(t)
+		c.now = c.now.Add(6 * time.Second)
+	}
+	if s, _ := reconcile.Summarise(c.state, c.world, c.now, settings(), "shop"); s.Status != reconcile.Healthy {
 		t.Errorf("with an old version on its way out the shop is %s: %s", s.Status, s.Reason)
 	}
 	if got, want := strings.TrimSpace(c.diff().String()), "stop job "+jobID(old, 0); !strings.HasPrefix(got, want) || strings.Contains(got, "\n") {
@@ -401,7 +416,7 @@ func TestPreview(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := kinds(reconcile.Plan{Steps: steps}); got != "register record route stop" {
+	if got := kinds(reconcile.Plan{Steps: steps}); got != "register route record record scale record route stop" {
 		t.Errorf("got %q", got)
 	}
 	same, err := reconcile.Preview(c.state, c.world, c.now, settings(), deploy(shop))

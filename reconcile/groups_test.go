@@ -246,7 +246,7 @@ func TestMoreReplicasWhileANodeDrains(t *testing.T) {
 	if d := s.Deployments[0]; s.Status != reconcile.Healthy || d.Target != 3 || d.Healthy != 4 || d.Surge != 1 || d.SurgeReason != "1 more while node g-00000001 drains" {
 		t.Errorf("%s: %+v", s.Status, d)
 	}
-	if got := reconcile.JobTargets(c.state); !maps.Equal(got, map[string]int{job: 3}) {
+	if got := reconcile.JobTargets(c.state, c.world); !maps.Equal(got, map[string]int{job: 3}) {
 		t.Errorf("the targets are %v", got)
 	}
 

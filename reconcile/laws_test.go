@@ -2,6 +2,9 @@ package reconcile_test
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,16 +30,29 @@ func TestLaws(t *testing.T) {
 				c.pass(t)
 			}
 		}
-		for range 20 {
-			if len(c.pass(t).Steps) == 0 {
-				break
-			}
-		}
+		c.settle(t)
 		if plan := c.diff(); len(plan.Steps) > 0 {
 			t.Fatalf("the plan never comes to an end:\n%s", plan)
 		}
 		c.settled(t)
 	})
+}
+
+// settle passes, and lets time pass, until nothing is left to do: the last to go
+// is a generation that has drained.
+func (c *cluster) settle(t interface {
+	Helper()
+	Fatalf(format string, args ...any)
+},
+) {
+	t.Helper()
+	for idle := 0; idle < 40; {
+		idle++
+		if len(c.pass(t).Steps) > 0 {
+			idle = 0
+		}
+		c.now = c.now.Add(10 * time.Second)
+	}
 }
 
 // settled checks that the world is what the state asks for, no more, no less.
@@ -47,24 +63,28 @@ func (c *cluster) settled(t *rapid.T) {
 			t.Fatalf("application %s is still being deleted", name)
 		}
 		if app.Rollout.Status == raftstate.RolloutRunning {
-			t.Fatalf("application %s is still rolling out", name)
+			s, _ := reconcile.Summarise(c.state, c.world, c.now, settings(), name)
+			t.Fatalf("application %s is still rolling out version %d: %s, %s: %+v", name, app.Wanted.Number, s.Stage, s.Waits, app.Rollout)
 		}
 		route := c.world.Routes[name]
 		if route.RoutePrefix != app.Serving.Spec.RoutePrefix {
 			t.Fatalf("application %s has no route", name)
+		}
+		if len(route.Others) > 0 || route.Watched || len(app.Leaving) > 0 {
+			t.Fatalf("application %s: something of an earlier version is left: %+v, %+v", name, route, app.Leaving)
 		}
 		if len(route.Deployments) != len(app.Serving.Spec.Deployments) {
 			t.Fatalf("application %s: the route names %v", name, route.Deployments)
 		}
 		for _, d := range app.Serving.Spec.Deployments {
 			entry := route.Deployments[d.Name]
-			if entry.Version != app.Serving.Hashes[d.Name] {
+			if entry.Version != app.Serving.DeploymentVersion(d.Name) || len(entry.Also) > 0 {
 				t.Fatalf("application %s: the route sends %s to version %q", name, d.Name, entry.Version)
 			}
 			if reported := entry.MetricsInterval > 0; reported != raftstate.ScalesByItself(app.Deployment(d.Name)) || entry.HealthPath != d.HealthCheck.Path {
 				t.Fatalf("application %s: the route of %s is %+v", name, d.Name, entry)
 			}
-			id := jobspec.JobID(name, d.Name, app.Serving.Hashes[d.Name])
+			id := jobspec.JobID(name, d.Name, app.Serving.DeploymentVersion(d.Name))
 			needed[id] = app.Serving.Replicas[d.Name]
 			if needed[id] > 0 {
 				needed[id] += c.state.SurgeOf(id)
@@ -175,7 +195,7 @@ func (c *cluster) pass(t interface {
 		if s.Stop != nil {
 			job := c.world.Jobs[s.Stop.JobID]
 			route, routed := c.world.Routes[job.Application]
-			if routed && route.Deployments[job.Deployment].Version == job.Version {
+			if routed && takes(route, job) {
 				t.Fatalf("a job is stopped that takes traffic: %s", s)
 			}
 		}
@@ -196,6 +216,16 @@ func (c *cluster) pass(t interface {
 	return plan
 }
 
+// takes says whether a route sends requests to a job.
+func takes(route routes.Route, job reconcile.Job) bool {
+	for _, g := range route.Generations() {
+		if slices.Contains(g.Deployments[job.Deployment].Versions(), job.Version) {
+			return true
+		}
+	}
+	return false
+}
+
 // wantHandlesLead checks that what the replicas of an application's jobs call is
 // in its new route, as far as it is in the present one.
 func (c *cluster) wantHandlesLead(t interface {
@@ -208,13 +238,38 @@ func (c *cluster) wantHandlesLead(t interface {
 		if job.Stopped || job.Application != route.Application {
 			continue
 		}
-		for _, name := range c.calls[id] {
-			_, was := c.world.Routes[route.Application].Deployments[name]
-			if _, is := route.Deployments[name]; was && !is {
+		generation := generationOf(job)
+		for _, name := range c.calls[withoutGeneration(id)] {
+			was, is := leads(c.world.Routes[route.Application], generation, name), leads(route, generation, name)
+			if was && !is {
 				t.Fatalf("%s still runs and calls %s, which the route no longer has", id, name)
 			}
 		}
 	}
+}
+
+// leads says whether handles of a generation lead to a deployment of that
+// generation.
+func leads(r routes.Route, generation int, deployment string) bool {
+	for _, g := range r.Generations() {
+		if _, there := g.Deployments[deployment]; there && g.Number == generation {
+			return true
+		}
+	}
+	return false
+}
+
+func generationOf(job reconcile.Job) int {
+	_, text, later := strings.Cut(job.Version, "-g")
+	if !later {
+		return 0
+	}
+	number, _ := strconv.Atoi(text)
+	return number
+}
+
+func withoutGeneration(jobID string) string {
+	return regexp.MustCompile(`-g[0-9]+$`).ReplaceAllString(jobID, "")
 }
 
 func drawCommand(t *rapid.T) raftstate.Command {
@@ -298,7 +353,7 @@ func application(name string, deployments ...string) *appspec.Application {
 }
 
 func deploy(specs ...*appspec.Application) raftstate.Command {
-	command := raftstate.Command{Deploy: &raftstate.Deploy{}}
+	command := raftstate.Command{Deploy: &raftstate.Deploy{Rollouts: 1}}
 	for _, spec := range specs {
 		in := raftstate.DeployApplication{Spec: spec, Hashes: map[string]string{}}
 		for _, d := range spec.Deployments {

@@ -139,6 +139,12 @@ func proposal(c *raftstate.Command) string {
 	switch {
 	case c.EndRollout != nil:
 		return fmt.Sprintf("version %d of application %s as %s", c.EndRollout.Version, c.EndRollout.Application, c.EndRollout.Status)
+	case c.AdvanceRollout != nil:
+		return fmt.Sprintf("version %d of application %s as ready for stage %d", c.AdvanceRollout.Version, c.AdvanceRollout.Application, c.AdvanceRollout.To)
+	case c.SteerRollout != nil:
+		return fmt.Sprintf("version %d of application %s as paused", c.SteerRollout.Version, c.SteerRollout.Application)
+	case c.ForgetVersion != nil:
+		return fmt.Sprintf("version %d of application %s as gone", c.ForgetVersion.Version, c.ForgetVersion.Application)
 	case c.Forget != nil:
 		return fmt.Sprintf("application %s as deleted", c.Forget.Application)
 	default:

@@ -20,75 +20,207 @@ const maxStartFailures = 3
 // The time while Nomad or Consul is away, or nobody leads, does not count.
 const DefaultProgressDeadline = 10 * time.Minute
 
-// rollout ends the running rollout when it has come to its end.
+// verdict is what is to become of a running rollout.
+type verdict struct {
+	status raftstate.RolloutStatus // running: it goes on
+	stage  int                     // to go on with, while it runs
+	pause  bool                    // it is to wait for somebody
+	reason string                  // of any of these
+	waits  string                  // what it needs first, while nothing of these is due
+	gates  string                  // what was found last of the new version
+}
+
+// rollout brings the running rollout on, or ends it when it has come to its end.
 func (d *differ) rollout(app *raftstate.Application) {
 	if app.Rollout.Status != raftstate.RolloutRunning || !d.world.NomadKnown || !d.world.ConsulKnown {
 		return
 	}
-	status, reason := d.judge(app)
-	if status == raftstate.RolloutRunning {
+	v := d.judge(app)
+	number, command := app.Wanted.Number, raftstate.Command{}
+	switch {
+	case v.status != raftstate.RolloutRunning:
+		command.EndRollout = &raftstate.EndRollout{Application: app.Name, Version: number, Status: v.status, Reason: v.reason}
+	case v.pause:
+		command.SteerRollout = &raftstate.SteerRollout{Application: app.Name, Version: number, Action: raftstate.ActionPause, Message: v.reason}
+	case v.stage != app.Rollout.Stage:
+		command.AdvanceRollout = &raftstate.AdvanceRollout{
+			Application: app.Name, Version: number, From: app.Rollout.Stage, To: v.stage, Reason: v.reason,
+		}
+	default:
 		return
 	}
-	d.add(Step{
-		Propose: &raftstate.Command{EndRollout: &raftstate.EndRollout{
-			Application: app.Name, Version: app.Wanted.Number, Status: status, Reason: reason,
-		}},
-		Reason: reason,
-	})
+	d.add(Step{Propose: &command, Reason: v.reason})
 }
 
-// judge says where the rollout of app's wanted version stands, and why.
-func (d *differ) judge(app *raftstate.Application) (raftstate.RolloutStatus, string) {
-	replicas, waiting := 0, ""
-	for _, n := range needs(app) {
-		if !n.wanted || unchanged(app, n) {
+// judge says where the rollout of app's wanted version stands, and why. Faults
+// come first: a version that is not good ends its rollout also while that is
+// paused.
+func (d *differ) judge(app *raftstate.Application) verdict {
+	r := &app.Rollout
+	v := verdict{status: raftstate.RolloutRunning, stage: r.Stage}
+	if fault := d.broken(app); fault != "" {
+		return d.fails(app, v, fault)
+	}
+	if app.RollingOut() {
+		found := d.gates(app)
+		v.gates = found.Reason
+		if found.Worse && !r.Promoted {
+			return d.fails(app, v, found.Reason)
+		}
+		if r.Paused != nil {
+			v.waits = paused(r.Paused)
+			return v
+		}
+	}
+	replicas, waiting := d.missing(app)
+	lasted, lasts := d.now.Sub(r.StageAt), app.Stage().Lasts
+	if r.Promoted {
+		lasts = 0
+	}
+	switch last := len(app.Stages()) - 1; {
+	case waiting != "":
+		v.waits = waiting
+		return d.late(app, v)
+	case lasted < lasts:
+		v.waits = fmt.Sprintf("%q lasts until %s", app.Stage().Name, r.StageAt.Add(lasts).UTC().Format(time.RFC3339))
+	case r.Stage < last:
+		v.stage, v.reason = r.Stage+1, allPass(replicas)
+		if r.Promoted {
+			v.stage, v.reason = last, "promoted; "+v.reason
+		}
+	default:
+		v.status, v.reason = raftstate.RolloutSuccessful, allPass(replicas)
+	}
+	return v
+}
+
+func allPass(replicas int) string {
+	if replicas == 0 {
+		return "there was no replica to wait for"
+	}
+	return fmt.Sprintf("all %d replicas that it waited for pass their health checks", replicas)
+}
+
+func paused(p *raftstate.Pause) string {
+	text := "paused"
+	if p.By != "" {
+		text += " by " + p.By
+	}
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	return text
+}
+
+// fails is the verdict on a version that is not good: its rollout ends, or waits
+// for somebody where the spec says so.
+func (d *differ) fails(app *raftstate.Application, v verdict, reason string) verdict {
+	switch {
+	case !app.RollingOut() || app.Wanted.Spec.Rollout.RollsBack():
+		v.status, v.reason = raftstate.RolloutFailed, reason
+	case app.Rollout.Paused == nil:
+		v.pause, v.reason = true, reason
+	default:
+		v.waits = paused(app.Rollout.Paused)
+	}
+	return v
+}
+
+// late is the verdict on a version that is still waited for.
+func (d *differ) late(app *raftstate.Application, v verdict) verdict {
+	since := app.Rollout.StageAt
+	if since.IsZero() {
+		since = app.Rollout.StartedAt
+	}
+	since = since.Add(app.Stage().Lasts)
+	deadline := d.deadline(app) + d.launchTime(app, since)
+	if d.now.Sub(since) < deadline || d.now.Sub(d.world.Since) < deadline {
+		return v
+	}
+	return d.fails(app, v, fmt.Sprintf("not healthy within %s: %s", deadline, v.waits))
+}
+
+// changes says whether n is a job that app's rollout brings up.
+func changes(app *raftstate.Application, n need) bool { return n.wanted && !unchanged(app, n) }
+
+// broken says that replicas of the wanted version do not live, and why; "": they
+// do, as far as is known.
+func (d *differ) broken(app *raftstate.Application) string {
+	_, _, restarts := app.Wanted.Spec.Rollout.Limits()
+	for _, n := range d.world.needs(app) {
+		if !changes(app, n) {
+			continue
+		}
+		failures, last := d.world.startFailures(n.jobID(), app.Rollout.StartedAt)
+		switch {
+		// Without a target the dead are no more than what the autoscaler once
+		// asked for.
+		case n.target == 0:
+		case failures >= maxStartFailures && d.world.healthy(n.jobID()) == 0:
+			return fmt.Sprintf("%s: its replicas died %d times and none ever passed: %s", n.deployment.Name, failures, last)
+		case app.RollingOut() && !app.Rollout.Promoted && restarts >= 0 && failures > restarts:
+			return fmt.Sprintf("%s: its replicas died %d times, and at most %d are allowed: %s", n.deployment.Name, failures, restarts, last)
+		}
+	}
+	return ""
+}
+
+// missing counts the replicas that the next stage of app's rollout needs, and
+// says what they lack; "": nothing.
+func (d *differ) missing(app *raftstate.Application) (replicas int, waiting string) {
+	for _, n := range d.world.needs(app) {
+		if !changes(app, n) {
 			continue
 		}
 		s := d.world.deployment(d.state, d.settings, n)
-		enough := d.enough(app, n)
+		enough := d.required(app, n)
 		replicas += enough
 		if waiting == "" {
 			waiting = d.waitsFor(n, s, enough)
 		}
-		failures, last := d.world.startFailures(n.jobID(), app.Rollout.StartedAt)
-		// Without a target the dead are no more than what the autoscaler once
-		// asked for.
-		if s.Healthy == 0 && failures >= maxStartFailures && app.Wanted.Replicas[n.deployment.Name] > 0 {
-			return raftstate.RolloutFailed, fmt.Sprintf("%s: its replicas died %d times and none ever passed: %s", n.deployment.Name, failures, last)
-		}
 	}
-	deadline := d.deadline() + d.launchTime(app)
+	return replicas, waiting
+}
+
+// required returns how many replicas of n must pass before its rollout goes on.
+func (d *differ) required(app *raftstate.Application, n need) int {
+	enough := d.enough(app, n)
 	switch {
-	case waiting == "" && replicas == 0:
-		return raftstate.RolloutSuccessful, "there was no replica to wait for"
-	case waiting == "":
-		return raftstate.RolloutSuccessful, fmt.Sprintf("all %d replicas that it waited for pass their health checks", replicas)
-	case d.now.Sub(app.Rollout.StartedAt) >= deadline && d.now.Sub(d.world.Since) >= deadline:
-		return raftstate.RolloutFailed, fmt.Sprintf("not healthy within %s: %s", deadline, waiting)
+	case !app.RollingOut() || enough == 0:
+		return enough
+	case n.generation != app.Serving.Generation:
+		return max(1, percentOf(enough, nextShare(app)))
+	case app.Stage().All || app.Rollout.Promoted:
+		return enough
 	default:
-		return raftstate.RolloutRunning, waiting
+		return min(enough, n.count)
 	}
 }
 
-func (d *differ) deadline() time.Duration {
-	return cmp.Or(d.settings.ProgressDeadline, DefaultProgressDeadline)
+// deadline is within which each stage of app's rollout is to be ready.
+func (d *differ) deadline(app *raftstate.Application) time.Duration {
+	var own time.Duration
+	if r := app.Wanted.Spec.Rollout; r != nil {
+		own = r.ProgressDeadline.Std()
+	}
+	return cmp.Or(own, d.settings.ProgressDeadline, DefaultProgressDeadline)
 }
 
 // launchTime is how much longer a rollout may take because nodes had to be
 // ordered for it: the launch_timeout of the slowest worker group that it may
 // have waited for, once. The wait for a node is no fault of the version; and one
 // whose nodes never come fails all the same.
-func (d *differ) launchTime(app *raftstate.Application) time.Duration {
-	if d.now.Sub(app.Rollout.StartedAt) < d.deadline() {
+func (d *differ) launchTime(app *raftstate.Application, since time.Time) time.Duration {
+	if d.now.Sub(since) < d.deadline(app) {
 		return 0 // not needed yet
 	}
 	var longest time.Duration
-	for _, n := range needs(app) {
-		if !n.wanted || unchanged(app, n) {
+	for _, n := range d.world.needs(app) {
+		if !changes(app, n) {
 			continue
 		}
 		for _, group := range d.state.WorkerGroups {
-			if d.mayRunIn(n.deployment, group.Spec) && d.launchedSince(group, app.Rollout.StartedAt) {
+			if d.mayRunIn(n.deployment, group.Spec) && d.launchedSince(group, since) {
 				longest = max(longest, group.Spec.LaunchTimeout.Std())
 			}
 		}
@@ -145,20 +277,17 @@ func (d *differ) waitsFor(n need, s DeploymentStatus, enough int) string {
 // the target. The target alone would not do: load that comes while a rollout
 // runs may ask for more than there is room for, next to the old version.
 func (d *differ) enough(app *raftstate.Application, n need) int {
-	name := n.deployment.Name
-	target := app.Wanted.Replicas[name]
 	if n.deployment.Autoscaling == nil {
-		return target
+		return n.target
 	}
 	least := n.deployment.FirstReplicas()
 	if app.RollingOut() {
-		for _, old := range versionNeeds(app, app.Serving) {
-			if old.deployment.Name == name {
-				least = max(least, d.world.deployment(d.state, d.settings, old).Healthy)
-			}
+		least = max(least, 1)
+		if hash := app.Serving.DeploymentVersion(n.deployment.Name); hash != "" {
+			least = max(least, d.world.healthy(jobspec.JobID(app.Name, n.deployment.Name, hash)))
 		}
 	}
-	return min(target, least)
+	return min(n.target, least)
 }
 
 // unchanged says whether a rollout leaves n as it is: the same replicas serve

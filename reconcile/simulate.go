@@ -12,8 +12,9 @@ import (
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
-// maxPreviewPasses bounds Preview: a deploy is done in a handful of passes.
-const maxPreviewPasses = 16
+// maxPreviewPasses bounds Preview: a deploy is done in a handful of passes for
+// each of its stages, and for each batch of replicas.
+const maxPreviewPasses = 400
 
 // Preview returns the steps that deploying would lead to, in order, when all
 // goes well: it applies the command to state and then plans and simulates
@@ -62,7 +63,12 @@ func settle(state *raftstate.State, world *World, now time.Time, settings Settin
 	for range maxPreviewPasses {
 		plan := Diff(state, world, now, settings)
 		if len(plan.Steps) == 0 {
-			break
+			later := due(state, now)
+			if !later.After(now) {
+				break
+			}
+			now = later
+			continue
 		}
 		for _, s := range plan.Steps {
 			state, world = Simulate(state, world, now, s)
@@ -70,6 +76,27 @@ func settle(state *raftstate.State, world *World, now time.Time, settings Settin
 		all = append(all, plan.Steps...)
 	}
 	return all
+}
+
+// due returns when the next of what only time can bring on is due; not after now:
+// nothing is.
+func due(state *raftstate.State, now time.Time) time.Time {
+	var first time.Time
+	for _, app := range state.Applications {
+		var times []time.Time
+		if app.RollingOut() && app.Rollout.Paused == nil {
+			times = append(times, app.Rollout.StageAt.Add(app.Stage().Lasts))
+		}
+		for _, l := range app.Leaving {
+			times = append(times, l.At.Add(app.Wanted.Spec.Rollout.Drain()))
+		}
+		for _, at := range times {
+			if at.After(now) && (first.IsZero() || at.Before(first)) {
+				first = at
+			}
+		}
+	}
+	return first
 }
 
 // Simulate returns what state and world would be after step, in a cluster

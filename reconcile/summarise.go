@@ -5,28 +5,29 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
 // SummariseAll says how each application is, by name. A nil world is one that
 // is not known.
-func SummariseAll(state *raftstate.State, world *World, settings Settings) []ApplicationStatus {
+func SummariseAll(state *raftstate.State, world *World, now time.Time, settings Settings) []ApplicationStatus {
 	list := []ApplicationStatus{}
 	seen := seeAny(state, world)
 	for _, app := range applications(state) {
-		list = append(list, summarise(state, seen, settings, app))
+		list = append(list, summarise(state, seen, now, settings, app))
 	}
 	return list
 }
 
 // Summarise says how one application is, and whether there is one.
-func Summarise(state *raftstate.State, world *World, settings Settings, name string) (ApplicationStatus, bool) {
+func Summarise(state *raftstate.State, world *World, now time.Time, settings Settings, name string) (ApplicationStatus, bool) {
 	app := state.Applications[name]
 	if app == nil {
 		return ApplicationStatus{}, false
 	}
-	return summarise(state, seeAny(state, world), settings, app), true
+	return summarise(state, seeAny(state, world), now, settings, app), true
 }
 
 // seeAny is see for a World that may be nil.
@@ -37,16 +38,16 @@ func seeAny(state *raftstate.State, world *World) sight {
 	return see(state, world)
 }
 
-func summarise(state *raftstate.State, world sight, settings Settings, app *raftstate.Application) ApplicationStatus {
+func summarise(state *raftstate.State, world sight, now time.Time, settings Settings, app *raftstate.Application) ApplicationStatus {
 	s := ApplicationStatus{
 		Name: app.Name, RoutePrefix: app.Serving.Spec.RoutePrefix, Ingress: app.Serving.Spec.Ingress,
 		Version: app.Wanted.Number, ServingVersion: app.Serving.Number, Rollout: app.Rollout,
 		By: app.Wanted.By, Message: app.Wanted.Message, DeployedAt: app.Wanted.At, ModifyIndex: app.ModifyIndex,
 		Deployments: []DeploymentStatus{},
 	}
-	list := needs(app)
+	list := world.needs(app)
 	if app.Deleting {
-		list = remains(app)
+		list = world.remains(app)
 	}
 	slices.SortStableFunc(list, func(a, b need) int {
 		return cmp.Compare(position(app, a.deployment.Name), position(app, b.deployment.Name))
@@ -58,8 +59,25 @@ func summarise(state *raftstate.State, world sight, settings Settings, app *raft
 		d.Autoscaling = autoscalingStatus(app, n)
 		s.Deployments = append(s.Deployments, d)
 	}
+	s.rollout(&differ{state: state, world: world, now: now, settings: settings}, app)
 	s.Status, s.Reason = applicationHealth(state, world, app, s.Deployments)
 	return s
+}
+
+// rollout says where the rollout of app stands, and which versions leave.
+func (s *ApplicationStatus) rollout(d *differ, app *raftstate.Application) {
+	if app.RollingOut() {
+		stage := app.Stage()
+		s.Stage, s.Stages, s.Weight = stage.Name, len(app.Stages()), stage.Weight
+		if d.world.NomadKnown && d.world.ConsulKnown {
+			v := d.judge(app)
+			s.Waits, s.Gates = v.waits, v.gates
+		}
+	}
+	for _, l := range app.Leaving {
+		_, waits := d.departed(app, l)
+		s.Leaving = append(s.Leaving, LeavingStatus{Version: l.Version.Number, Generation: l.Version.Generation, Cause: l.Cause, Waits: waits})
+	}
 }
 
 // position orders deployments as the newest spec does, those that it no longer
@@ -78,7 +96,7 @@ func position(app *raftstate.Application, deployment string) int {
 func (w sight) deployment(state *raftstate.State, settings Settings, n need) DeploymentStatus {
 	d := DeploymentStatus{
 		Name: n.deployment.Name, Version: n.version, JobID: n.jobID(),
-		Serving: n.serving, Wanted: n.wanted, Target: n.count, Replicas: []ReplicaInfo{},
+		Serving: n.serving, Wanted: n.wanted, Generation: n.generation, Target: n.count, Replicas: []ReplicaInfo{},
 	}
 	if more, surging := w.surges[d.JobID]; surging {
 		d.Surge, d.SurgeReason = more.count(n)-n.count, more.why()

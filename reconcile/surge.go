@@ -87,11 +87,12 @@ func (s surge) whyCount(n need, have int) string {
 }
 
 // JobTargets returns how many replicas the jobs of live applications are to
-// have, by job id, without those that run beside them while a node drains.
-func JobTargets(state *raftstate.State) map[string]int {
-	targets := map[string]int{}
+// have as the world is, by job id, without those that run beside them while a
+// node drains.
+func JobTargets(state *raftstate.State, world *World) map[string]int {
+	targets, seen := map[string]int{}, see(state, world)
 	for _, app := range state.Applications {
-		for _, n := range needs(app) {
+		for _, n := range seen.needs(app) {
 			targets[n.jobID()] = n.count
 		}
 	}

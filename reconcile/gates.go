@@ -1,0 +1,46 @@
+package reconcile
+
+import (
+	"github.com/serve-nomad/serve-nomad/analysis"
+	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/raftstate"
+)
+
+// gates compares how app's new version serves with how the old one does.
+func (d *differ) gates(app *raftstate.Application) analysis.Finding {
+	if d.world.Served == nil {
+		return analysis.Finding{}
+	}
+	var limits analysis.Limits
+	limits.ErrorIncrease, limits.LatencyRatio, _ = app.Wanted.Spec.Rollout.Limits()
+	stage := app.Stage()
+	var said analysis.Finding
+	for _, dep := range app.Wanted.Spec.Deployments {
+		is := d.served(app, app.Wanted, dep.Name)
+		var found analysis.Finding
+		switch {
+		case app.Wanted.DeploymentVersion(dep.Name) == app.Serving.DeploymentVersion(dep.Name):
+			continue
+		case stage.Shadow > 0:
+			found = analysis.CompareShadow(is.Shadow, limits)
+		case app.Serving.Spec.Deployment(dep.Name) == nil:
+			continue
+		default:
+			found = analysis.Compare(d.served(app, app.Serving, dep.Name), is, limits)
+		}
+		if found.Reason != "" {
+			found.Reason = dep.Name + ": " + found.Reason
+		}
+		if found.Worse {
+			return found
+		}
+		if said.Reason == "" {
+			said = found
+		}
+	}
+	return said
+}
+
+func (d *differ) served(app *raftstate.Application, v *raftstate.Version, deployment string) analysis.Standing {
+	return d.world.Served[jobspec.JobID(app.Name, deployment, v.DeploymentVersion(deployment))]
+}
