@@ -308,6 +308,95 @@ func TestHello(t *testing.T) {
 	})
 }
 
+// startGreeter runs the program of rollouts.hcl, with another's share of answers
+// that fail.
+func startGreeter(t *testing.T, failing string) *program {
+	t.Helper()
+	return start(t, []string{"PYTHONPATH=hello", "RELEASE=2", "ERRORS=" + failing, "SERVE_USER_CONFIG=" + userConfig(t, `{"greeting":"hello"}`)},
+		python, "rollouts/greeter.py")
+}
+
+func userConfig(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "user_config.json")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestRollouts(t *testing.T) {
+	t.Run("takes another user_config while it runs, and keeps what it has when that is none", func(t *testing.T) {
+		p := startGreeter(t, "0")
+		greets := func(want string) {
+			t.Helper()
+			status, value, err := p.get("/?a=b")
+			if err != nil || status != http.StatusOK || value["message"] != want || value["release"] != "2" || value["version"] != "0badcafe" {
+				t.Errorf("status %d, %v, %v", status, value, err)
+			}
+		}
+		greets("hello")
+		for _, bad := range []string{"", "{", "[]", "{}", `{"greeting":""}`, `{"greeting":1}`, `{"greeting":"a","b":1}`, strings.Repeat("[", 20_000)} {
+			if status, value, err := p.send(http.MethodPost, "/reconfigure", bad, nil); err != nil || status != http.StatusBadRequest || value["error"] == nil {
+				t.Errorf("%.20q: status %d, %v, %v", bad, status, value, err)
+			}
+		}
+		greets("hello")
+		if status, value, err := p.send(http.MethodPost, "/reconfigure", `{"greeting":"hi"}`, nil); err != nil || status != http.StatusOK {
+			t.Errorf("status %d, %v, %v", status, value, err)
+		}
+		greets("hi")
+		if status, _, err := p.send(http.MethodPost, "/", `{"greeting":"no"}`, nil); err != nil || status != http.StatusNotFound {
+			t.Errorf("status %d, %v", status, err)
+		}
+		greets("hi")
+		for _, length := range []string{"Content-Length: 99999", "Content-Length: -1", "A: b"} {
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.WriteString(conn, "POST /reconfigure HTTP/1.1\r\nHost: a\r\n"+length+"\r\n\r\n")
+			answer, readErr := io.ReadAll(conn)
+			if err := errors.Join(err, readErr, conn.Close()); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
+				t.Errorf("%s: %q, %v", length, answer, err)
+			}
+		}
+		greets("hi")
+		p.terminate(t)
+		p.endsWell(t)
+	})
+	t.Run("fails as often as it is told", func(t *testing.T) {
+		p := startGreeter(t, "0.2")
+		failed := 0
+		for range 100 {
+			status, _, err := p.get("/")
+			if err != nil || (status != http.StatusOK && status != http.StatusInternalServerError) {
+				t.Fatalf("status %d, %v", status, err)
+			}
+			if status == http.StatusInternalServerError {
+				failed++
+			}
+		}
+		if failed != 20 {
+			t.Errorf("%d of 100 failed", failed)
+		}
+	})
+	for name, c := range map[string]struct{ port, errors, config, says string }{
+		"a port":                 {"", "0", `{"greeting":"a"}`, "set PORT"},
+		"a share of errors":      {freePort(t), "2", `{"greeting":"a"}`, "from 0 to 1"},
+		"a share that is one":    {freePort(t), "nan", `{"greeting":"a"}`, "from 0 to 1"},
+		"a config that it knows": {freePort(t), "0", `{"greetings":"a"}`, "one setting, greeting"},
+	} {
+		t.Run("does not start without "+name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), python, "rollouts/greeter.py")
+			cmd.Env = append(os.Environ(), "PYTHONPATH=hello", "PYTHONDONTWRITEBYTECODE=1", "PORT="+c.port, "ERRORS="+c.errors, "SERVE_USER_CONFIG="+userConfig(t, c.config))
+			if said, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(said), c.says) {
+				t.Errorf("%v: %s", err, said)
+			}
+		})
+	}
+}
+
 // startSearch runs the three programs, joined by their handles.
 func startSearch(t *testing.T) (pipeline, embedder, ranker *program) {
 	t.Helper()
