@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -9,7 +10,7 @@ import (
 
 func listApplications(c *call) error {
 	return c.watch(func(v *View) (any, error) {
-		list := reconcile.SummariseAll(v.State, v.World, c.server.cfg.Settings)
+		list := reconcile.SummariseAll(v.State, v.World, c.server.cfg.Now(), c.server.cfg.Settings)
 		pending := c.server.pending(v.State)
 		for i := range list {
 			tellPending(&list[i], pending)
@@ -20,7 +21,7 @@ func listApplications(c *call) error {
 
 func readApplication(c *call) error {
 	return c.watch(func(v *View) (any, error) {
-		status, found := reconcile.Summarise(v.State, v.World, c.server.cfg.Settings, c.params["app"])
+		status, found := reconcile.Summarise(v.State, v.World, c.server.cfg.Now(), c.server.cfg.Settings, c.params["app"])
 		if !found {
 			return nil, c.noApplication()
 		}
@@ -71,15 +72,30 @@ func readHistory(c *call) error {
 				Serving: h.Version.Number == app.Serving.Number, Wanted: h.Version.Number == app.Wanted.Number,
 				By: h.Version.By, Message: h.Version.Message, At: h.Version.At,
 				Replicas: h.Version.Replicas, Hashes: h.Version.Hashes,
+				Generation: h.Version.Generation, Leaving: leaving(app, h.Version.Number),
 			})
 		}
 		return list, nil
 	})
 }
 
-// versions lists every version that is remembered, newest first.
+// leaving says why a version is on its way out; "": it is not.
+func leaving(app *raftstate.Application, number int) raftstate.LeavingCause {
+	for _, l := range app.Leaving {
+		if l.Version.Number == number {
+			return l.Cause
+		}
+	}
+	return ""
+}
+
+// versions lists every version that is remembered, newest first. One that serves
+// may be older than the history goes back, when many after it failed.
 func versions(app *raftstate.Application) []raftstate.History {
 	list := append(slices.Clone(app.History), raftstate.History{Version: app.Wanted, Rollout: app.Rollout})
-	slices.Reverse(list)
+	if !slices.ContainsFunc(list, func(h raftstate.History) bool { return h.Version.Number == app.Serving.Number }) {
+		list = append(list, raftstate.History{Version: app.Serving, Rollout: raftstate.Rollout{Status: raftstate.RolloutSuccessful}})
+	}
+	slices.SortFunc(list, func(a, b raftstate.History) int { return cmp.Compare(b.Version.Number, a.Version.Number) })
 	return list
 }

@@ -83,6 +83,24 @@ func (c *Client) Deploy(ctx context.Context, req DeployRequest) (answer DeployRe
 	return answer, err
 }
 
+// Rollback makes the spec of an earlier version the wanted one again.
+func (c *Client) Rollback(ctx context.Context, application string, req RollbackRequest) (answer RollbackResponse, err error) {
+	if req.RequestID == "" {
+		req.RequestID = uuid.NewString()
+	}
+	err = c.write(ctx, http.MethodPost, req, &answer, "v1", "applications", application, "rollback")
+	return answer, err
+}
+
+// Steer pauses, resumes, promotes or aborts a rollout.
+func (c *Client) Steer(ctx context.Context, application string, action raftstate.RolloutAction, req SteerRequest) (answer SteerResponse, err error) {
+	if req.RequestID == "" {
+		req.RequestID = uuid.NewString()
+	}
+	err = c.write(ctx, http.MethodPost, req, &answer, "v1", "applications", application, "rollout", string(action))
+	return answer, err
+}
+
 // Plan says what Deploy would do.
 func (c *Client) Plan(ctx context.Context, req PlanRequest) (answer PlanResponse, err error) {
 	body, err := json.Marshal(req)

@@ -15,6 +15,7 @@ import (
 
 	serve "github.com/serve-nomad/serve-nomad/api"
 	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
@@ -170,15 +171,22 @@ func toServer(s *httptest.Server) http.RoundTripper {
 type previewer struct {
 	cluster *fakeCluster
 	err     error
+	room    func([]reconcile.JobCount) (nodescale.Outlook, []string, error) // nil: there is
 }
 
-func (p previewer) Preview(_ context.Context, deploy raftstate.Command) ([]reconcile.Step, []string, error) {
+func (p previewer) Preview(command raftstate.Command) ([]reconcile.Step, error) {
 	if p.err != nil {
-		return nil, nil, p.err
+		return nil, p.err
 	}
 	view := p.cluster.View()
-	steps, err := reconcile.Preview(view.State, view.World, time.Now(), reconcile.Settings{}, deploy)
-	return steps, nil, err
+	return reconcile.Preview(view.State, view.World, time.Now(), reconcile.Settings{}, command)
+}
+
+func (p previewer) Room(_ context.Context, _ raftstate.Command, steps []reconcile.Step) (nodescale.Outlook, []string, error) {
+	if p.room == nil {
+		return nodescale.Outlook{}, nil, nil
+	}
+	return p.room(reconcile.JobCounts(p.cluster.View().World, steps))
 }
 
 // instance is a server with its cluster and a client of it.

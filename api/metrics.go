@@ -83,7 +83,7 @@ func (s *Server) applicationMetrics(m *metricSet, view *View) {
 		m.gauge("serve_nomad_nomad_up", "Whether Nomad answers the leader.", truth(view.World.NomadKnown))
 		m.gauge("serve_nomad_consul_up", "Whether Consul answers the leader.", truth(view.World.ConsulKnown))
 	}
-	for _, a := range reconcile.SummariseAll(view.State, view.World, s.cfg.Settings) {
+	for _, a := range reconcile.SummariseAll(view.State, view.World, s.cfg.Now(), s.cfg.Settings) {
 		m.gauge("serve_nomad_application_version", "The newest version of the application.", float64(a.Version), "application", a.Name)
 		m.gauge("serve_nomad_application_serving_version", "The version that takes the traffic.", float64(a.ServingVersion), "application", a.Name)
 		m.gauge("serve_nomad_application_status", "1 for the status that the application has.", 1, "application", a.Name, "status", string(a.Status))

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"strconv"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
 // plan is POST /v1/plan.
@@ -30,46 +33,96 @@ func plan(c *call) error {
 
 // plan says what a deploy would do to what is there in view.
 func (s *Server) plan(ctx context.Context, view *View, command *raftstate.Deploy) (PlanResponse, error) {
+	p, err := s.newPlanning(view, command)
+	if err != nil {
+		return PlanResponse{}, err
+	}
+	for _, in := range p.command.Deploy.WorkerGroups {
+		if err := p.group(in); err != nil {
+			return PlanResponse{}, err
+		}
+	}
+	for _, in := range p.command.Deploy.Applications {
+		if err := p.application(in); err != nil {
+			return PlanResponse{}, err
+		}
+	}
+	if p.changes && p.known {
+		if err := p.room(ctx); err != nil {
+			return PlanResponse{}, err
+		}
+	}
+	slices.Sort(p.answer.Warnings)
+	p.answer.Warnings = slices.Compact(p.answer.Warnings)
+	return p.answer, nil
+}
+
+// planning is a plan in the making.
+type planning struct {
+	server  *Server
+	view    *View
+	command raftstate.Command // the whole of it
+	next    *raftstate.State  // after it
+	answer  PlanResponse
+	told    map[string]bool // steps of a group are not those of each application on it too
+	changes bool            // something would change
+	known   bool            // all steps could be told
+}
+
+func (s *Server) newPlanning(view *View, command *raftstate.Deploy) (*planning, error) {
 	// Through the log's codec, as the real command goes: what is compared is
 	// then what would be stored.
 	data, err := raftstate.Encode(raftstate.Command{At: s.cfg.Now().UTC(), Deploy: command})
 	if err != nil {
-		return PlanResponse{}, err
+		return nil, err
 	}
 	whole, err := raftstate.Decode(data)
 	if err != nil {
-		return PlanResponse{}, err
+		return nil, err
 	}
 	next, result := view.State.Apply(view.State.Index+1, whole)
 	if err := result.Err(); err != nil {
-		return PlanResponse{}, err
+		return nil, err
 	}
-	answer := PlanResponse{Index: view.State.Index, Applications: []ApplicationPlan{}, WorkerGroups: []GroupPlan{}}
-	told := map[string]bool{} // steps of a group are not those of each application on it too
-	for _, in := range whole.Deploy.WorkerGroups {
-		p := groupPlan(view.State, next, in.Spec.Name)
-		if p.Action != ActionNone {
-			one := &raftstate.Deploy{WorkerGroups: []raftstate.DeployWorkerGroup{in}}
-			if p.Steps, err = s.steps(ctx, whole, one, told, &answer); err != nil {
-				return PlanResponse{}, err
-			}
+	return &planning{
+		server: s, view: view, command: whole, next: next, told: map[string]bool{}, known: true,
+		answer: PlanResponse{Index: view.State.Index, Applications: []ApplicationPlan{}, WorkerGroups: []GroupPlan{}},
+	}, nil
+}
+
+func (p *planning) group(in raftstate.DeployWorkerGroup) error {
+	plan := groupPlan(p.view.State, p.next, in.Spec.Name)
+	if plan.Action != ActionNone {
+		steps, err := p.steps(&raftstate.Deploy{WorkerGroups: []raftstate.DeployWorkerGroup{in}})
+		if err != nil {
+			return err
 		}
-		answer.WorkerGroups = append(answer.WorkerGroups, p)
+		plan.Steps, p.changes = p.untold(steps), true
 	}
-	for _, in := range whole.Deploy.Applications {
-		p := applicationPlan(view.State, next, in.Spec.Name)
-		if p.Action != ActionNone {
-			answer.Warnings = append(answer.Warnings, misfits(next, in.Spec)...)
-			one := &raftstate.Deploy{Applications: []raftstate.DeployApplication{in}, WorkerGroups: whole.Deploy.WorkerGroups}
-			if p.Steps, err = s.steps(ctx, whole, one, told, &answer); err != nil {
-				return PlanResponse{}, err
-			}
+	p.answer.WorkerGroups = append(p.answer.WorkerGroups, plan)
+	return nil
+}
+
+func (p *planning) application(in raftstate.DeployApplication) error {
+	plan := applicationPlan(p.view.State, p.next, in.Spec.Name)
+	if plan.Action != ActionNone {
+		p.warn(misfits(p.next, in.Spec)...)
+		steps, err := p.steps(&raftstate.Deploy{
+			Applications: []raftstate.DeployApplication{in}, WorkerGroups: p.command.Deploy.WorkerGroups, Rollouts: p.command.Deploy.Rollouts,
+		})
+		if err != nil {
+			return err
 		}
-		answer.Applications = append(answer.Applications, p)
+		plan.Steps, p.changes = p.untold(steps), true
+		plan.Jobs = append(plan.Jobs, reconcile.JobCounts(p.view.World, steps)...)
+		p.warn(p.placeless(in.Spec.Name, steps)...)
 	}
-	slices.Sort(answer.Warnings)
-	answer.Warnings = slices.Compact(answer.Warnings)
-	return answer, nil
+	p.answer.Applications = append(p.answer.Applications, plan)
+	return nil
+}
+
+func (p *planning) warn(warnings ...string) {
+	p.answer.Warnings = append(p.answer.Warnings, warnings...)
 }
 
 // misfits says which replicas no node of the worker group that is there already
@@ -86,29 +139,73 @@ func misfits(state *raftstate.State, app *appspec.Application) []string {
 	return warnings
 }
 
-// steps are what the controller would do for one part of the command, but for
-// what was told already. What cannot be told is a warning.
-func (s *Server) steps(
-	ctx context.Context, command raftstate.Command, one *raftstate.Deploy, told map[string]bool, answer *PlanResponse,
-) ([]string, error) {
-	command.Deploy = one
-	list := []string{}
-	steps, warnings, err := s.cfg.Planner.Preview(ctx, command)
+// placeless says for which deployments no job can be made now, and why.
+func (p *planning) placeless(name string, steps []reconcile.Step) []string {
+	status, found := reconcile.Summarise(p.next, p.view.World, p.server.cfg.Now(), p.server.cfg.Settings, name)
+	if !found || !p.known {
+		return nil
+	}
+	made := map[string]bool{}
+	for _, c := range reconcile.JobCounts(p.view.World, steps) {
+		made[c.Job] = true
+	}
+	var warnings []string
+	for _, d := range status.Deployments {
+		if _, exists := p.view.World.Jobs[d.JobID]; d.Wanted && !exists && !made[d.JobID] && d.Reason != "" {
+			warnings = append(warnings, fmt.Sprintf("deployment %q of application %q gets no replica until this is otherwise: %s", d.Name, name, d.Reason))
+		}
+	}
+	return warnings
+}
+
+// steps are what the controller would do for one part of the command. What
+// cannot be told is a warning.
+func (p *planning) steps(part *raftstate.Deploy) ([]reconcile.Step, error) {
+	command := p.command
+	command.Deploy = part
+	steps, err := p.server.cfg.Planner.Preview(command)
 	var refusal *raftstate.Refusal
 	switch {
 	case errors.As(err, &refusal):
 		return nil, err
 	case err != nil:
-		warnings = []string{"the steps cannot be told: " + err.Error()}
+		p.known = false
+		p.warn("the steps cannot be told: " + err.Error())
 	}
-	answer.Warnings = append(answer.Warnings, warnings...)
+	return steps, nil
+}
+
+// untold is what steps say, but for what was told already.
+func (p *planning) untold(steps []reconcile.Step) []string {
+	list := []string{}
 	for _, step := range steps {
-		if text := step.String(); !told[text] {
+		if text := step.String(); !p.told[text] {
 			list = append(list, text)
-			told[text] = true
+			p.told[text] = true
 		}
 	}
-	return list, nil
+	return list
+}
+
+// room says whether there is room for all of it.
+func (p *planning) room(ctx context.Context) error {
+	steps, err := p.steps(p.command.Deploy)
+	if err != nil || !p.known {
+		return err
+	}
+	room, doubts, err := p.server.cfg.Planner.Room(ctx, p.command, steps)
+	switch {
+	case err != nil:
+		p.warn("whether there is room cannot be told: " + err.Error())
+	default:
+		p.warn(doubts...)
+		p.answer.Room = &RoomPlan{
+			Fits:    len(room.Short) == 0 && len(doubts) == 0,
+			Nodes:   append([]nodescale.GroupOutlook{}, room.Groups...),
+			Missing: append([]nodescale.ShortOutlook{}, room.Short...),
+		}
+	}
+	return nil
 }
 
 // What ApplicationPlan.Action and GroupPlan.Action say.
@@ -119,21 +216,45 @@ const (
 )
 
 func applicationPlan(before, after *raftstate.State, name string) ApplicationPlan {
-	p := ApplicationPlan{Name: name, Action: ActionCreate, Changes: []appspec.Change{}, Steps: []string{}}
 	old, next := before.Applications[name], after.Applications[name]
+	p := ApplicationPlan{
+		Name: name, Action: ActionCreate, Changes: []appspec.Change{}, Steps: []string{}, Version: next.Wanted.Number,
+		Stages: []StagePlan{}, Jobs: []reconcile.JobCount{}, UserConfig: []string{},
+	}
 	var was *appspec.Application
 	if old != nil && !old.Deleting {
-		p.Action, p.CheckIndex, was = ActionUpdate, old.ModifyIndex, old.Wanted.Spec
+		p.Action, p.CheckIndex, p.Serving, was = ActionUpdate, old.ModifyIndex, old.Serving.Number, old.Wanted.Spec
 		if next == old {
 			p.Action = ActionNone
 			return p
 		}
 	}
 	p.Changes = append(p.Changes, appspec.Diff(was, next.Wanted.Spec)...)
-	if was != nil {
-		p.Changes = append(p.Changes, unscaled(old, next, p.Changes)...)
+	if was == nil {
+		return p
+	}
+	p.Changes = append(p.Changes, unscaled(old, next, p.Changes)...)
+	p.Strategy, p.Why = next.Rollout.Strategy, next.Rollout.Why
+	p.UserConfig = append(p.UserConfig, reconfigured(old.Serving, next.Wanted)...)
+	if next.RollingOut() {
+		for _, s := range next.Stages() {
+			p.Stages = append(p.Stages, StagePlan{s.Name, s.Weight, s.Shadow, appspec.Duration(s.Lasts)})
+		}
 	}
 	return p
+}
+
+// reconfigured names the deployments whose running replicas take another
+// user_config.
+func reconfigured(was, is *raftstate.Version) []string {
+	var names []string
+	for _, d := range is.Spec.Deployments {
+		old := was.Spec.Deployment(d.Name)
+		if old != nil && d.Reconfigure != nil && !bytes.Equal(old.UserConfig, d.UserConfig) && was.Hashes[d.Name] == is.Hashes[d.Name] {
+			names = append(names, d.Name)
+		}
+	}
+	return names
 }
 
 // unscaled tells of replicas that were scaled since they were deployed, and that

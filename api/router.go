@@ -41,6 +41,8 @@ func routeTable() []route {
 		{"DELETE", "/v1/applications/{app}", write, false, []string{"request_id", "message", "by"}, deleteApplication},
 		{"GET", "/v1/applications/{app}/spec", read, false, with("version"), readSpec},
 		{"GET", "/v1/applications/{app}/history", read, false, blocking, readHistory},
+		{"POST", "/v1/applications/{app}/rollback", write, false, nil, rollback},
+		{"POST", "/v1/applications/{app}/rollout/{action}", write, false, nil, steer},
 		{"POST", "/v1/applications/{app}/deployments/{deployment}/scale", write, false, nil, scale},
 		{"GET", "/v1/applications/{app}/deployments/{deployment}/logs", read, false, []string{"replica", "stream", "follow", "tail"}, readLogs},
 		{"GET", "/v1/applications/{app}/deployments/{deployment}/autoscale", read, false, nil, explain},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
@@ -35,10 +36,13 @@ type Cluster interface {
 	Peers() []Peer
 }
 
-// Planner says what a deploy would do. It returns a raftstate.Refusal when the
-// deploy would be refused, and any other error when it cannot tell.
+// Planner says what a command would do. It returns a raftstate.Refusal when the
+// command would be refused, and any other error when it cannot tell.
 type Planner interface {
-	Preview(ctx context.Context, deploy raftstate.Command) (steps []reconcile.Step, warnings []string, err error)
+	Preview(command raftstate.Command) ([]reconcile.Step, error)
+	// Room says where the replicas would run that the command's steps start. The
+	// doubts are what Nomad itself says against it.
+	Room(ctx context.Context, command raftstate.Command, steps []reconcile.Step) (room nodescale.Outlook, doubts []string, err error)
 }
 
 // LogSource reads what replicas write.

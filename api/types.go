@@ -4,9 +4,11 @@
 package api
 
 import (
+	"slices"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
@@ -85,7 +87,22 @@ type PlanResponse struct {
 	Index        uint64            `json:"index"`
 	Applications []ApplicationPlan `json:"applications"`
 	WorkerGroups []GroupPlan       `json:"worker_groups"`
+	Room         *RoomPlan         `json:"room,omitempty"`     // nil: there is nothing to place, or it cannot be told, which Warnings say
 	Warnings     []string          `json:"warnings,omitempty"` // for example: Nomad has no room for all of it now
+}
+
+// RoomPlan says whether all replicas find a place, when there are the most of
+// them and in the end.
+type RoomPlan struct {
+	Fits    bool                     `json:"fits"`    // now, or once the worker groups have made the nodes that they may make
+	Nodes   []nodescale.GroupOutlook `json:"nodes"`   // worker groups that would get more nodes
+	Missing []nodescale.ShortOutlook `json:"missing"` // replicas without a place
+}
+
+// Never says whether some of the replicas could not run on any node that there
+// is, nor on any that a worker group makes, were all of them empty.
+func (p *RoomPlan) Never() bool {
+	return p != nil && slices.ContainsFunc(p.Missing, func(s nodescale.ShortOutlook) bool { return s.Never })
 }
 
 // GroupPlan is the plan for one worker group. A change with EffectNodes is
@@ -104,7 +121,23 @@ type ApplicationPlan struct {
 	Action     string           `json:"action"`      // create | update | none
 	CheckIndex uint64           `json:"check_index"` // for DeployRequest.CheckIndex
 	Changes    []appspec.Change `json:"changes"`
-	Steps      []string         `json:"steps"` // the first steps that the controller would take, each with its reason
+	Steps      []string         `json:"steps"` // that the controller would take if all went well, each with its reason
+
+	Version    int                  `json:"version"`                   // that the deploy would make; of none: that there is
+	Serving    int                  `json:"serving_version,omitempty"` // that it takes over from; 0: there is none
+	Strategy   appspec.Strategy     `json:"strategy,omitempty"`        // "": there is nothing to take over from
+	Why        string               `json:"why,omitempty"`             // it is that strategy
+	Stages     []StagePlan          `json:"stages"`
+	Jobs       []reconcile.JobCount `json:"jobs"`        // whose replicas start, stop or change in number
+	UserConfig []string             `json:"user_config"` // deployments whose running replicas take another one
+}
+
+// StagePlan is one stage of a rollout.
+type StagePlan struct {
+	Name   string           `json:"name"`
+	Weight int              `json:"weight,omitempty"` // percent of the requests that the new version takes; 0: see Name
+	Shadow int              `json:"shadow,omitempty"` // percent of the requests of which the new version gets copies
+	Lasts  appspec.Duration `json:"lasts,omitempty"`  // at least
 }
 
 // ServerInfo is the answer of GET /v1/agent/self.
@@ -146,6 +179,41 @@ type VersionInfo struct {
 	At       time.Time         `json:"at"`
 	Replicas map[string]int    `json:"replicas"` // deployment -> target count
 	Hashes   map[string]string `json:"hashes"`   // deployment -> deployment version
+
+	Generation int                    `json:"generation,omitempty"`
+	Leaving    raftstate.LeavingCause `json:"leaving,omitempty"` // why it is on its way out; "": it is not, or is gone
+}
+
+// RollbackRequest is the body of POST /v1/applications/{app}/rollback.
+type RollbackRequest struct {
+	RequestID  string  `json:"request_id,omitempty"`
+	Version    int     `json:"version,omitempty"`     // whose spec is to be the wanted one again; 0: the last one that served before the one that does
+	CheckIndex *uint64 `json:"check_index,omitempty"` // modify_index that the application must have
+	Message    string  `json:"message,omitempty"`
+	By         string  `json:"by,omitempty"`
+}
+
+// RollbackResponse answers a RollbackRequest that was accepted. Version is the
+// new one.
+type RollbackResponse struct {
+	Index uint64 `json:"index"`
+	Deployed
+}
+
+// SteerRequest is the body of POST /v1/applications/{app}/rollout/{action}. The
+// actions are those of raftstate.
+type SteerRequest struct {
+	RequestID string `json:"request_id,omitempty"`
+	Version   int    `json:"version,omitempty"` // that must be the one which rolls out; 0: any
+	Message   string `json:"message,omitempty"`
+	By        string `json:"by,omitempty"`
+}
+
+// SteerResponse answers a SteerRequest that was accepted.
+type SteerResponse struct {
+	Index   uint64            `json:"index"`
+	Version int               `json:"version"` // that rolls out
+	Rollout raftstate.Rollout `json:"rollout"` // as it is after it
 }
 
 // EventBatch is one line of GET /v1/event/stream. An empty object is a

@@ -147,10 +147,7 @@ func deploy(c *call) error {
 		if app == nil {
 			continue // deleted since
 		}
-		answer.Applications = append(answer.Applications, Deployed{
-			Name: app.Name, Version: app.Wanted.Number, ModifyIndex: app.ModifyIndex,
-			Changed: app.ModifyIndex >= result.Index,
-		})
+		answer.Applications = append(answer.Applications, deployedAs(app, result.Index))
 	}
 	for _, spec := range req.WorkerGroups {
 		if group := view.State.WorkerGroups[spec.Name]; group != nil {
@@ -185,7 +182,7 @@ func deployCommand(req *DeployRequest) (*raftstate.Deploy, error) {
 	if len(faults) > 0 {
 		return nil, faulty("the spec has faults; nothing was changed", faults)
 	}
-	command := &raftstate.Deploy{Message: req.Message}
+	command := &raftstate.Deploy{Message: req.Message, Rollouts: 1}
 	for _, spec := range req.Applications {
 		spec.Complete()
 		in := raftstate.DeployApplication{Spec: spec, Hashes: map[string]string{}}

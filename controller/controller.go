@@ -58,6 +58,7 @@ type Config struct {
 	Machines     Machines // how nodes are made; nil: worker groups have none
 	NodesDryRun  bool     // decide of nodes and tell, but make and remove none
 	Metrics      Metrics  // what deployments scale on beside requests; nil: nothing can be read
+	AskOf        AskOf    // nil: it is not told whether there is room for what is not in Nomad yet
 	Settings     reconcile.Settings
 	NewID        func() string        // a fresh unique id
 	Now          func() time.Time     // nil: time.Now

@@ -38,6 +38,18 @@ const (
 // replicas that wait would fit, and what is to be ordered for the rest; what is
 // not needed. Nothing is begun to be taken away while in.Hold says why not.
 func Decide(in Input, mem Memory) (Decision, Memory) {
+	d := begin(in, mem)
+	d.demand()
+	if in.Blind == "" {
+		d.order()
+	}
+	d.shrink()
+	d.report()
+	return d.out, d.next
+}
+
+// begin takes in what there is, up to where the replicas that wait would fit.
+func begin(in Input, mem Memory) *decider {
 	d := &decider{in: in, mem: mem, next: Memory{
 		Empty: map[string]time.Time{}, Fits: map[string]time.Time{}, Missing: map[string]time.Time{},
 		Kept: map[string]time.Time{}, Pending: map[string]time.Time{}, Placeable: map[string]time.Time{},
@@ -56,13 +68,7 @@ func Decide(in Input, mem Memory) (Decision, Memory) {
 	for _, r := range d.records {
 		d.live(r)
 	}
-	d.demand()
-	if in.Blind == "" {
-		d.order()
-	}
-	d.shrink()
-	d.report()
-	return d.out, d.next
+	return d
 }
 
 // decider is one decision in the making.

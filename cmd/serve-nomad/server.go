@@ -126,7 +126,7 @@ func (s *server) open(ctx context.Context) (err error) {
 func (s *server) lead(ctx context.Context, consul *consulsd.Client) {
 	settings := s.settings()
 	leading := controller.Config{
-		Raft: s.node, Jobs: s.nomad, Discovery: discovery{s.watcher, consul}, Metrics: s.metrics, Settings: settings,
+		Raft: s.node, Jobs: s.nomad, Discovery: discovery{s.watcher, consul}, Metrics: s.metrics, AskOf: nomadjobs.AskOf, Settings: settings,
 		NewID: uuid.NewString, Logger: s.log,
 		Conflict: func(err error) bool {
 			return errors.Is(err, nomadjobs.ErrConflict) || errors.Is(err, consulsd.ErrConflict)
