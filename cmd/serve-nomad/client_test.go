@@ -43,6 +43,12 @@ type fakeAPI struct {
 	pending api.PendingList
 
 	refuseDelete bool // of applications
+
+	plan       api.PlanResponse
+	history    []api.VersionInfo
+	rolledBack api.RollbackRequest
+	steered    map[string]api.SteerRequest // action -> what was sent
+	refuse     *api.ErrorResponse          // of rollbacks and what steers a rollout
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -54,7 +60,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch path := r.URL.Path; {
-	case f.ofNodes(w, r, reply):
+	case f.ofNodes(w, r, reply), f.ofRollouts(w, r, reply):
 	case r.Method == http.MethodPut:
 		if err := json.NewDecoder(r.Body).Decode(&f.deployed); err != nil {
 			f.t.Error(err)
@@ -112,6 +118,39 @@ func (f *fakeAPI) ofNodes(w http.ResponseWriter, r *http.Request, reply func(any
 		reply(f.node)
 	case path == "/v1/pending":
 		reply(f.pending)
+	default:
+		return false
+	}
+	return true
+}
+
+// ofRollouts answers what is asked of versions and how they take over.
+func (f *fakeAPI) ofRollouts(w http.ResponseWriter, r *http.Request, reply func(any)) bool {
+	read := func(v any) {
+		if err := json.NewDecoder(r.Body).Decode(v); err != nil {
+			f.t.Error(err)
+		}
+	}
+	const app = "/v1/applications/hello/"
+	action, steers := strings.CutPrefix(r.URL.Path, app+"rollout/")
+	switch path := r.URL.Path; {
+	case path == "/v1/plan":
+		reply(f.plan)
+	case path == app+"history":
+		reply(f.history)
+	case path == app+"spec":
+		reply(map[string]string{"name": "hello", "version": r.URL.Query().Get("version")})
+	case (steers || path == app+"rollback") && f.refuse != nil:
+		w.WriteHeader(http.StatusConflict)
+		reply(f.refuse)
+	case path == app+"rollback":
+		read(&f.rolledBack)
+		reply(api.RollbackResponse{Index: 5, Deployed: api.Deployed{Name: "hello", Version: 2, ModifyIndex: 5, Changed: true}})
+	case steers:
+		var req api.SteerRequest
+		read(&req)
+		f.steered = map[string]api.SteerRequest{action: req}
+		reply(api.SteerResponse{Index: 6, Version: 2})
 	default:
 		return false
 	}
@@ -277,7 +316,7 @@ func TestDeployThatFailsShowsWhyAndTheLog(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	wantAll(t, "stdout", out, "replica 01234567 on node n1 does not stay up: Exit Code: 1", "stderr | the stderr of it", "stdout | the stdout of it")
-	wantAll(t, "stderr", errs, "version 2 failed: web: replica 01234567: Exit Code: 1", "version 1 still serves")
+	wantAll(t, "stderr", errs, "version 2 was rolled back: web: replica 01234567: Exit Code: 1", "version 1 still serves")
 	if strings.Contains(out, "\x1b") {
 		t.Error("the replica's control characters reach the terminal")
 	}
@@ -434,7 +473,7 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 
 func TestProgressOnATerminalIsDrawnOver(t *testing.T) {
 	var out bytes.Buffer
-	p := &progress{out: &out, terminal: true, started: time.Now(), last: map[string]string{}}
+	p := &progress{out: &out, terminal: true, started: time.Now(), last: map[string]string{}, waits: map[string]waitLine{}}
 	outcomes := []outcome{{name: "hello", status: hello(nil)}}
 	p.draw(outcomes)
 	p.draw(outcomes)

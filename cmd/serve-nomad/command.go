@@ -133,6 +133,13 @@ func hasFlag(args []string, name string) bool {
 	return false
 }
 
+// given says whether a flag is on the command line.
+func (c *command) given(name string) bool {
+	found := false
+	c.flags.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
+}
+
 // exit reports err and returns the code for it.
 func (c *command) exit(err error) int {
 	var usage *usageError

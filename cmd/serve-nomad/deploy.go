@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,41 +14,43 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/api"
 	"github.com/serve-nomad/serve-nomad/appspec"
-	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
 type deployCommand struct {
-	*command
-	spec    specFlags
-	detach  bool
-	message string
-	check   checkFlag
-	groups  checkFlag
-	timeout time.Duration
+	follow
+	spec   specFlags
+	force  bool
+	check  checkFlag
+	groups checkFlag
 }
 
 func newDeployCommand(b *base) cli.Command {
-	c := &deployCommand{command: newCommand(b, "deploy", helpText{
+	c := &deployCommand{follow: follow{what: "deploy", command: newCommand(b, "deploy", helpText{
 		synopsis: "Deploy the applications of spec files",
 		args:     "<file>...",
 		about: "Deploys every application and worker group that the spec files name, and touches\n" +
 			"no other. Waits until the new version of each application is healthy and takes the\n" +
-			"traffic; if it does not get there, says why, and the version before it goes on\n" +
-			"serving. Nodes of a worker group are not waited for. A file \"-\" is standard input.",
+			"traffic, and shows each stage of the rollout; if it does not get there, says why,\n" +
+			"and the version before it goes on serving. Nodes of a worker group are not waited\n" +
+			"for. A file \"-\" is standard input.\n" +
+			"\n" +
+			"Refused before anything starts is a deploy of replicas that no node could hold,\n" +
+			"were it empty, and one of an application or worker group that somebody else has\n" +
+			"changed since this command began.",
 		examples: "$ serve-nomad deploy search.hcl\n$ serve-nomad deploy -var image_tag=1.5 -message \"new ranker\" search.hcl\n" +
 			"$ serve-nomad deploy -detach -check-index search=41 search.hcl",
 		exits: "0  every application is healthy; with -detach: the deploy is recorded\n" +
-			"1  a spec has a fault, the deploy was refused, the new version did not get\n   healthy, or -timeout is over; why is on standard error\n" +
+			"1  a spec has a fault, the deploy was refused, the new version did not get\n   healthy or was rolled back, or -timeout is over; why is on standard error\n" +
 			"2  the command line is wrong; nothing was done\n130  interrupted; what was recorded goes on at the server",
-	})}
+	})}}
 	c.minArgs, c.args, c.run = 1, predictSpecs(), c.deploy
 	c.spec.register(c.flags)
-	c.flags.BoolVar(&c.detach, "detach", false, "Return when the deploy is recorded, and do not wait for its end.")
-	c.flags.StringVar(&c.message, "message", "", "`Text` for the record: why.")
+	c.register()
 	c.flags.Var(&c.check, "check-index", "Deploy only if the application's modify index is still `app=index`, as plan shows it; "+
-		"0: only if there is no such application. An index alone will do for a single application. May be repeated.")
+		"0: only if there is no such application. An index alone will do for a single application. May be repeated. "+
+		"Of applications without one, the index is read when the command begins.")
 	c.flags.Var(&c.groups, "group-check-index", "The same of a worker group: `group=index`. May be repeated.")
-	c.flags.DurationVar(&c.timeout, "timeout", 10*time.Minute, "The `duration` to wait for the applications to be healthy. The deploy goes on after it.")
+	c.flags.BoolVar(&c.force, "force", false, "Deploy whatever was changed meanwhile, and also replicas that no node could hold: they wait for other nodes.")
 	return c
 }
 
@@ -111,19 +113,9 @@ func (c *deployCommand) request(file *appspec.File) (api.DeployRequest, error) {
 	return req, err
 }
 
-// deployOutput is what deploy -json prints.
-type deployOutput struct {
-	api.DeployResponse
-	Statuses []reconcile.ApplicationStatus `json:"statuses,omitempty"`
-	URLs     map[string]string             `json:"urls,omitempty"` // application -> where the proxy serves it
-	Took     appspec.Duration              `json:"took"`
-	Notes    []string                      `json:"notes,omitempty"` // why replicas do not stay up, with the ends of their logs
-	Error    string                        `json:"error,omitempty"`
-}
-
 func (c *deployCommand) deploy(ctx context.Context, args []string) error {
-	if c.timeout <= 0 {
-		return wrongUse("-timeout must be more than 0")
+	if _, err := c.limit(0); err != nil {
+		return err
 	}
 	file, err := c.spec.read(c.command, args)
 	if err != nil {
@@ -141,6 +133,14 @@ func (c *deployCommand) deploy(ctx context.Context, args []string) error {
 		return err
 	}
 	started := time.Now()
+	stages, err := c.prepare(ctx, client, &req)
+	if err != nil {
+		return err
+	}
+	limit, err := c.limit(stages)
+	if err != nil {
+		return err
+	}
 	answer, err := client.Deploy(ctx, req)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -149,17 +149,55 @@ func (c *deployCommand) deploy(ctx context.Context, args []string) error {
 		}
 		return err
 	}
-	if c.detach {
-		return c.detached(answer)
+	return c.end(ctx, client, answer, started, limit)
+}
+
+// codeNoRoom is the code of a deploy that this command itself refuses.
+const codeNoRoom api.Code = "no_room"
+
+// prepare looks at what the deploy would do before it is sent: it is to be
+// applied to what is there now, and must fit somewhere. It returns how long the
+// stages of the rollouts last.
+func (c *deployCommand) prepare(ctx context.Context, client *api.Client, req *api.DeployRequest) (time.Duration, error) {
+	plan, err := client.Plan(ctx, api.PlanRequest{Applications: req.Applications, WorkerGroups: req.WorkerGroups})
+	if err != nil && c.force && ctx.Err() == nil {
+		c.errorf("Warning: what this would do cannot be told: %s", printable(err.Error()))
+		return 0, nil
 	}
-	if !c.json {
-		c.printf("%s", acceptedLines(answer))
+	if err != nil {
+		return 0, err
 	}
-	err = c.follow(ctx, client, answer, started)
-	if ctx.Err() != nil {
-		c.errorf("Interrupted: the deploy goes on at the server. Follow it: serve-nomad status %s", onlyName(answer))
+	if plan.Room.Never() && !c.force {
+		return 0, &api.Error{Code: codeNoRoom, Message: "nothing was deployed, as replicas would never find a place:\n" +
+			strings.Join(missingLines(plan.Room), "\n") + "\n-force deploys all the same, and they wait for other nodes"}
 	}
-	return err
+	for _, line := range slices.Concat(plan.Warnings, missingLines(plan.Room)) {
+		c.errorf("Warning: %s", printable(line))
+	}
+	var stages time.Duration
+	apps, groups := map[string]uint64{}, map[string]uint64{}
+	for _, a := range plan.Applications {
+		apps[a.Name] = a.CheckIndex
+		stages = max(stages, lasting(a.Stages))
+	}
+	for _, g := range plan.WorkerGroups {
+		groups[g.Name] = g.CheckIndex
+	}
+	if !c.force {
+		maps.Copy(apps, req.CheckIndex)
+		maps.Copy(groups, req.GroupCheckIndex)
+		req.CheckIndex, req.GroupCheckIndex = apps, groups
+	}
+	return stages, nil
+}
+
+// lasting is how long stages last together, at least.
+func lasting(stages []api.StagePlan) time.Duration {
+	var sum time.Duration
+	for _, s := range stages {
+		sum += s.Lasts.Std()
+	}
+	return sum
 }
 
 // deployable refuses a file with nothing in it.
@@ -194,114 +232,4 @@ func acceptedLine(d api.Deployed) string {
 		return fmt.Sprintf("Application %s: version %d is there already.", d.Name, d.Version)
 	}
 	return fmt.Sprintf("Application %s: version %d is recorded.", d.Name, d.Version)
-}
-
-func (c *deployCommand) detached(answer api.DeployResponse) error {
-	if c.json {
-		c.printJSON(answer)
-		return nil
-	}
-	for _, g := range answer.WorkerGroups {
-		c.printf("%s Follow it: serve-nomad node-groups explain %s\n", acceptedGroup(g), g.Name)
-	}
-	for _, d := range answer.Applications {
-		c.printf("%s Follow it: serve-nomad status %s\n", acceptedLine(d), d.Name)
-	}
-	return nil
-}
-
-// follow waits for the end of the rollouts and tells how they went. It says
-// nothing when ctx ends.
-func (c *deployCommand) follow(ctx context.Context, client *api.Client, answer api.DeployResponse, started time.Time) error {
-	waiting, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	f := newRolloutFollower(c.command, client, answer, started)
-	outcomes := f.run(waiting)
-	if ctx.Err() != nil {
-		return exitWith(exitStopped)
-	}
-	urls := c.urls(ctx, client, outcomes)
-	if c.json {
-		c.printOutcomes(f, outcomes, urls)
-	}
-	code := exitOK
-	for _, o := range outcomes {
-		switch {
-		case o.problem != "":
-			code = exitError
-			c.errorf("Error: %s", printable(o.problem))
-		case !c.json:
-			c.printf("Application %s: version %d is healthy and takes the traffic, after %s.\n", o.name, o.status.Version, brief(o.took))
-			for _, d := range o.status.Deployments {
-				if d.Wanted && d.Target == 0 {
-					c.printf("  %s has no replica, so it is not known whether its replicas start.\n", d.Name)
-				}
-			}
-			c.printf("  curl %s\n", urls[o.name])
-		}
-	}
-	if code != exitOK {
-		return exitWith(code)
-	}
-	return nil
-}
-
-// usualProxy is the proxy's usual port on the server's own host.
-func usualProxy(server string) string {
-	const port = "8000"
-	u, err := url.Parse(server)
-	if err != nil || u.Hostname() == "" {
-		return "http://127.0.0.1:" + port
-	}
-	return "http://" + net.JoinHostPort(u.Hostname(), port)
-}
-
-// onlyName is the name of the application that was deployed, "" if there are
-// several.
-func onlyName(answer api.DeployResponse) string {
-	if len(answer.Applications) != 1 {
-		return ""
-	}
-	return answer.Applications[0].Name
-}
-
-func (c *deployCommand) printOutcomes(f *rolloutFollower, outcomes []outcome, urls map[string]string) {
-	out := deployOutput{
-		DeployResponse: f.answer, URLs: urls, Notes: f.show.kept,
-		Took: appspec.Duration(time.Since(f.started).Round(time.Millisecond)),
-	}
-	var problems []string
-	for _, o := range outcomes {
-		if o.status.Name != "" {
-			out.Statuses = append(out.Statuses, o.status)
-		}
-		if o.problem != "" {
-			problems = append(problems, o.problem)
-		}
-	}
-	out.Error = strings.Join(problems, "; ")
-	c.printJSON(out)
-}
-
-// urls says where the proxy serves each application that is healthy.
-func (c *deployCommand) urls(ctx context.Context, client *api.Client, outcomes []outcome) map[string]string {
-	base := c.getenv("SERVE_NOMAD_PROXY_ADDR")
-	if base == "" {
-		if self, err := client.Self(ctx); err == nil {
-			base = self.Proxy
-		}
-	}
-	if base == "" {
-		base = usualProxy(client.Address())
-	}
-	if !strings.Contains(base, "://") {
-		base = "http://" + base
-	}
-	urls := map[string]string{}
-	for _, o := range outcomes {
-		if o.problem == "" {
-			urls[o.name] = strings.TrimSuffix(base, "/") + o.status.RoutePrefix
-		}
-	}
-	return urls
 }

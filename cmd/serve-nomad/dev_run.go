@@ -149,7 +149,7 @@ func (r *devRun) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	deploying := r.deployCommand(ctx)
+	deploying := r.following(ctx)
 	started := time.Now()
 	answer, err := client.Deploy(ctx, r.request())
 	if err != nil {
@@ -167,7 +167,7 @@ func (r *devRun) deploy(ctx context.Context) error {
 		r.info.Applications = append(r.info.Applications, devApplication{Name: app.Name, URL: r.info.HTTP + app.RoutePrefix})
 	}
 	r.info.Try = tryCommand(r.info)
-	if err = deploying.follow(ctx, client, answer, started); err != nil {
+	if err = deploying.wait(ctx, client, answer, started, r.plan.Options.Timeout); err != nil {
 		return errDeploy
 	}
 	return nil
@@ -183,8 +183,8 @@ func (r *devRun) request() api.DeployRequest {
 	return req
 }
 
-// deployCommand is a deploy that tells how it goes where this run does.
-func (r *devRun) deployCommand(ctx context.Context) *deployCommand {
+// following is a deploy that tells how it goes where this run does.
+func (r *devRun) following(ctx context.Context) *follow {
 	b := *r.base
 	b.ctx, b.stdout, b.stderr, b.terminal = ctx, r.progress, r.progress, r.terminal && !r.json
 	b.getenv = func(name string) string {
@@ -193,7 +193,7 @@ func (r *devRun) deployCommand(ctx context.Context) *deployCommand {
 		}
 		return r.getenv(name)
 	}
-	return &deployCommand{command: newCommand(&b, "deploy", helpText{}), timeout: r.plan.Options.Timeout}
+	return &follow{what: "deploy", command: newCommand(&b, "deploy", helpText{})}
 }
 
 // down stops everything, in order, and at once when second ends.

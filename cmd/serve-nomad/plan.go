@@ -23,10 +23,12 @@ func newPlanCommand(b *base) cli.Command {
 	c := &planCommand{command: newCommand(b, "plan", helpText{
 		synopsis: "Show what a deploy would do",
 		args:     "<file>...",
-		about: "Says what deploying the spec files would change, field by field, and which steps\n" +
-			"the controller would take, by the same code that takes them. Nothing is changed.\n" +
-			"What the deploy would be refused for, such as another shape of a worker group that\n" +
-			"has nodes, plan is refused for. A file \"-\" is standard input.",
+		about: "Says what deploying the spec files would change, field by field; how each new\n" +
+			"version would take over, and why so; how many replicas there would be of which job\n" +
+			"when there are the most of them, whether they fit, and how many nodes that takes;\n" +
+			"and which steps the controller would take, by the same code that takes them.\n" +
+			"Nothing is changed. What the deploy would be refused for, such as another shape of\n" +
+			"a worker group that has nodes, plan is refused for. A file \"-\" is standard input.",
 		examples: "$ serve-nomad plan search.hcl\n$ serve-nomad plan -var image_tag=1.5 search.hcl",
 		exits:    "0  a deploy would change nothing\n1  it did not work, or the command line is wrong; why is on standard error\n2  a deploy would change something\n130  interrupted",
 	})}
@@ -73,17 +75,21 @@ func planText(answer api.PlanResponse, words []string) string {
 	var out strings.Builder
 	var checks []string
 	for _, g := range answer.WorkerGroups {
-		out.WriteString(planned("worker group", g.Name, g.Action, g.Changes, g.Steps))
+		out.WriteString(heading("worker group", g.Name, g.Action, g.Changes))
+		out.WriteString(stepsText(g.Steps))
 		if g.Action != api.ActionNone {
 			checks = append(checks, fmt.Sprintf("-group-check-index %s=%d", g.Name, g.CheckIndex))
 		}
 	}
 	for _, a := range answer.Applications {
-		out.WriteString(planned("application", a.Name, a.Action, a.Changes, a.Steps))
+		out.WriteString(heading("application", a.Name, a.Action, a.Changes))
+		out.WriteString(rolloutText(a))
+		out.WriteString(stepsText(a.Steps))
 		if a.Action != api.ActionNone {
 			checks = append(checks, fmt.Sprintf("-check-index %s=%d", a.Name, a.CheckIndex))
 		}
 	}
+	out.WriteString(roomText(answer.Room))
 	for _, w := range answer.Warnings {
 		out.WriteString("Warning: " + printable(w) + "\n")
 	}
@@ -99,8 +105,9 @@ func planText(answer api.PlanResponse, words []string) string {
 	return out.String()
 }
 
-// planned is the plan for one application or worker group.
-func planned(what, name, action string, changes []appspec.Change, steps []string) string {
+// heading says what becomes of one application or worker group, and what is
+// changed in it.
+func heading(what, name, action string, changes []appspec.Change) string {
 	var out strings.Builder
 	switch action {
 	case api.ActionCreate:
@@ -120,6 +127,11 @@ func planned(what, name, action string, changes []appspec.Change, steps []string
 		}
 		out.WriteString("  " + changeLine(change) + "\n")
 	}
+	return out.String()
+}
+
+func stepsText(steps []string) string {
+	var out strings.Builder
 	if len(steps) > 0 {
 		out.WriteString("\n  What the controller would do:\n")
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
@@ -17,10 +18,23 @@ type progress struct {
 	quiet    bool // draw nothing, keep the notes
 	started  time.Time
 
-	drawn int               // lines of the block on the terminal
-	last  map[string]string // job id -> the line that was written last
-	kept  []string          // notes of a quiet one
+	drawn int                 // lines of the block on the terminal
+	last  map[string]string   // job id -> the line that was written last
+	waits map[string]waitLine // application -> the line about its rollout that was written last
+	kept  []string            // notes of a quiet one
 }
+
+// waitLine is a line about a rollout.
+type waitLine struct {
+	where string // the stage
+	line  string // the whole
+	at    time.Time
+}
+
+// waitPause is how long a rollout's line stands, where lines are not drawn over,
+// before the next one that differs only in what it waits for: that counts up and
+// down.
+const waitPause = 10 * time.Second
 
 // Terminal control: lines longer than the terminal is wide are cut while the
 // block is drawn, so that going up by lines goes up by rows.
@@ -47,6 +61,12 @@ func (p *progress) draw(outcomes []outcome) {
 		}
 		fmt.Fprintf(&block, "  %s version %d: %s, %s\n", o.name, o.status.Version, o.status.Status, p.elapsed())
 		lines++
+		if where, why := rolloutLine(o.status); where != "" {
+			for _, line := range append([]string{where}, why...) {
+				block.WriteString("    " + line + "\n")
+				lines++
+			}
+		}
 		for _, d := range wanted(o.status) {
 			block.WriteString("    " + deploymentLine(d) + "\n")
 			lines++
@@ -63,6 +83,7 @@ func (p *progress) draw(outcomes []outcome) {
 // changes writes a line for each deployment that changed.
 func (p *progress) changes(outcomes []outcome) {
 	for _, o := range outcomes {
+		p.stage(o)
 		for _, d := range wanted(o.status) {
 			line := deploymentLine(d)
 			if reason := missingReason(d, time.Now()); reason != "" {
@@ -74,6 +95,19 @@ func (p *progress) changes(outcomes []outcome) {
 			}
 		}
 	}
+}
+
+// stage writes a line about the rollout when it goes on, and now and then about
+// what it waits for.
+func (p *progress) stage(o outcome) {
+	where, why := rolloutLine(o.status)
+	now := waitLine{where, strings.Join(append([]string{where}, why...), "; "), time.Now()}
+	last := p.waits[o.name]
+	if where == "" || now.line == last.line || now.where == last.where && now.at.Sub(last.at) < waitPause {
+		return
+	}
+	p.waits[o.name] = now
+	p.write(fmt.Sprintf("  [%s] %s: %s\n", p.elapsed(), o.name, now.line))
 }
 
 // note writes lines that stay.
@@ -106,6 +140,63 @@ func (p *progress) elapsed() string {
 
 func (p *progress) write(text string) {
 	_, _ = io.WriteString(p.out, text) // base.finish reports it
+}
+
+// rolloutLine says in which stage a rollout is, and what it waits for; "" of one
+// that is over, or that has nothing to take over from.
+func rolloutLine(s reconcile.ApplicationStatus) (where string, why []string) {
+	if s.Rollout.Status != raftstate.RolloutRunning || s.Version == s.ServingVersion || s.Rollout.Strategy == "" {
+		return "", nil
+	}
+	where = string(s.Rollout.Strategy)
+	if stage := stageText(s); stage != "" {
+		where += ", " + stage
+	}
+	if p := s.Rollout.Paused; p != nil {
+		where += ", paused " + pauseText(p)
+	}
+	if s.Waits != "" {
+		why = append(why, "waits: "+printable(s.Waits))
+	}
+	if s.Gates != "" {
+		why = append(why, "gates: "+printable(s.Gates))
+	}
+	return printable(where), why
+}
+
+// stageText says where a rollout is: "stage 2 of 5 (10 percent)".
+func stageText(s reconcile.ApplicationStatus) string {
+	switch {
+	case s.Stage == "":
+		return ""
+	case s.Stages == 0:
+		return s.Stage
+	default:
+		return fmt.Sprintf("stage %d of %d (%s)", s.Rollout.Stage+1, s.Stages, s.Stage)
+	}
+}
+
+// leavingLine says what a version that leaves is still there for.
+func leavingLine(l reconcile.LeavingStatus) string {
+	line := fmt.Sprintf("Version %d leaves, as it %s", l.Version, causeText(l.Cause))
+	if l.Waits != "" {
+		line += ": " + l.Waits
+	}
+	return line
+}
+
+// causeText says why a version leaves.
+func causeText(cause raftstate.LeavingCause) string {
+	switch cause {
+	case raftstate.LeavingReplaced:
+		return "was replaced"
+	case raftstate.LeavingSuperseded:
+		return "was superseded before it served"
+	case raftstate.LeavingFailed:
+		return "was rolled back"
+	default:
+		return string(cause)
+	}
 }
 
 // wanted lists what is on its way; the version that it replaces is not

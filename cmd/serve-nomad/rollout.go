@@ -24,19 +24,25 @@ type outcome struct {
 // rolloutFollower watches rollouts until they end, and shows how they go.
 type rolloutFollower struct {
 	c       *command
+	what    string // what began them: "deploy", "rollback"
 	client  *api.Client
 	answer  api.DeployResponse
 	started time.Time
 	show    *progress
-	told    map[string]bool // job id: it was said that it fails
-	logged  map[string]bool // job id: its log was shown
-	away    bool            // the server does not answer, and that was said
+	told    map[string]bool      // job id: it was said that it fails
+	logged  map[string]bool      // job id: its log was shown
+	paused  map[string]time.Time // application -> since when it was said to be paused
+	away    bool                 // the server does not answer, and that was said
 }
 
-func newRolloutFollower(c *command, client *api.Client, answer api.DeployResponse, started time.Time) *rolloutFollower {
+func newRolloutFollower(c *command, what string, client *api.Client, answer api.DeployResponse, started time.Time) *rolloutFollower {
 	return &rolloutFollower{
-		c: c, client: client, answer: answer, started: started, told: map[string]bool{}, logged: map[string]bool{},
-		show: &progress{out: c.stdout, terminal: c.terminal, quiet: c.json, started: started, last: map[string]string{}},
+		c: c, what: what, client: client, answer: answer, started: started,
+		told: map[string]bool{}, logged: map[string]bool{}, paused: map[string]time.Time{},
+		show: &progress{
+			out: c.stdout, terminal: c.terminal, quiet: c.json, started: started,
+			last: map[string]string{}, waits: map[string]waitLine{},
+		},
 	}
 }
 
@@ -115,7 +121,7 @@ func (f *rolloutFollower) take(ctx context.Context, look seen, o *outcome) bool 
 		return true
 	case look.err != nil:
 		if !f.away {
-			f.show.note(fmt.Sprintf("%s; the deploy goes on without this command, which tries again", look.err))
+			f.show.note(fmt.Sprintf("%s; the %s goes on without this command, which tries again", look.err, f.what))
 		}
 		f.away = true
 		return false
@@ -125,6 +131,7 @@ func (f *rolloutFollower) take(ctx context.Context, look seen, o *outcome) bool 
 		return false // from before the deploy
 	}
 	o.status = look.status
+	f.pauses(look.status)
 	f.explain(ctx, look.status)
 	return ended(deployed, o)
 }
@@ -139,10 +146,12 @@ func ended(deployed api.Deployed, o *outcome) bool {
 		o.problem = fmt.Sprintf("application %q: version %d, deployed by %s, has taken the place of version %d", s.Name, s.Version, orSomebody(s.By), deployed.Version)
 	case s.Rollout.Status == raftstate.RolloutFailed:
 		serving := "nothing of it serves: there is no earlier version"
+		how := "failed"
 		if s.ServingVersion != s.Version {
 			serving = fmt.Sprintf("version %d still serves", s.ServingVersion)
+			how = "was rolled back"
 		}
-		o.problem = fmt.Sprintf("application %q: version %d failed: %s; %s", s.Name, s.Version, s.Rollout.Reason, serving)
+		o.problem = fmt.Sprintf("application %q: version %d %s: %s; %s", s.Name, s.Version, how, s.Rollout.Reason, serving)
 	case s.Rollout.Status == raftstate.RolloutSuccessful && s.Status != reconcile.Deploying:
 	default:
 		return false
@@ -162,8 +171,32 @@ func (f *rolloutFollower) unfinished(o outcome) string {
 	if reason := missingReasons(o.status, time.Now()); reason != "" {
 		why = " (" + reason + ")"
 	}
-	return fmt.Sprintf("application %q is not healthy yet after %s%s; the deploy goes on at the server: serve-nomad status %s",
-		o.name, brief(time.Since(f.started)), why, o.name)
+	goes := "goes on at the server"
+	if o.status.Rollout.Paused != nil {
+		goes = "is paused"
+	}
+	return fmt.Sprintf("application %q is not healthy yet after %s%s; the %s %s: serve-nomad status %s",
+		o.name, brief(time.Since(f.started)), why, f.what, goes, o.name)
+}
+
+// pauses says, once for each pause, who stopped the rollout and how it goes on.
+func (f *rolloutFollower) pauses(s reconcile.ApplicationStatus) {
+	p := s.Rollout.Paused
+	if p == nil || s.Rollout.Status != raftstate.RolloutRunning || f.paused[s.Name].Equal(p.At) {
+		return
+	}
+	f.paused[s.Name] = p.At
+	f.show.note(fmt.Sprintf("%s version %d is paused %s", s.Name, s.Version, pauseText(p)),
+		fmt.Sprintf("  to go on: serve-nomad resume %s; to the end at once: serve-nomad promote %s; back to version %d: serve-nomad abort %s",
+			s.Name, s.Name, s.ServingVersion, s.Name))
+}
+
+func pauseText(p *raftstate.Pause) string {
+	text := "by " + orSomebody(p.By)
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	return text
 }
 
 // explain says, once for each job, that a replica keeps failing, and shows its

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/cli"
 
 	"github.com/serve-nomad/serve-nomad/api"
+	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
@@ -122,10 +123,6 @@ func (c *statusCommand) showOne(a reconcile.ApplicationStatus, now time.Time) {
 		c.printJSON(a)
 		return
 	}
-	rollout := string(a.Rollout.Status)
-	if a.Rollout.Reason != "" {
-		rollout += ": " + a.Rollout.Reason
-	}
 	deployed := ago(now, a.DeployedAt)
 	if a.By != "" {
 		deployed += " by " + a.By
@@ -137,12 +134,20 @@ func (c *statusCommand) showOne(a reconcile.ApplicationStatus, now time.Time) {
 		{"Route", a.RoutePrefix},
 		{"Ingress", a.Ingress},
 		{"Version", versionCell(a)},
-		{"Rollout", rollout},
+		{"Rollout", rolloutCell(a)},
+		{"Strategy", strategyCell(a)},
+		{"Requests", requestsCell(a)},
+		{"Paused", pausedCell(a, now)},
+		{"Waits For", a.Waits},
+		{"Gates", a.Gates},
 		{"Deployed", deployed},
 		{"Message", a.Message},
 		{"Modify Index", strconv.FormatUint(a.ModifyIndex, 10)},
 	}))
 	c.printf("\nDeployments\n%s", deploymentTable(a, now))
+	if leaving := leavingTable(a); leaving != "" {
+		c.printf("\nLeaving\n%s", leaving)
+	}
 	if scaling := autoscalingTable(a, now); scaling != "" {
 		c.printf("\nAutoscaling\n%s", scaling)
 	}
@@ -155,7 +160,7 @@ func deploymentTable(a reconcile.ApplicationStatus, now time.Time) string {
 	var rows [][]string
 	for _, d := range a.Deployments {
 		rows = append(rows, []string{
-			d.Name, d.Version, string(d.Status), trafficCell(d), strconv.Itoa(d.Target), strconv.Itoa(d.Healthy),
+			d.Name, d.Version, string(d.Status), trafficCell(a, d), strconv.Itoa(d.Target), strconv.Itoa(d.Healthy),
 			strconv.Itoa(d.Starting), strconv.Itoa(d.Unplaced), strconv.Itoa(d.Failed), cmp.Or(d.Reason, missingReason(d, now)),
 		})
 	}
@@ -191,11 +196,79 @@ func boundsCell(s *reconcile.AutoscalingStatus) string {
 	return bounds
 }
 
-func trafficCell(d reconcile.DeploymentStatus) string {
-	if d.Serving {
+// trafficCell says whether replicas get requests, and of a generation beside
+// another one which share.
+func trafficCell(a reconcile.ApplicationStatus, d reconcile.DeploymentStatus) string {
+	partly := a.Weight > 0 && a.Weight < 100 && a.Version != a.ServingVersion
+	switch {
+	case partly && d.Wanted && !d.Serving:
+		return percent(a.Weight)
+	case partly && d.Serving && !d.Wanted:
+		return percent(100 - a.Weight)
+	case d.Serving:
 		return "yes"
+	case d.Wanted:
+		return "not yet"
+	default:
+		return "no longer"
 	}
-	return "not yet"
+}
+
+func percent(n int) string { return strconv.Itoa(n) + " %" }
+
+// rolloutCell says how far the newest version is: "running, stage 2 of 5 (10
+// percent)".
+func rolloutCell(a reconcile.ApplicationStatus) string {
+	text := string(a.Rollout.Status)
+	if stage := stageText(a); stage != "" && a.Rollout.Status == raftstate.RolloutRunning {
+		text += ", " + stage
+	}
+	if a.Rollout.Promoted && a.Rollout.Status == raftstate.RolloutRunning {
+		text += ", promoted"
+	}
+	if a.Rollout.Reason != "" {
+		text += ": " + a.Rollout.Reason
+	}
+	return text
+}
+
+func strategyCell(a reconcile.ApplicationStatus) string {
+	if a.Rollout.Why == "" {
+		return string(a.Rollout.Strategy)
+	}
+	return string(a.Rollout.Strategy) + ": " + a.Rollout.Why
+}
+
+// requestsCell says which share of the requests a generation takes beside
+// another; "" where there is one.
+func requestsCell(a reconcile.ApplicationStatus) string {
+	if a.Weight == 0 || a.Version == a.ServingVersion {
+		return ""
+	}
+	return fmt.Sprintf("%s to version %d, %s to version %d", percent(a.Weight), a.Version, percent(100-a.Weight), a.ServingVersion)
+}
+
+func pausedCell(a reconcile.ApplicationStatus, now time.Time) string {
+	p := a.Rollout.Paused
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %s (%s resume, promote or abort %s)", ago(now, p.At), pauseText(p), program, a.Name)
+}
+
+func leavingTable(a reconcile.ApplicationStatus) string {
+	var rows [][]string
+	for _, l := range a.Leaving {
+		generation := ""
+		if l.Generation != 0 {
+			generation = strconv.Itoa(l.Generation)
+		}
+		rows = append(rows, []string{strconv.Itoa(l.Version), generation, string(l.Cause), l.Waits})
+	}
+	if len(rows) == 0 {
+		return ""
+	}
+	return table([]string{"Version", "Generation", "Cause", "Waits For"}, rows)
 }
 
 func (c *statusCommand) replicaTable(a reconcile.ApplicationStatus, now time.Time) string {

@@ -98,7 +98,7 @@ func TestApplication(t *testing.T) {
 	})
 
 	t.Run("a version that has no room is told and the old one serves", func(t *testing.T) {
-		out, code := s.cli(0, "deploy", "-detach", "-var", "program="+s.program, "-var", "version=v4", "-var", "memory=9000GiB", "testdata/shop.hcl")
+		out, code := s.cli(0, "deploy", "-detach", "-force", "-var", "program="+s.program, "-var", "version=v4", "-var", "memory=9000GiB", "testdata/shop.hcl")
 		if code != 0 {
 			t.Fatal(out)
 		}
