@@ -263,7 +263,7 @@ func TestChoice(t *testing.T) {
 	})
 
 	scenario("a replica on the proxy's own host is preferred while it has a free slot", func(t *testing.T) {
-		g := New("app", "main", Config{Log: hclog.NewNullLogger()})
+		g := New("app", 0, "main", Config{Log: hclog.NewNullLogger()})
 		g.host = "b"
 		es := endpoints("a", "b", "c")
 		g.Configure(deployment(2, -1), es, nil)

@@ -17,10 +17,8 @@ func (g *Gate) Configure(d routes.Deployment, endpoints []routes.Endpoint, keepe
 	defer g.mu.Unlock()
 	g.keepers = keepers
 	g.closed = false
-	if g.serves != nil && d.Version != g.version {
-		g.series = g.serves(g.Application, g.Deployment, d.Version)
-	}
-	g.limit, g.maxQueue, g.version = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests, d.Version
+	g.follow(d)
+	g.limit, g.maxQueue = max(d.MaxOngoingRequests, 1), d.MaxQueuedRequests
 	g.set.SetLimit(g.limit)
 	g.classed = d.PriorityHeaders
 	if g.slots != nil {
@@ -30,6 +28,7 @@ func (g *Gate) Configure(d routes.Deployment, endpoints []routes.Endpoint, keepe
 	g.scales = d.MetricsInterval > 0
 	g.probes.follow(d)
 	g.observe(endpoints)
+	g.prune()
 	g.dispatch(time.Now())
 	g.keepProbing()
 }
@@ -38,7 +37,7 @@ func (g *Gate) Configure(d routes.Deployment, endpoints []routes.Endpoint, keepe
 func (g *Gate) observe(endpoints []routes.Endpoint) {
 	seen := make(map[string]routes.Endpoint, len(endpoints))
 	for _, e := range endpoints {
-		if g.version == "" || e.Version != g.version || e.Replica == "" || e.Address == "" {
+		if v := g.versions[e.Version]; v == nil || !v.takes || e.Replica == "" || e.Address == "" {
 			continue
 		}
 		// Listed twice, by two Consul agents say: the one that passes counts.
@@ -119,7 +118,8 @@ func (g *Gate) mostFail() bool {
 func (g *Gate) admit(id string, e routes.Endpoint) {
 	r := g.replicas[id]
 	if r == nil {
-		r = &Replica{ID: id, Version: e.Version, Node: e.Node, Series: g.series, HTTP2: g.http2}
+		v := g.versions[e.Version]
+		r = &Replica{ID: id, Version: e.Version, Node: e.Node, Series: v.series, HTTP2: g.http2, version: v}
 		r.member = balance.NewMember(id)
 		g.replicas[id] = r
 	}
@@ -149,18 +149,27 @@ func hostOf(address string) string {
 
 // Close sends everyone who waits away: the deployment is not in the table any
 // more. It says whether the gate can be forgotten, which it can only when no
-// replica has a request.
+// replica has a request, and nothing is left to report.
 func (g *Gate) Close() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
-	g.version = ""
+	g.follow(routes.Deployment{})
 	g.observe(nil)
+	g.prune()
 	g.keepProbing()
-	g.load.add(-g.queue.Len(), time.Now())
-	for it := g.queue.Pop(); it != nil; it = g.queue.Pop() {
-		it.Value.ready <- grant{err: ErrGone}
+	g.dismiss(ErrGone)
+	return len(g.versions) == 0
+}
+
+// dismiss ends all waits.
+func (g *Gate) dismiss(why error) {
+	now := time.Now()
+	g.load.add(-g.queue.Len(), now)
+	for it := g.queue.First(); it != nil; it = g.queue.First() {
+		g.queue.Remove(it)
+		it.Value.ready <- grant{err: why}
 	}
-	g.want(time.Now())
-	return len(g.replicas) == 0
+	g.refuseCopies()
+	g.want(now)
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,11 +28,15 @@ import (
 var (
 	// ErrGone ends the wait for a deployment that is no longer in the table.
 	ErrGone = errors.New("the deployment is gone")
+	// ErrRedirected ends a wait here, because another gate may serve the request
+	// sooner. Whoever finds none comes back with the same ticket.
+	ErrRedirected = errors.New("the request is to be served elsewhere")
 	// ErrDeadline ends a wait at the request's deadline.
 	ErrDeadline = errors.New("request timeout")
 )
 
-// Gate hands out the slots of one deployment's replicas. It keeps two promises:
+// Gate hands out the slots of the replicas that one generation of an application
+// has of one deployment, of all versions that take requests. It keeps two promises:
 // no replica ever has more than limit requests, and no request waits while a
 // replica that could take it has a free slot.
 //
@@ -39,7 +44,12 @@ var (
 // becomes of its endpoint, its version, the limit or the application: a replica
 // that comes back is as busy as it is.
 type Gate struct {
-	Application, Deployment string // never changed
+	// Never changed.
+	Application string
+	Generation  int
+	Deployment  string
+
+	group string // in place of the application, where gatekeepers are asked
 
 	// As Config has them.
 	log            hclog.Logger
@@ -49,7 +59,8 @@ type Gate struct {
 	maxQueuedBytes *atomic.Int64
 	serves         func(application, deployment, version string) any
 
-	seq atomic.Uint64
+	seq     atomic.Uint64
+	watched atomic.Bool // how versions serve is counted; changed under mu
 
 	mu       sync.Mutex
 	closed   bool // the deployment is not in the table
@@ -57,9 +68,9 @@ type Gate struct {
 	maxQueue int    // -1: none
 	host     string // of this proxy's own gatekeeper, whose replicas are preferred; "": none
 	classed  bool   // requests may say of their place in the queue
-	version  string
-	http2    bool // replicas of that version speak HTTP/2 and nothing else
-	series   any  // of that version, see Config.Serves
+	versions map[string]*version
+	serving  *version // the newest that takes requests; nil: none does
+	http2    bool     // replicas of these speak HTTP/2 and nothing else
 	replicas map[string]*Replica
 	live     []*Replica  // those that requests may be sent to, see relist
 	set      balance.Set // of live, in that order: chooses among them
@@ -79,6 +90,7 @@ type Gate struct {
 	asked   int                 // slots asked for and not answered
 	wanted  int                 // slots that the gatekeepers were told to be waited for; wantedUnknown: it must be said again
 	sparing bool                // returnSpares is due
+	copies  []*waiter           // of copies, each of which a slot is asked for, see copy.go
 
 	// Of the load reports, see load.go.
 	scales      bool // the leader scales the deployment by its load
@@ -100,13 +112,17 @@ type Config struct {
 	Serves func(application, deployment, version string) any
 }
 
-// New returns the gate of a deployment of which nothing is known: it sends
-// everyone away until Configure.
-func New(application, deployment string, c Config) *Gate {
+// New returns the gate of a deployment, in a generation of its application, of
+// which nothing is known: it sends everyone away until Configure.
+func New(application string, generation int, deployment string, c Config) *Gate {
+	group := application
+	if generation != 0 {
+		group += "@" + strconv.Itoa(generation) // which no application's name has
+	}
 	return &Gate{
-		Application: application, Deployment: deployment,
+		Application: application, Generation: generation, Deployment: deployment, group: group,
 		log: c.Log, prober: c.Prober, slots: c.Slots, alarm: c.Alarm, maxQueuedBytes: c.MaxQueuedBytes, serves: c.Serves,
-		closed: true, replicas: map[string]*Replica{},
+		closed: true, versions: map[string]*version{}, replicas: map[string]*Replica{},
 		load: newLoad(), alarmAt: 1, probes: probes{wake: make(chan struct{}, 1)},
 	}
 }
@@ -212,6 +228,7 @@ func (g *Gate) abandon(w *waiter) {
 		return
 	}
 	if got := <-w.ready; got.slot != nil {
+		g.load.add(-1, now)
 		g.free(got.slot.Replica, now)
 		g.dispatch(now)
 	}
@@ -229,10 +246,25 @@ func (s *Slot) Release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
+	s.end(now)
+	g.dispatch(now)
+}
+
+// end takes in what a request was like that has ended, and counts it no more.
+func (s *Slot) end(now time.Time) {
+	g := s.gate
+	if s.verdict.copied {
+		s.Replica.copies--
+		g.free(s.Replica, now)
+		return
+	}
+	if !s.verdict.known {
+		s.count(false)
+	}
 	g.rate.add(now)
 	s.judge(now)
+	g.load.add(-1, now)
 	g.free(s.Replica, now)
-	g.dispatch(now)
 }
 
 // Unreachable gives the slot back after a dial that failed, and keeps others
@@ -245,6 +277,12 @@ func (s *Slot) Unreachable() time.Duration {
 	d := g.set.Miss(s.Replica.member, now)
 	g.wakeWhenDue(now)
 	g.distrustProbe(s.Replica, now)
+	if s.verdict.copied {
+		s.Replica.copies--
+	} else {
+		s.count(true)
+		g.load.add(-1, now)
+	}
 	g.free(s.Replica, now)
 	g.dispatch(now)
 	return d
@@ -284,7 +322,6 @@ func (g *Gate) wake() {
 
 // free counts one request less at r.
 func (g *Gate) free(r *Replica, now time.Time) {
-	g.load.add(-1, now)
 	g.set.Free(r.member)
 	g.giveBack(r, now)
 	if r.member.InFlight() == 0 && !r.known {
@@ -318,6 +355,7 @@ func (g *Gate) dispatch(now time.Time) {
 		}
 		break
 	}
+	g.refuseCopies()
 	g.want(now)
 }
 
@@ -335,13 +373,6 @@ func (g *Gate) pick(now time.Time, key uint64, avoid string) *Replica {
 		return nil
 	}
 	return g.live[i]
-}
-
-// Serving returns the version that takes traffic, and its series.
-func (g *Gate) Serving() (version string, series any) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.version, g.series
 }
 
 // Sweep closes the connections that have been idle since before cutoff.

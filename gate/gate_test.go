@@ -33,7 +33,7 @@ func endpoints(ids ...string) []routes.Endpoint {
 }
 
 func openGate(ongoing, queued int, ids ...string) *Gate {
-	g := New("app", "main", Config{Log: hclog.NewNullLogger()})
+	g := New("app", 0, "main", Config{Log: hclog.NewNullLogger()})
 	g.Configure(deployment(ongoing, queued), endpoints(ids...), nil)
 	return g
 }
@@ -305,7 +305,7 @@ func TestGate(t *testing.T) {
 	})
 
 	scenario("sends nothing to a replica that does not pass or is of another version", func(t *testing.T) {
-		g := New("app", "main", Config{Log: hclog.NewNullLogger()})
+		g := New("app", 0, "main", Config{Log: hclog.NewNullLogger()})
 		bad := endpoint("a", "a:1")
 		bad.Passing = false
 		old := endpoint("b", "b:1")

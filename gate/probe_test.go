@@ -120,7 +120,7 @@ func probing(t *testing.T, l listing, f func(t *testing.T, b *bubble, a *asked))
 		a := &asked{at: map[string][]time.Time{}, answer: map[string]func(context.Context) error{}}
 		b := &bubble{log: &bytes.Buffer{}, start: time.Now()}
 		b.config = Config{Log: hclog.New(&hclog.LoggerOptions{Output: b.log, Level: hclog.Info}), Prober: health.NewProber(a.ask)}
-		b.Gate = New("app", "main", b.config)
+		b.Gate = New("app", 0, "main", b.config)
 		b.Configure(l.deployment, l.endpoints, nil)
 		defer b.prober.Stop()
 		f(t, b, a)
@@ -585,7 +585,7 @@ func TestProbeBounds(t *testing.T) {
 				for j := range 8 {
 					l.endpoints = append(l.endpoints, unproven(fmt.Sprintf("app%d-%d", i, j)))
 				}
-				g := New(fmt.Sprintf("app%d", i), "main", b.config)
+				g := New(fmt.Sprintf("app%d", i), 0, "main", b.config)
 				g.Configure(l.deployment, l.endpoints, nil)
 				listed, gates = append(listed, l.endpoints...), append(gates, g)
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/balance"
 	"github.com/serve-nomad/serve-nomad/fairqueue"
+	"github.com/serve-nomad/serve-nomad/gatekeeper"
 )
 
 // waiter is one request that waits for a slot. The gate's mutex guards it, but
@@ -67,6 +68,34 @@ func (g *Gate) enter(t *Ticket, now time.Time) (*waiter, error) {
 		g.dispatch(now) // its old place may be the first, or a slot must be asked for
 	}
 	return w, nil
+}
+
+// mayQueue is how many requests may wait here when t is one of them, so that all
+// proxies together keep the deployment's bound; negative: any number. Those for
+// whom a slot is asked do not count: they wait for an answer, and not for
+// another request to end.
+func (g *Gate) mayQueue(t *Ticket, now time.Time) int {
+	if g.maxQueue < 0 || g.slots == nil {
+		return g.maxQueue
+	}
+	n := max(g.asked-len(g.copies), 0)
+	if g.maxQueue > 0 {
+		n += max(g.maxQueue-g.slots.Queued(g.group, g.Deployment), 0)
+	}
+	if g.queue.Len() == n && g.mayAsk(t, now) {
+		n++
+	}
+	return n
+}
+
+// mayAsk says whether there is a replica of which a slot can be asked for t.
+func (g *Gate) mayAsk(t *Ticket, now time.Time) bool {
+	r := g.pick(now, t.key, t.Avoid)
+	if r == nil || r.line == nil {
+		return false
+	}
+	way, _ := r.line.Way()
+	return way == gatekeeper.Away
 }
 
 // FullError ends what would be a wait, because enough requests wait already.

@@ -10,7 +10,7 @@ import (
 // for the pool, which guards itself; the gate's mutex guards the rest.
 type Replica struct {
 	ID      string
-	Version string        // of the deployment
+	Version string        // of the deployment; its name
 	Node    string        // in Consul; "": not said
 	HTTP2   bool          // it speaks HTTP/2 and nothing else; as its version does
 	Series  any           // what Config.Serves returned for the version
@@ -22,7 +22,10 @@ type Replica struct {
 	unproven bool   // nothing but its own check stands in the way
 	passed   bool   // it has passed since Consul listed it
 	probe    *probe // nil: it is not asked whether it could serve
-	known    bool   // Consul lists it, with the version that takes traffic
+	known    bool   // Consul lists it, with a version that takes requests
+
+	version *version // of which it is
+	copies  int      // of its requests, those that are copies, see TakeSpare
 
 	line       *gatekeeper.Line // where its slots are handed out; nil: here, see reserve.go
 	asked      int              // slots asked for and not answered

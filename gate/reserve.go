@@ -36,7 +36,7 @@ func (g *Gate) enroll(r *Replica, e routes.Endpoint) {
 		return
 	case r.line == nil:
 		r.line, granted = g.slots.Open(gatekeeper.Replica{
-			ID: r.ID, Application: g.Application, Deployment: g.Deployment, Address: e.Address, Limit: g.limit,
+			ID: r.ID, Application: g.group, Deployment: g.Deployment, Address: e.Address, Limit: g.limit,
 			Multiplexed: r.HTTP2, Own: r.Pool.Own,
 		}, keeper, r.member.InFlight(), heard{g})
 	default:
@@ -156,7 +156,7 @@ func (g *Gate) want(now time.Time) {
 	if it := g.queue.First(); it != nil {
 		since = it.Value.since
 	}
-	g.give(g.slots.Want(g.Application, g.Deployment, n, since), now)
+	g.give(g.slots.Want(g.group, g.Deployment, n, since), now)
 }
 
 // wantedUnknown says that one gatekeeper has given what all were told is wanted:
@@ -182,13 +182,19 @@ func (g *Gate) give(lines []*gatekeeper.Line, now time.Time) {
 }
 
 // hand gives a slot that this gate has to the first who waits, if the replica
-// can be used.
+// can be used; where nobody does, to a copy.
 func (g *Gate) hand(r *Replica, now time.Time) bool {
-	if g.queue.Len() == 0 || !g.set.Usable(r.member) {
+	switch {
+	case !g.set.Usable(r.member):
+		return false
+	case g.queue.Len() > 0:
+		g.queue.Pop().Value.ready <- grant{slot: g.take(r, now)}
+	case len(g.copies) > 0:
+		g.copies[0].ready <- grant{slot: g.takeCopy(r, now)}
+		g.copies = g.copies[1:]
+	default:
 		return false
 	}
-	w := g.queue.Pop().Value
-	w.ready <- grant{slot: g.take(r, now)}
 	g.reckon(r)
 	return true
 }
@@ -199,7 +205,7 @@ func (g *Gate) refuseSlot(r *Replica) []*gatekeeper.Line {
 	var more []*gatekeeper.Line
 	if g.queue.Len() == 0 {
 		g.wanted = 0
-		more = g.slots.Want(g.Application, g.Deployment, 0, time.Time{})
+		more = g.slots.Want(g.group, g.Deployment, 0, time.Time{})
 	}
 	more = append(more, g.mute(r)...)
 	more = append(more, r.line.Release()...)
@@ -378,32 +384,4 @@ func (h heard) Contested(l *gatekeeper.Line) {
 // Changed implements gatekeeper.Hearer.
 func (h heard) Changed(l *gatekeeper.Line) {
 	h.with(l, func(r *Replica, _ time.Time) { h.g.reckon(r) })
-}
-
-// mayQueue is how many requests may wait here when t is one of them, so that all
-// proxies together keep the deployment's bound; negative: any number. Those for
-// whom a slot is asked do not count: they wait for an answer, and not for
-// another request to end.
-func (g *Gate) mayQueue(t *Ticket, now time.Time) int {
-	if g.maxQueue < 0 || g.slots == nil {
-		return g.maxQueue
-	}
-	n := g.asked
-	if g.maxQueue > 0 {
-		n += max(g.maxQueue-g.slots.Queued(g.Application, g.Deployment), 0)
-	}
-	if g.queue.Len() == n && g.mayAsk(t, now) {
-		n++
-	}
-	return n
-}
-
-// mayAsk says whether there is a replica of which a slot can be asked for t.
-func (g *Gate) mayAsk(t *Ticket, now time.Time) bool {
-	r := g.pick(now, t.key, t.Avoid)
-	if r == nil || r.line == nil {
-		return false
-	}
-	way, _ := r.line.Way()
-	return way == gatekeeper.Away
 }

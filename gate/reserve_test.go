@@ -20,7 +20,7 @@ func TestWhatWasAskedOfAnotherGatekeeperIsForgotten(t *testing.T) {
 	first, firstOwn := newKeeper(t, "first", "127.0.0.1:0")
 	_, secondOwn := newKeeper(t, "second", "127.0.0.1:0")
 	k, _ := newKeeper(t, "p", "")
-	g := New("app", "main", Config{Log: hclog.NewNullLogger(), Slots: k.Gatekeeper})
+	g := New("app", 0, "main", Config{Log: hclog.NewNullLogger(), Slots: k.Gatekeeper})
 	defer g.Close()
 	e := endpoint("r0", "127.0.0.9:1")
 	g.Configure(deployment(1, -1), []routes.Endpoint{e}, []routes.Gatekeeper{{Address: firstOwn, Passing: true}})

@@ -9,8 +9,10 @@ import (
 // Status is one deployment as its gate sees it.
 type Status struct {
 	Application        string          `json:"application"`
+	Generation         int             `json:"generation"`
 	Deployment         string          `json:"deployment"`
-	Version            string          `json:"version"`
+	Version            string          `json:"version"`        // the newest that takes requests; "": none does
+	Also               []string        `json:"also,omitempty"` // others that do
 	MaxOngoingRequests int             `json:"max_ongoing_requests"`
 	MaxQueuedRequests  int             `json:"max_queued_requests"`
 	Ongoing            int             `json:"ongoing"`
@@ -53,12 +55,21 @@ func (g *Gate) Status() Status {
 	now := time.Now()
 	g.set.Refresh(now)
 	s := Status{
-		Application: g.Application, Deployment: g.Deployment, Version: g.version,
+		Application: g.Application, Generation: g.Generation, Deployment: g.Deployment,
 		MaxOngoingRequests: g.limit, MaxQueuedRequests: g.maxQueue, Queued: g.queue.Len(),
 		QueuedBytes: g.queue.Bytes(), Asked: g.asked, EjectionIgnored: g.set.Panicking(), ChecksIgnored: g.checksIgnored,
 		Ejections: g.failing.ejections, ResendsDenied: g.failing.resendsDenied,
 		Replicas: make([]ReplicaStatus, 0, len(g.replicas)),
 	}
+	if g.serving != nil {
+		s.Version = g.serving.name
+	}
+	for name, v := range g.versions {
+		if v.takes && v != g.serving {
+			s.Also = append(s.Also, name)
+		}
+	}
+	slices.Sort(s.Also)
 	for _, r := range g.replicas {
 		m := r.member
 		s.Ongoing += m.InFlight()

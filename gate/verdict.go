@@ -10,10 +10,14 @@ import (
 // verdict is how the replica served a slot's request. Whoever holds the slot
 // owns it.
 type verdict struct {
-	known  bool // there is one
-	told   bool // the gate knows it
-	result balance.Result
-	trial  bool // the request is the replica's trial after an ejection
+	copied  bool // the request is a copy, see TakeSpare: there is none, and nothing is counted
+	known   bool // there is one
+	told    bool // the gate knows it
+	trial   bool // the request is the replica's trial after an ejection
+	counted bool // its version's counts have it, see served
+	blamed  bool // as an error
+	result  balance.Result
+	took    time.Duration // from the slot's beginning to the head of the answer; 0: not looked at
 }
 
 // failing counts what failing replicas have brought about.
@@ -25,6 +29,7 @@ type failing struct {
 // Answered says which status the replica's answer has. A good one is counted
 // when the slot is released, so that it costs no lock of its own.
 func (s *Slot) Answered(status int) {
+	s.countAnswer(status)
 	switch {
 	case status < http.StatusInternalServerError:
 		s.judged(balance.Served)
@@ -36,18 +41,22 @@ func (s *Slot) Answered(status int) {
 }
 
 // Failed says that the replica gave no answer, or none that can be understood.
-func (s *Slot) Failed() { s.judged(balance.Broken) }
+func (s *Slot) Failed() {
+	s.count(true)
+	s.judged(balance.Broken)
+}
 
 // Late says that the request's time ran out at the replica. One that had half of
 // it has failed; one that got the request when most had passed has not.
 func (s *Slot) Late(arrived, deadline time.Time) {
+	s.count(true)
 	if 2*deadline.Sub(s.since) >= deadline.Sub(arrived) {
 		s.Failed()
 	}
 }
 
 func (s *Slot) judged(result balance.Result) {
-	if s.verdict.known {
+	if s.verdict.known || s.verdict.copied {
 		return
 	}
 	s.verdict.known, s.verdict.result = true, result

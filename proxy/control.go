@@ -76,10 +76,11 @@ type Status struct {
 	Discovery   string             `json:"discovery_error,omitempty"`
 	Stale       float64            `json:"discovery_stale_seconds,omitempty"` // for how long discovery_error has been
 	Draining    bool               `json:"draining"`
-	Lingering   int                `json:"lingering"`            // tunnels, and requests whose client left before the replica finished
-	Reporting   *ReportingStatus   `json:"reporting,omitempty"`  // absent: nothing is reported
-	Gatekeeper  *gatekeeper.Status `json:"gatekeeper,omitempty"` // absent: this proxy counts alone
-	Ports       any                `json:"ports,omitempty"`      // what Config.Ports says
+	Lingering   int                `json:"lingering"`             // tunnels, and requests whose client left before the replica finished
+	Reporting   *ReportingStatus   `json:"reporting,omitempty"`   // absent: nothing is reported
+	Gatekeeper  *gatekeeper.Status `json:"gatekeeper,omitempty"`  // absent: this proxy counts alone
+	Ports       any                `json:"ports,omitempty"`       // what Config.Ports says
+	Generations []GenerationStatus `json:"generations,omitempty"` // of applications that have several
 	Deployments []gate.Status      `json:"deployments"`
 }
 
@@ -88,7 +89,7 @@ func (p *Proxy) Status() Status {
 	reason := p.notReady()
 	s := Status{
 		Ready: reason == "", Reason: reason, Draining: p.draining.Load(),
-		Lingering: p.busy.count(), Deployments: []gate.Status{},
+		Lingering: p.busy.count(), Generations: p.routing.Load().rollouts(), Deployments: []gate.Status{},
 	}
 	if p.reporter != nil {
 		s.Reporting = p.reporter.status()

@@ -49,7 +49,9 @@ func (p *Proxy) end(ctx context.Context) error {
 	for _, s := range slices.Concat(public, handle) {
 		s.SetKeepAlivesEnabled(false)
 	}
+	p.copying.cut() // while other requests finish
 	err := errors.Join(shutdown(ctx, public), p.finish(ctx), shutdown(ctx, handle), p.finish(ctx))
+	p.abandonCopies(ctx)
 	p.sweep(time.Now().Add(time.Hour)) // every idle connection
 	if p.reporter != nil {
 		p.reporter.leave()
@@ -80,6 +82,16 @@ func (p *Proxy) giveNotice(ctx context.Context, quiet <-chan struct{}, d time.Du
 func (p *Proxy) lastOnConnection(h http.Header) {
 	if p.draining.Load() {
 		h.Set("Connection", "close")
+	}
+}
+
+// abandonCopies breaks off the copies of requests, and waits until their replicas
+// have finished, or ctx ends: they are nobody's loss.
+func (p *Proxy) abandonCopies(ctx context.Context) {
+	p.copying.cut()
+	select {
+	case <-p.copying.wait():
+	case <-ctx.Done():
 	}
 }
 

@@ -194,7 +194,9 @@ func (x *exchange) lost(err error) outcome {
 	case x.conn.Sent == 0:
 		return unsent
 	case !x.conn.Got:
-		if !x.conn.Reused { // else it may have been about to close it anyway
+		if x.conn.Reused { // it may have been about to close it anyway
+			x.slot.Unanswered()
+		} else {
 			x.slot.Failed()
 		}
 		return died

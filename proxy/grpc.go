@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,71 +49,79 @@ func isGRPC(r *http.Request) bool {
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
-// grpcFinder finds the target of a gRPC request, whose path names a service and
-// not an application: /package.Service/Method.
-func grpcFinder(r *http.Request, handle bool) finder {
-	if handle {
-		return func(t *table, p path) (target, *errorBody) { return grpcByHandle(t, p, r) }
-	}
-	return func(t *table, p path) (target, *errorBody) { return grpcByRoute(t, p, r) }
-}
-
-// grpcByRoute finds the application that metadata names, or else the authority,
-// or else a route prefix, or else the only one that there is.
-func grpcByRoute(t *table, p path, r *http.Request) (target, *errorBody) {
-	if name := r.Header.Get(applicationMetadata); name != "" {
-		a := t.byName[name]
+// grpcByRoute finds the target of a gRPC request, whose path names a service and
+// not an application: /package.Service/Method. It is the application that
+// metadata names, or else the authority, or else a route prefix, or else the only
+// one that there is.
+func grpcByRoute(from *table, t *transit) (target, *errorBody) {
+	if name := t.r.Header.Get(applicationMetadata); name != "" {
+		a := from.byName[name]
 		if a == nil {
 			return target{}, noRoute("there is no such application as the metadata application names")
 		}
-		return grpcTarget(a, a.route.Ingress, p)
+		return grpcTarget(a, nil, "", t)
 	}
-	if a := t.named(r.Host); a != nil {
-		return grpcTarget(a, a.route.Ingress, p)
+	if a := from.named(t.r.Host); a != nil {
+		return grpcTarget(a, nil, "", t)
 	}
-	for prefix := range routes.Prefixes(p.decoded) {
-		if a := t.byPrefix[prefix]; a != nil && a.speaksGRPC() {
-			return grpcTarget(a, a.route.Ingress, p)
+	for prefix := range routes.Prefixes(t.at.decoded) {
+		if a := from.byPrefix[prefix]; a != nil && a.speaksGRPC() {
+			return grpcTarget(a, nil, "", t)
 		}
 	}
 	switch {
-	case t.grpcOnly != nil:
-		return grpcTarget(t.grpcOnly, t.grpcOnly.route.Ingress, p)
-	case t.grpcCount == 0:
+	case from.grpcOnly != nil:
+		return grpcTarget(from.grpcOnly, nil, "", t)
+	case from.grpcCount == 0:
 		return target{}, noGRPC(`no application speaks gRPC: set protocol = "grpc" on its ingress deployment`)
 	}
 	return target{}, noRoute("several applications speak gRPC: name one by the metadata application, or as the first label of the authority")
 }
 
 // grpcByHandle finds the deployment that the metadata application and deployment
-// name, or the authority <deployment>.<application>.
-func grpcByHandle(t *table, p path, r *http.Request) (target, *errorBody) {
-	application, deployment := r.Header.Get(applicationMetadata), r.Header.Get(deploymentMetadata)
-	first, rest, _ := strings.Cut(hostOnly(r.Host), ".")
-	second, _, _ := strings.Cut(rest, ".")
+// name, or the authority <deployment>.<application>. The application is named as
+// in the path of HTTP, with the generation; an authority, which has no '@', has
+// that as a third label: <deployment>.<application>.<generation>.
+func grpcByHandle(from *table, t *transit) (target, *errorBody) {
+	application, deployment := t.r.Header.Get(applicationMetadata), t.r.Header.Get(deploymentMetadata)
 	if application == "" && deployment == "" {
-		application, deployment = second, first
+		labels := strings.SplitN(hostOnly(t.r.Host), ".", 4)
+		if deployment = labels[0]; len(labels) > 1 {
+			application = labels[1]
+		}
+		if len(labels) > 2 && isNumber(labels[2]) {
+			application += "@" + labels[2]
+		}
 	}
-	a := t.byName[application]
-	if a == nil || a.gates[deployment] == nil {
+	a, of := from.handled(application)
+	if a == nil || of.gates[deployment] == nil {
 		return target{}, noRoute("there is no such deployment: name one by the metadata application and deployment, or by the authority <deployment>.<application>")
 	}
-	return grpcTarget(a, deployment, p)
+	return grpcTarget(a, of, deployment, t)
 }
 
-// grpcTarget sends a request to a deployment, with its path as it is.
-func grpcTarget(a *application, deployment string, p path) (target, *errorBody) {
-	g := a.gates[deployment]
+func isNumber(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+}
+
+// grpcTarget sends a request to a deployment of a generation, with its path as
+// it is; nil: to the ingress of the one that is drawn.
+func grpcTarget(a *application, of *generation, deployment string, t *transit) (target, *errorBody) {
+	if of == nil {
+		of = a.draw(t)
+		deployment = of.ingress
+	}
+	g := of.gates[deployment]
 	switch {
 	case g == nil:
 		return target{}, &errorBody{
 			Status: http.StatusServiceUnavailable, Code: codeNotReady,
 			Message: "the application's ingress deployment is not in the routing table",
 		}
-	case !a.route.Deployments[deployment].SpeaksHTTP2():
+	case !of.deployments[deployment].SpeaksHTTP2():
 		return target{}, noGRPC(`the deployment does not speak gRPC: set protocol = "grpc" on it`)
 	}
-	return target{application: a, gate: g, rest: p.escaped}, nil
+	return target{application: a, gate: g, rest: t.at.escaped}, nil
 }
 
 func noGRPC(message string) *errorBody {
@@ -131,7 +140,7 @@ func (t *table) named(authority string) *application {
 
 // speaksGRPC says whether gRPC can get to the application from outside.
 func (a *application) speaksGRPC() bool {
-	return a.route.Deployments[a.route.Ingress].SpeaksHTTP2()
+	return slices.ContainsFunc(a.generations, (*generation).speaksGRPC)
 }
 
 // countGRPC notes whether there is one application alone that speaks gRPC.

@@ -23,7 +23,7 @@ func (t *transit) asksProxy(handle bool) bool {
 		return true
 	}
 	if handle {
-		_, fault := grpcByHandle(table, t.at, t.r)
+		_, fault := grpcByHandle(table, t)
 		return fault != nil
 	}
 	return table.named(t.r.Host) == nil

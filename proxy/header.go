@@ -95,6 +95,7 @@ type head struct {
 	id        string // the request's id
 	upgrade   string
 	body      bool
+	inner     bool // it came on the port of the handles, or is a copy
 
 	traceparent string   // in place of the client's; "": the client's stays
 	tracestate  []string // with it
@@ -107,7 +108,7 @@ func (h *head) append(b []byte) []byte {
 	names := connectionNames(r.Header)
 	b = add(b, r.Method, " ", h.target, " HTTP/1.1\r\nHost: ", r.Host, "\r\n")
 	for key, values := range r.Header {
-		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) || h.retraced(key) {
+		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) || h.replaced(key) {
 			continue
 		}
 		for _, v := range values {
@@ -119,10 +120,17 @@ func (h *head) append(b []byte) []byte {
 	return add(b, "\r\n")
 }
 
-// retraced says whether a header is replaced because the proxy takes part in
-// the request's trace.
-func (h *head) retraced(key string) bool {
-	return h.traceparent != "" && (key == "Traceparent" || key == "Tracestate")
+// replaced says whether a header does not go on as it came: because the proxy
+// takes part in the request's trace, or because a client says that its request is
+// a copy. Within the application, a replica that has got one may say so.
+func (h *head) replaced(key string) bool {
+	switch key {
+	case "Traceparent", "Tracestate":
+		return h.traceparent != ""
+	case shadowHeader, "Serve_shadow":
+		return !h.inner
+	}
+	return false
 }
 
 func (h *head) appendOwn(b []byte) []byte {

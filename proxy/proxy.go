@@ -98,6 +98,7 @@ type Proxy struct {
 	succeeded      atomic.Bool // another process has the ports: that one is asked whether it is ready
 	buffers        buffers
 	busy           busy
+	copying        busy      // copies of requests that are under way, see shadow.go
 	reporter       *reporter // nil: nobody is told of the load
 	prober         *health.Prober
 	dialer         *upstream.Dialer

@@ -55,6 +55,7 @@ type Record struct {
 	Trace   Trace
 
 	Application string // "": none was found
+	Generation  int    // of the application
 	Deployment  string
 	Prefix      string // taken off the path; "": nothing
 	Version     string // deployment version of the replica, or where none was reached the one that takes traffic
@@ -211,6 +212,9 @@ func (t *transit) granted(s *gate.Slot) {
 
 // answered notes that the head of the response has come, before it is sent.
 func (t *transit) answered(status int) {
+	if t.pair != nil {
+		t.pair.came(t.side(), status)
+	}
 	if !t.observed() {
 		return
 	}
@@ -227,7 +231,7 @@ func (t *transit) ended() {
 	r.Duration = time.Since(r.Arrived)
 	r.Unmet, r.Resent = t.dials, t.resends
 	if t.gate != nil {
-		r.Application, r.Deployment, r.Prefix = t.gate.Application, t.gate.Deployment, t.head.prefix
+		r.Application, r.Generation, r.Deployment, r.Prefix = t.gate.Application, t.gate.Generation, t.gate.Deployment, t.head.prefix
 	}
 	switch {
 	case t.last != nil:

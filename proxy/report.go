@@ -1,12 +1,10 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,17 +23,18 @@ type LoadSink interface {
 
 // Pace of the reports.
 const (
-	reportIdle   = 5 * time.Second        // between reports while nothing scales by them
-	reportLeast  = 100 * time.Millisecond // between reports, whatever a table asks for
-	reportMost   = loads.MaxCovers / 2    // so that one that is lost does not make the next too long
-	reportUrgent = 50 * time.Millisecond  // between urgent ones
-	reportEach   = 50 * time.Microsecond  // between urgent ones for each deployment in them: the leader reads them all
-	sendLeast    = 2 * time.Second        // that an urgent report may take to arrive; another may until the next, if that is longer
-	sendMost     = 10 * time.Second       // that it may take in any case
-	sendYields   = 300 * time.Millisecond // that a report may still take when an urgent one is due after it
-	sendLast     = time.Second            // that the last one may take
-	retryFirst   = 100 * time.Millisecond // until a report that is urgent, or that requests without a replica wait for, is tried again
-	retryLonger  = time.Second            // the same, after several failures
+	reportIdle    = 5 * time.Second        // between reports while nothing scales by them
+	reportWatched = time.Second            // between reports while an application is watched
+	reportLeast   = 100 * time.Millisecond // between reports, whatever a table asks for
+	reportMost    = loads.MaxCovers / 2    // so that one that is lost does not make the next too long
+	reportUrgent  = 50 * time.Millisecond  // between urgent ones
+	reportEach    = 50 * time.Microsecond  // between urgent ones for each deployment and version in them: the leader reads them all
+	sendLeast     = 2 * time.Second        // that an urgent report may take to arrive; another may until the next, if that is longer
+	sendMost      = 10 * time.Second       // that it may take in any case
+	sendYields    = 300 * time.Millisecond // that a report may still take when an urgent one is due after it
+	sendLast      = time.Second            // that the last one may take
+	retryFirst    = 100 * time.Millisecond // until a report that is urgent, or that requests without a replica wait for, is tried again
+	retryLonger   = time.Second            // the same, after several failures
 )
 
 // reporter tells the leader of the load, again and again. One report is on its
@@ -45,7 +44,7 @@ type reporter struct {
 	sink        LoadSink
 	incarnation int64
 	interval    atomic.Int64  // ns between reports, as the table asks for
-	size        atomic.Int64  // deployments in the last report
+	size        atomic.Int64  // deployments and versions in the last report
 	alarms      chan struct{} // of capacity 1: a report is to be made at once
 	shorter     chan struct{} // of capacity 1: the interval has become shorter
 
@@ -85,13 +84,21 @@ func (r *reporter) follow(t routes.Table) {
 }
 
 // reportInterval returns the shortest interval that a deployment of the table
-// asks for.
+// asks for, or an application that is watched.
 func reportInterval(t routes.Table) time.Duration {
 	shortest := time.Duration(0)
+	asks := func(d time.Duration) {
+		if d > 0 && (shortest == 0 || d < shortest) {
+			shortest = d
+		}
+	}
 	for _, route := range t {
-		for _, d := range route.Deployments {
-			if d.MetricsInterval > 0 && (shortest == 0 || d.MetricsInterval < shortest) {
-				shortest = d.MetricsInterval
+		if route.Watched {
+			asks(reportWatched)
+		}
+		for _, g := range route.Generations() {
+			for _, d := range g.Deployments {
+				asks(d.MetricsInterval)
 			}
 		}
 	}
@@ -267,7 +274,7 @@ func (r *reporter) rename() {
 	r.sending <- struct{}{}
 	defer func() { <-r.sending }()
 	now, gates := time.Now(), r.proxy.allGates()
-	r.report(now, gates) // which is not sent: the next one begins here
+	r.report(now, gates) // whose loads are not sent: those of the next one begin here
 	for _, g := range gates {
 		g.ReportArrived()
 	}
@@ -305,12 +312,13 @@ func (r *reporter) attempt(ctx context.Context, leaving bool) bool {
 	gates := r.proxy.allGates()
 	report := r.report(now, gates)
 	report.Leaving = leaving
-	r.size.Store(int64(len(report.Deployments)))
+	r.size.Store(int64(len(report.Deployments) + len(report.Served)))
 	err := r.sink.SendLoads(ctx, report)
 	if err == nil {
 		r.since, r.arrived = now, r.sequence
 		for _, g := range gates {
 			g.ReportArrived()
+			g.ServedArrived()
 		}
 	}
 	r.note(ctx, now, err, leaving)
@@ -329,10 +337,9 @@ func (r *reporter) report(now time.Time, gates []*gate.Gate) loads.Report {
 		if d, had := g.Report(now, covers); had {
 			report.Deployments = append(report.Deployments, d)
 		}
+		report.Served = append(report.Served, g.Served()...)
 	}
-	slices.SortFunc(report.Deployments, func(a, b loads.Deployment) int {
-		return cmp.Or(strings.Compare(a.Application, b.Application), strings.Compare(a.Deployment, b.Deployment))
-	})
+	report.Deployments, report.Served = overGenerations(report.Deployments), overGates(report.Served)
 	return report
 }
 

@@ -128,7 +128,7 @@ func inBubble(t *testing.T, v routes.View, f func(t *testing.T, b *bubble)) {
 	})
 }
 
-func (b *bubble) gate() *gate.Gate { return b.gates[deploymentKey{"app", "main"}] }
+func (b *bubble) gate() *gate.Gate { return b.gates[deploymentKey{"app", 0, "main"}] }
 
 // waiting is a request that has come.
 type waiting struct {

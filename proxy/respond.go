@@ -211,6 +211,9 @@ func (p *passer) hurry() { p.writes.begin(p.proxy.limits.Load().ClientStall, p.d
 
 // brokeOff ends an exchange whose response stopped on its way.
 func (x *exchange) brokeOff(err error) {
+	if x.ctx.Err() == nil {
+		x.slot.BrokeOff()
+	}
 	x.stopPump()
 	if timedOut(err) && !x.conn.PatienceOver() {
 		x.linger(nil)

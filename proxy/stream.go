@@ -89,7 +89,9 @@ func (x *stream) run() outcome {
 		return x.lost(err)
 	}
 	x.res = res
-	if !x.grpc { // its status comes at the end
+	if x.grpc { // its status comes at the end
+		x.slot.HeadCame()
+	} else {
 		x.slot.Answered(res.StatusCode)
 	}
 	x.respond()
@@ -163,7 +165,9 @@ func (x *stream) lost(err error) outcome {
 // tooLate holds it against the replica that the request's time is over, unless
 // it was the client that gave it no more.
 func (x *stream) tooLate() {
-	if !x.hurried {
+	if x.hurried {
+		x.slot.Unanswered()
+	} else {
 		x.slot.Late(x.arrived, x.deadline)
 	}
 }
@@ -337,16 +341,19 @@ func (x *stream) brokeOff(err error) {
 		panic(http.ErrAbortHandler)
 	case x.late() || errors.Is(err, context.DeadlineExceeded):
 		x.tooLate()
+		x.slot.BrokeOff()
 		x.record.Code = codeTimeout
 		x.trailGRPC(grpcDeadlineExceeded, "the request took longer than it may")
 	case errors.As(err, &reset):
 		x.finished = true
 		x.slot.Failed()
+		x.slot.BrokeOff()
 		code, message := resetStatus(reset)
 		x.trailGRPC(code, message)
 	default:
 		x.finished = true
 		x.slot.Failed()
+		x.slot.BrokeOff()
 		x.trailGRPC(grpcUnavailable, "the replica broke off")
 	}
 	x.writes.relax()

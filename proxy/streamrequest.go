@@ -51,7 +51,7 @@ func (h *head) header() http.Header {
 	out := make(http.Header, len(r.Header)+8)
 	kept := keptValues(r)
 	for key, values := range r.Header {
-		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) || h.retraced(key) {
+		if hop(key) || ours(key) || slices.Contains(names, key) || imitates(key) || h.replaced(key) {
 			continue
 		}
 		out[key] = kept(values)

@@ -8,10 +8,16 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/gate"
+	"github.com/serve-nomad/serve-nomad/loads"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
 
-type deploymentKey struct{ application, deployment string }
+// deploymentKey names a gate.
+type deploymentKey struct {
+	application string
+	generation  int
+	deployment  string
+}
 
 // table is what requests are routed by. It is never changed once published.
 type table struct {
@@ -23,12 +29,15 @@ type table struct {
 	grpcOnly  *application // that, if it is one
 }
 
-// application is one application's entry, with its deployments' gates at hand.
+// application is one application's entry.
 type application struct {
-	route    routes.Route
-	prefix   string // what is taken off the path; "": nothing
-	segments int    // of the prefix
-	gates    map[string]*gate.Gate
+	route       routes.Route
+	prefix      string        // what is taken off the path; "": nothing
+	segments    int           // of the prefix
+	generations []*generation // the newest first
+	own         *generation   // that of the route, one of these
+	shadowed    *generation   // gets copies of requests, and none itself; nil: there is none
+	draws       *draws
 }
 
 // match returns the application with the longest prefix of the path, or nil.
@@ -55,9 +64,9 @@ func (p *Proxy) apply(v routes.View) {
 	if !v.Known {
 		return
 	}
-	endpoints := map[deploymentKey][]routes.Endpoint{}
+	endpoints := map[loads.Key][]routes.Endpoint{}
 	for _, e := range v.Endpoints {
-		key := deploymentKey{e.Application, e.Deployment}
+		key := loads.Key{Application: e.Application, Deployment: e.Deployment}
 		endpoints[key] = append(endpoints[key], e)
 	}
 	next := p.build(v, endpoints)
@@ -74,31 +83,45 @@ func (p *Proxy) apply(v routes.View) {
 	}
 	// After the swap: whoever is sent away here finds the new table.
 	for key, g := range p.gates {
-		if next.gates[key] == nil && g.Close() {
+		if next.gates[key] != nil {
+			continue
+		}
+		g.Watch(p.watches(v.Table[key.application]))
+		if g.Close() {
 			delete(p.gates, key)
 		}
 	}
+	for _, a := range next.byName {
+		a.redirect()
+	}
 }
 
-func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoint) *table {
+// watches says whether the gates of an application count how its versions serve.
+func (p *Proxy) watches(route routes.Route) bool { return p.reporter != nil && route.Watched }
+
+func (p *Proxy) build(v routes.View, endpoints map[loads.Key][]routes.Endpoint) *table {
 	t, keepers := v.Table, p.gatekeepers(v)
+	before := p.routing.Load()
 	next := &table{
 		byPrefix: map[string]*application{},
 		byName:   make(map[string]*application, len(t)),
 		gates:    map[deploymentKey]*gate.Gate{},
 	}
 	for name, route := range t {
-		a := &application{route: route, gates: make(map[string]*gate.Gate, len(route.Deployments))}
-		for deployment, d := range route.Deployments {
-			key := deploymentKey{name, deployment}
-			g := p.gates[key]
-			if g == nil {
-				g = p.newGate(name, deployment)
-				p.gates[key] = g
+		a := newApplication(route, before)
+		for _, of := range a.generations {
+			for deployment, d := range of.deployments {
+				key := deploymentKey{name, of.number, deployment}
+				g := p.gates[key]
+				if g == nil {
+					g = p.newGate(key)
+					p.gates[key] = g
+				}
+				g.ConsulRead(v.Error == "")
+				g.Watch(p.watches(route))
+				g.Configure(d, endpoints[loads.Key{Application: name, Deployment: deployment}], keepers)
+				of.gates[deployment], next.gates[key] = g, g
 			}
-			g.ConsulRead(v.Error == "")
-			g.Configure(d, endpoints[key], keepers)
-			a.gates[deployment], next.gates[key] = g, g
 		}
 		next.byName[name] = a
 	}
@@ -114,6 +137,23 @@ func (p *Proxy) build(v routes.View, endpoints map[deploymentKey][]routes.Endpoi
 	}
 	next.countGRPC()
 	return next
+}
+
+// newApplication returns the entry of a route, that has no gates yet.
+func newApplication(route routes.Route, before *table) *application {
+	a := &application{route: route}
+	a.generations, a.own = generations(route)
+	for _, g := range a.generations {
+		if g.shadow > 0 && g.weight == 0 && a.shadowed == nil {
+			a.shadowed = g
+		}
+	}
+	if before != nil && before.byName[route.Application] != nil {
+		a.draws = before.byName[route.Application].draws
+	} else {
+		a.draws = newDraws()
+	}
+	return a
 }
 
 // gatekeepers returns those that there are, and this proxy among them also where
@@ -136,7 +176,7 @@ func (p *Proxy) gatekeepers(v routes.View) []routes.Gatekeeper {
 }
 
 // newGate returns a gate that asks and reports by this proxy.
-func (p *Proxy) newGate(application, deployment string) *gate.Gate {
+func (p *Proxy) newGate(key deploymentKey) *gate.Gate {
 	c := gate.Config{Log: p.log, Prober: p.prober, Slots: p.config.Slots, MaxQueuedBytes: &p.maxQueuedBytes}
 	if p.reporter != nil {
 		c.Alarm = p.reporter.alarms
@@ -144,7 +184,7 @@ func (p *Proxy) newGate(application, deployment string) *gate.Gate {
 	if o := p.config.Observer; o != nil {
 		c.Serves = func(application, deployment, version string) any { return o.Serves(application, deployment, version) }
 	}
-	return gate.New(application, deployment, c)
+	return gate.New(key.application, key.generation, key.deployment, c)
 }
 
 // allGates returns the gates in any order.
@@ -161,7 +201,7 @@ func (p *Proxy) sortedGates() []*gate.Gate {
 		gates = append(gates, g)
 	}
 	slices.SortFunc(gates, func(a, b *gate.Gate) int {
-		return cmp.Or(strings.Compare(a.Application, b.Application), strings.Compare(a.Deployment, b.Deployment))
+		return cmp.Or(strings.Compare(a.Application, b.Application), strings.Compare(a.Deployment, b.Deployment), cmp.Compare(a.Generation, b.Generation))
 	})
 	return gates
 }

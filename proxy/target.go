@@ -21,7 +21,7 @@ type target struct {
 }
 
 // finder finds a request's target in a table, or says why it has none.
-type finder func(t *table, p path) (target, *errorBody)
+type finder func(from *table, t *transit) (target, *errorBody)
 
 // Handler serves the public port: a request goes to the ingress deployment of
 // the application with the longest route prefix, which is taken off the path.
@@ -30,38 +30,40 @@ func (p *Proxy) Handler() http.Handler {
 }
 
 // HandleHandler serves the port of the handles: a request for
-// /<application>/<deployment>/rest goes to that deployment as /rest.
+// /<application>/<deployment>/rest, or of another generation than 0
+// /<application>@<generation>/<deployment>/rest, goes to that deployment as /rest.
 func (p *Proxy) HandleHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, byName, true) })
 }
 
-func byRoute(t *table, p path) (target, *errorBody) {
-	a := t.match(p.decoded)
+func byRoute(from *table, t *transit) (target, *errorBody) {
+	a := from.match(t.at.decoded)
 	if a == nil {
 		return target{}, noRoute("no application has a route for this path")
 	}
-	g := a.gates[a.route.Ingress]
+	g := a.draw(t).front()
 	if g == nil {
 		return target{}, &errorBody{
 			Status: http.StatusServiceUnavailable, Code: codeNotReady,
 			Message: "the application's ingress deployment is not in the routing table",
 		}
 	}
-	return target{application: a, gate: g, prefix: a.prefix, rest: p.without(a.segments)}, nil
+	return target{application: a, gate: g, prefix: a.prefix, rest: t.at.without(a.segments)}, nil
 }
 
-func byName(t *table, p path) (target, *errorBody) {
-	name, rest, _ := strings.Cut(p.decoded[1:], "/")
+func byName(from *table, t *transit) (target, *errorBody) {
+	name, rest, _ := strings.Cut(t.at.decoded[1:], "/")
 	deployment, _, _ := strings.Cut(rest, "/")
-	a := t.byName[name]
+	a, of := from.handled(name)
 	if a == nil {
 		return target{}, noRoute("there is no such application")
 	}
-	g := a.gates[deployment]
+	g := of.gates[deployment]
 	if g == nil {
 		return target{}, noRoute("the application has no such deployment")
 	}
-	return target{application: a, gate: g, prefix: "/" + name + "/" + deployment, rest: p.without(2)}, nil
+	// As the caller has it: what the replica makes of it leads to its generation.
+	return target{application: a, gate: g, prefix: "/" + name + "/" + deployment, rest: t.at.without(2)}, nil
 }
 
 func noRoute(message string) *errorBody {
@@ -79,13 +81,15 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, find finder, handl
 		return
 	}
 	t := p.transit(w, r, requestID(r.Header), arrived)
-	t.find, t.at = find, at
+	t.find, t.at, t.head.inner = find, at, handle
 	if t.grpc {
 		if t.asksProxy(handle) {
 			p.serveGRPCHealth(w, r)
 			return
 		}
-		t.find = grpcFinder(r, handle)
+		if t.find = grpcByRoute; handle {
+			t.find = grpcByHandle
+		}
 	}
 	if t.observed() {
 		t.record.Handle = handle
@@ -120,7 +124,7 @@ func (t *transit) route(badPath error) *errorBody {
 		t.w.Header().Set("Retry-After", "1")
 		return &errorBody{Status: http.StatusServiceUnavailable, Code: codeNotReady, Message: t.proxy.notReady()}
 	}
-	to, fault := t.find(table, t.at)
+	to, fault := t.find(table, t)
 	if fault != nil {
 		return fault
 	}
@@ -145,7 +149,8 @@ func (p *Proxy) transit(w http.ResponseWriter, r *http.Request, id string, arriv
 // aim sends the request to a target.
 func (t *transit) aim(to target) {
 	timeout := to.application.route.RequestTimeout
-	t.gate, t.patience, t.deadline = to.gate, max(t.proxy.config.Linger, timeout), time.Time{}
+	t.application, t.gate = to.application, to.gate
+	t.patience, t.deadline = max(t.proxy.config.Linger, timeout), time.Time{}
 	if timeout > 0 {
 		t.deadline = t.arrived.Add(timeout)
 	}
@@ -160,15 +165,29 @@ func (t *transit) aim(to target) {
 
 // aimAgain finds the request's target in the table of now, because the one that
 // it waited for is no longer there: a new version of an application may have
-// another ingress, and a route may have gone to another application.
+// another ingress, a generation may have gone, and a route may have gone to
+// another application.
 func (t *transit) aimAgain() bool {
-	to, fault := t.find(t.proxy.routing.Load(), t.at)
+	to, fault := t.find(t.proxy.routing.Load(), t)
 	if fault != nil || t.moves >= maxMoves {
 		return false
 	}
 	t.moves++
 	t.aim(to)
 	return true
+}
+
+// redirect aims the request at another generation, where there is one that can
+// serve it. The ticket is for where it goes.
+func (t *transit) redirect(ticket *gate.Ticket) *gate.Ticket {
+	to, fault := t.find(t.proxy.routing.Load(), t)
+	if fault != nil || to.gate == t.gate || t.sending != nil {
+		return ticket
+	}
+	t.aim(to)
+	ticket = t.ticket()
+	ticket.Again = true
+	return ticket
 }
 
 func hasBody(r *http.Request) bool {

@@ -30,6 +30,14 @@ type transit struct {
 	gate    *gate.Gate
 	head    head
 
+	application *application // of the gate
+	placed      bool         // its generation has been drawn
+	place       int          // among a hundred, by which it was
+
+	weighed    bool  // it has been decided whether it is copied
+	pair       *pair // of it and its copy; nil: there is no copy
+	duplicated bool  // it is the copy
+
 	deadline time.Time // zero: none
 	patience time.Duration
 	body     *http.Request // nil when the request has no body
@@ -65,6 +73,7 @@ const (
 // where that is safe.
 func (t *transit) run() {
 	defer t.upfront.drop()
+	defer t.originalEnded()
 	t.ctx = t.r.Context() // which ends when the client leaves
 	if !t.gather() {
 		t.settle()
@@ -78,12 +87,19 @@ func (t *transit) run() {
 			ticket.Again = true
 			continue
 		}
+		if errors.Is(err, gate.ErrRedirected) {
+			ticket = t.redirect(ticket)
+			continue
+		}
 		if err != nil {
 			t.refuse(err)
 			t.settle()
 			return
 		}
 		t.granted(s)
+		if t.application.shadowed != nil || t.pair != nil {
+			t.shadow()
+		}
 		attempt := t.attempt
 		if s.Replica.HTTP2 || t.grpc {
 			attempt = t.attemptStream
@@ -103,6 +119,9 @@ func (t *transit) run() {
 				return
 			}
 			ticket.Avoid = s.Replica.ID
+		}
+		if t.gate.Readiness() != gate.Awake {
+			ticket = t.redirect(ticket)
 		}
 	}
 }
@@ -184,6 +203,9 @@ func (t *transit) attempt(s *gate.Slot) outcome {
 			continue // there may be more of them
 		}
 		if fresh || !c.Reused || got != unsent {
+			if got == unsent { // over a connection that had just been made
+				s.Unanswered()
+			}
 			x.release()
 			return got
 		}
@@ -215,6 +237,7 @@ func (t *transit) notConnected(s *gate.Slot, err error) outcome {
 		s.Release()
 		return settled
 	case t.late():
+		s.Unanswered()
 		s.Release()
 		t.refuse(gate.ErrDeadline)
 		return settled
