@@ -61,7 +61,7 @@ func documented(t *testing.T) map[string][]string {
 		case strings.Contains(cells[2], "version's"):
 			labels = []string{"application", "deployment", "version"}
 		case strings.Contains(cells[2], "deployment's"):
-			labels = []string{"application", "deployment"}
+			labels = []string{"application", "deployment", "generation"}
 		}
 		for _, label := range word.FindAllStringSubmatch(cells[2], -1) {
 			labels = append(labels, label[1])

@@ -61,6 +61,9 @@ func (f *lineFormat) json(line []byte, e *entry, fields [][]byte) []byte {
 		line = member(line, "query", fields[fieldQuery])
 	}
 	line = member(line, "application", e.Application)
+	if e.Generation != 0 {
+		line = number(line, "generation", int64(e.Generation))
+	}
 	line = member(line, "deployment", e.Deployment)
 	line = member(line, "version", e.Version)
 	line = member(line, "replica", e.Replica)

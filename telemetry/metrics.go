@@ -262,7 +262,9 @@ func (m *metrics) prune(now time.Time) {
 	}
 	known := map[version]bool{}
 	for _, d := range m.source.Status().Deployments {
-		known[version{d.Application, d.Deployment, d.Version}] = true
+		for _, name := range taking(d) {
+			known[version{d.Application, d.Deployment, name}] = true
+		}
 		for _, r := range d.Replicas {
 			known[version{d.Application, d.Deployment, r.Version}] = true
 		}

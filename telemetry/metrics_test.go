@@ -54,6 +54,10 @@ func value(f map[string]*dto.MetricFamily, name string, labels ...string) float6
 func busyStatus() proxy.Status {
 	return proxy.Status{
 		Ready: true, Discovery: "no answer", Stale: 7, Lingering: 2, Reporting: &proxy.ReportingStatus{Age: 3, Error: "refused"},
+		Generations: []proxy.GenerationStatus{
+			{Application: "app", Weight: 90, Own: true, Takes: true},
+			{Application: "app", Generation: 7, Weight: 10, Copies: &proxy.CopiesStatus{Sent: 11, Dropped: 12}},
+		},
 		Deployments: []gate.Status{{
 			Application: "app", Deployment: "main", Version: "v2", MaxOngoingRequests: 5, MaxQueuedRequests: -1, Ongoing: 4, Queued: 6,
 			QueuedBytes: 4096, EjectionIgnored: true, Ejections: 8, ResendsDenied: 9,
@@ -65,6 +69,9 @@ func busyStatus() proxy.Status {
 				{Replica: "e", Version: "v2"},
 				{Replica: "f", Version: "v2", Passing: true, EjectedUntil: time.Unix(1, 0)},
 			},
+		}, {
+			Application: "app", Generation: 7, Deployment: "main", Version: "v2-g7", Also: []string{"v3-g7"}, MaxOngoingRequests: 3, Queued: 2,
+			Replicas: []gate.ReplicaStatus{{Replica: "g", Version: "v2-g7", Ongoing: 1, Passing: true}, {Replica: "h", Version: "v2", Ongoing: 2, Passing: true}},
 		}},
 	}
 }
@@ -126,21 +133,28 @@ func TestMetrics(t *testing.T) {
 		{"discovery_stale_seconds", nil, 7},
 		{"load_report_failing", nil, 1},
 		{"load_report_age_seconds", nil, 3},
-		{"queued_requests", []string{"application=app", "deployment=main"}, 6},
+		{"queued_requests", []string{"application=app", "deployment=main", "generation=0"}, 6},
+		{"queued_requests", []string{"application=app", "deployment=main", "generation=7"}, 2},
+		{"generation_weight", []string{"application=app", "generation=0"}, 90},
+		{"generation_weight", []string{"application=app", "generation=7"}, 10},
+		{"shadow_copies_total", []string{"application=app", "generation=7", "outcome=sent"}, 11},
+		{"shadow_copies_total", []string{"application=app", "generation=7", "outcome=dropped"}, 12},
+		{"replicas", []string{"version=v2-g7", "state=serving"}, 1},
+		{"replicas", []string{"version=v3-g7", "state=serving"}, 0},
 		{"ongoing_requests", of, 1},
-		{"ongoing_requests", []string{"version=v2"}, 3},
+		{"ongoing_requests", []string{"version=v2"}, 5}, // of both generations
 		{"replica_connections_idle", []string{"version=v2"}, 3},
-		{"max_queued_requests", nil, -1},
-		{"replicas", []string{"version=v2", "state=serving"}, 2},
+		{"max_queued_requests", []string{"generation=0"}, -1},
+		{"replicas", []string{"version=v2", "state=serving"}, 3},
 		{"replicas", []string{"version=v2", "state=suspect"}, 1},
 		{"replicas", []string{"version=v2", "state=starting"}, 1},
 		{"replicas", []string{"version=v2", "state=leaving"}, 0},
 		{"replicas", []string{"version=v1", "state=leaving"}, 1},
 		{"replicas", []string{"version=v2", "state=ejected"}, 1},
-		{"queued_bytes", nil, 4096},
-		{"ejected_total", nil, 8},
-		{"ejection_ignored", nil, 1},
-		{"resends_denied_total", nil, 9},
+		{"queued_bytes", []string{"generation=0"}, 4096},
+		{"ejected_total", []string{"generation=0"}, 8},
+		{"ejection_ignored", []string{"generation=0"}, 1},
+		{"resends_denied_total", []string{"generation=0"}, 9},
 		{"build_info", []string{"version=1.2.3"}, 1},
 	} {
 		if got := value(f, c.name, c.labels...); got != c.want {

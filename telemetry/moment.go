@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/serve-nomad/serve-nomad/gate"
@@ -14,6 +16,7 @@ type moment struct {
 	ready, draining, lingering, stale, reportAge, reportFails *prometheus.Desc
 	ongoing, queued, limit, queueLimit, replicas, idle        *prometheus.Desc
 	queuedBytes, ejected, panicking, denied                   *prometheus.Desc
+	weight, copies                                            *prometheus.Desc
 	slots                                                     slotMetrics
 }
 
@@ -30,7 +33,9 @@ func newMoment(m *metrics) *moment {
 	define := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
 	}
-	deployment := []string{"application", "deployment"}
+	// A generation has a queue of its own; and beside its number there is at most
+	// one more during a rollout, so that series end as those of versions do.
+	deployment := []string{"application", "deployment", "generation"}
 	version := []string{"application", "deployment", "version"}
 	return &moment{
 		metrics:     m,
@@ -50,6 +55,8 @@ func newMoment(m *metrics) *moment {
 		queueLimit:  define("max_queued_requests", "Of the deployment; -1: no limit.", deployment...),
 		replicas:    define("replicas", "Replicas, by whether they are sent requests.", "application", "deployment", "version", "state"),
 		idle:        define("replica_connections_idle", "Connections to replicas that are kept for the next request.", version...),
+		weight:      define("generation_weight", "Percent of the application's requests that the generation takes; only of applications that have several.", "application", "generation"),
+		copies:      define("shadow_copies_total", "Copies of requests for the generation, by whether they were sent to it.", "application", "generation", "outcome"),
 		slots:       newSlotMetrics(define),
 	}
 }
@@ -59,7 +66,7 @@ func (c *moment) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.ready, c.draining, c.lingering, c.stale, c.reportAge, c.reportFails,
 		c.ongoing, c.queued, c.limit, c.queueLimit, c.replicas, c.idle,
-		c.queuedBytes, c.ejected, c.panicking, c.denied,
+		c.queuedBytes, c.ejected, c.panicking, c.denied, c.weight, c.copies,
 	} {
 		ch <- d
 	}
@@ -90,16 +97,25 @@ func (c *moment) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.reportAge, r.Age)
 	}
 	c.slots.collect(s, gauge, counter)
-	for _, d := range s.Deployments {
-		gauge(c.queued, float64(d.Queued), d.Application, d.Deployment)
-		gauge(c.limit, float64(d.MaxOngoingRequests), d.Application, d.Deployment)
-		gauge(c.queueLimit, float64(d.MaxQueuedRequests), d.Application, d.Deployment)
-		gauge(c.queuedBytes, float64(d.QueuedBytes), d.Application, d.Deployment)
-		gauge(c.panicking, one(d.EjectionIgnored), d.Application, d.Deployment)
-		counter(c.ejected, float64(d.Ejections), d.Application, d.Deployment)
-		counter(c.denied, float64(d.ResendsDenied), d.Application, d.Deployment)
-		c.collectVersions(d, gauge)
+	for _, g := range s.Generations {
+		labels := []string{g.Application, strconv.Itoa(g.Generation)}
+		gauge(c.weight, float64(g.Weight), labels...)
+		if g.Copies != nil {
+			counter(c.copies, float64(g.Copies.Sent), append(labels, "sent")...)
+			counter(c.copies, float64(g.Copies.Dropped), append(labels, "dropped")...)
+		}
 	}
+	for _, d := range s.Deployments {
+		labels := []string{d.Application, d.Deployment, strconv.Itoa(d.Generation)}
+		gauge(c.queued, float64(d.Queued), labels...)
+		gauge(c.limit, float64(d.MaxOngoingRequests), labels...)
+		gauge(c.queueLimit, float64(d.MaxQueuedRequests), labels...)
+		gauge(c.queuedBytes, float64(d.QueuedBytes), labels...)
+		gauge(c.panicking, one(d.EjectionIgnored), labels...)
+		counter(c.ejected, float64(d.Ejections), labels...)
+		counter(c.denied, float64(d.ResendsDenied), labels...)
+	}
+	c.collectVersions(s.Deployments, gauge)
 }
 
 // tally is what the replicas of one version have together.
@@ -108,30 +124,43 @@ type tally struct {
 	states        map[string]int
 }
 
-func (c *moment) collectVersions(d gate.Status, gauge func(*prometheus.Desc, float64, ...string)) {
-	versions := map[string]*tally{}
-	of := func(version string) *tally {
-		if versions[version] == nil {
-			versions[version] = &tally{states: map[string]int{stateServing: 0, stateSuspect: 0, stateEjected: 0, stateStarting: 0, stateLeaving: 0}}
+// collectVersions adds up over the generations: one that has the same version as
+// another must not bring the same series twice, which Prometheus would refuse.
+func (c *moment) collectVersions(deployments []gate.Status, gauge func(*prometheus.Desc, float64, ...string)) {
+	versions := map[version]*tally{}
+	of := func(d gate.Status, name string) *tally {
+		v := version{d.Application, d.Deployment, name}
+		if versions[v] == nil {
+			versions[v] = &tally{states: map[string]int{stateServing: 0, stateSuspect: 0, stateEjected: 0, stateStarting: 0, stateLeaving: 0}}
 		}
-		return versions[version]
+		return versions[v]
 	}
-	if d.Version != "" {
-		of(d.Version) // with no replica at all it is told of as well
+	for _, d := range deployments {
+		for _, name := range taking(d) {
+			of(d, name) // with no replica at all it is told of as well
+		}
+		for _, r := range d.Replicas {
+			t := of(d, r.Version)
+			t.ongoing += r.Ongoing
+			t.idle += r.Idle
+			t.states[state(r)]++
+		}
 	}
-	for _, r := range d.Replicas {
-		t := of(r.Version)
-		t.ongoing += r.Ongoing
-		t.idle += r.Idle
-		t.states[state(r)]++
-	}
-	for version, t := range versions {
-		gauge(c.ongoing, float64(t.ongoing), d.Application, d.Deployment, version)
-		gauge(c.idle, float64(t.idle), d.Application, d.Deployment, version)
+	for v, t := range versions {
+		gauge(c.ongoing, float64(t.ongoing), v.labels()...)
+		gauge(c.idle, float64(t.idle), v.labels()...)
 		for state, n := range t.states {
-			gauge(c.replicas, float64(n), d.Application, d.Deployment, version, state)
+			gauge(c.replicas, float64(n), append(v.labels(), state)...)
 		}
 	}
+}
+
+// taking is the versions of a deployment that take requests.
+func taking(d gate.Status) []string {
+	if d.Version == "" {
+		return d.Also
+	}
+	return append([]string{d.Version}, d.Also...)
 }
 
 func state(r gate.ReplicaStatus) string {

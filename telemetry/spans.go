@@ -88,6 +88,7 @@ func serverAttributes(e *entry, fields [][]byte, method string) []attribute.KeyV
 		list = append(list,
 			attribute.String("http.route", route(e)),
 			attribute.String("serve_nomad.application", e.Application),
+			attribute.Int("serve_nomad.generation", e.Generation),
 			attribute.String("serve_nomad.deployment", e.Deployment),
 			attribute.String("serve_nomad.version", e.Version))
 	}
