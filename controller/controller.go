@@ -81,6 +81,7 @@ type Controller struct {
 
 	// The loop's own.
 	looked  time.Time // when it last looked
+	acted   bool      // something was done since the last look at Nomad began
 	repeats repeats
 	counts  counts
 }
@@ -161,11 +162,11 @@ func (c *Controller) Lead(ctx context.Context) error {
 func (c *Controller) loop(ctx context.Context) {
 	c.counts.planned = nil
 	wake := c.cfg.Jobs.Wake(ctx)
-	retry := retryPause
+	retry, whole := retryPause, true
 	for {
 		changed := c.cfg.Raft.Changed()
-		idle := c.cfg.FullPass
-		took, err := c.pass(ctx)
+		took, err := c.pass(ctx, whole)
+		idle := c.idle()
 		switch {
 		case errors.Is(err, errPlanOld):
 			idle = 0
@@ -178,6 +179,7 @@ func (c *Controller) loop(ctx context.Context) {
 			return
 		}
 		timer := time.NewTimer(idle)
+		whole = true
 		select {
 		case <-ctx.Done():
 		case <-changed:
@@ -185,6 +187,7 @@ func (c *Controller) loop(ctx context.Context) {
 		case <-c.poked:
 		case <-c.cfg.Discovery.Updates():
 		case <-timer.C:
+			whole = err != nil
 		}
 		timer.Stop()
 		if ctx.Err() != nil {
@@ -218,20 +221,23 @@ var errNotLasting = errors.New("the step did not last and waits")
 
 // pass looks once, does what is due, and says how long the look took. An error
 // means that something is to be tried again soon.
-func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
+func (c *Controller) pass(ctx context.Context, whole bool) (took time.Duration, err error) {
 	before, began, at := c.view.current().World, time.Now(), c.cfg.Now()
-	world, err := c.look(ctx, before)
+	whole = whole || !c.seenLately(before, at)
+	world, err := c.look(ctx, before, whole)
 	took = time.Since(began)
 	if ctx.Err() != nil {
 		return took, ctx.Err()
 	}
 	now := c.cfg.Now()
 	c.publish(before, world, now)
-	if world.NomadKnown {
+	if whole && world.NomadKnown {
 		c.fresh.Store(at.UnixNano()) // after the World that it is of
 		c.noder.nudge()
 	}
-	c.counts.looked(began)
+	if whole {
+		c.counts.looked(began)
+	}
 
 	state := c.cfg.Raft.State()
 	plan := reconcile.Diff(state, c.counts.over(world), now, c.cfg.Settings)
@@ -255,21 +261,25 @@ func (c *Controller) pass(ctx context.Context) (took time.Duration, err error) {
 	return took, err
 }
 
-// look returns the world as it is now. A side that does not answer keeps what
-// was last seen of it, and is marked as not known.
-func (c *Controller) look(ctx context.Context, before *reconcile.World) (*reconcile.World, error) {
-	world := &reconcile.World{NomadKnown: true, ConsulKnown: true}
-	seen, err := c.observe(ctx)
+// look returns the world as it is now, what is in Nomad only if it is to be
+// whole. A side that does not answer keeps what was last seen of it, and is
+// marked as not known.
+func (c *Controller) look(ctx context.Context, before *reconcile.World, whole bool) (world *reconcile.World, err error) {
+	world = &reconcile.World{NomadKnown: true, ConsulKnown: true}
+	var seen reconcile.Observation
+	if whole {
+		seen, err = c.observe(ctx)
+	}
 	if err != nil {
 		world.NomadKnown, world.NomadError = false, err.Error()
-		if before != nil {
-			seen = reconcile.Observation{
-				Jobs: before.Jobs, Replicas: before.Replicas, CoreMHz: before.CoreMHz,
-				NodesKnown: before.NodesKnown, Nodes: before.Nodes, Pools: before.Pools,
-			}
-			if before.NomadError != world.NomadError {
-				c.log.Warn("nomad does not answer", "error", err)
-			}
+		if before != nil && before.NomadError != world.NomadError {
+			c.log.Warn("nomad does not answer", "error", err)
+		}
+	}
+	if before != nil && (!whole || err != nil) {
+		seen = reconcile.Observation{
+			Jobs: before.Jobs, Replicas: before.Replicas, CoreMHz: before.CoreMHz,
+			NodesKnown: before.NodesKnown, Nodes: before.Nodes, Pools: before.Pools,
 		}
 	}
 	world.Jobs, world.Replicas, world.CoreMHz = seen.Jobs, seen.Replicas, seen.CoreMHz
@@ -283,6 +293,7 @@ func (c *Controller) look(ctx context.Context, before *reconcile.World) (*reconc
 		}
 	}
 	world.Since = c.since(before, world)
+	world.Served = c.scaler.served(world)
 	return world, err
 }
 
@@ -313,6 +324,7 @@ func (c *Controller) execute(ctx context.Context, step reconcile.Step) error {
 	if err := c.cfg.Raft.VerifyLeader(ctx); err != nil {
 		return err
 	}
+	c.acted = true
 	err := c.act(ctx, step)
 	switch {
 	case err == nil:

@@ -102,6 +102,7 @@ func (c *Controller) observe(ctx context.Context) (reconcile.Observation, error)
 		seen reconcile.Observation
 		err  error
 	}
+	c.acted = false
 	answered := make(chan answer, 1)
 	limited, cancel := context.WithTimeout(ctx, c.cfg.ObserveLimit)
 	defer cancel()

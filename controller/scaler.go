@@ -45,6 +45,7 @@ type scaler struct {
 	urgent   map[loads.Key]bool
 	fleet    *fleet
 	readings *readings
+	service  *service
 
 	// The loop's own.
 	backoff   time.Duration   // after a command that could not be committed
@@ -66,9 +67,12 @@ func (s *scaler) take(r loads.Report) error {
 	if s.ledger == nil {
 		return ErrNotLeading
 	}
-	if err := s.ledger.Take(s.c.cfg.Now(), r); err != nil {
+	now := s.c.cfg.Now()
+	if err := s.ledger.Take(now, r); err != nil {
+		s.service.ledger.Refuse(now)
 		return err
 	}
+	s.service.ledger.Take(now, &r)
 	for i := range r.Deployments {
 		if d := &r.Deployments[i]; d.Queued > 0 && s.fleet.members[d.Key()] != nil {
 			s.urgent[d.Key()] = true
@@ -114,6 +118,7 @@ func (s *scaler) begin(ctx context.Context) {
 	s.urgent = map[loads.Key]bool{}
 	s.fleet = newFleet(s.c.log)
 	s.readings = newReadings(ctx, s)
+	s.service = newService(s.c.cfg.Now())
 	s.backoff, s.notBefore, s.checked, s.silent = 0, time.Time{}, time.Time{}, map[string]bool{}
 	s.twins = map[string]bool{}
 	s.look() // before the first report, or nothing of it would be kept
@@ -122,7 +127,7 @@ func (s *scaler) begin(ctx context.Context) {
 func (s *scaler) end() {
 	s.mu.Lock()
 	readings := s.readings
-	s.ledger, s.readings, s.fleet = nil, nil, nil
+	s.ledger, s.readings, s.fleet, s.service = nil, nil, nil, nil
 	s.mu.Unlock()
 	readings.wait()
 }
@@ -133,7 +138,9 @@ func (s *scaler) look() {
 		s.ledger.Follow(s.fleet.windows())
 		s.readings.follow(s.fleet.metrics())
 	}
-	s.fleet.see(s.c.view.current().World, s.c.cfg.Now())
+	world := s.c.view.current().World
+	s.fleet.see(world, s.c.cfg.Now())
+	s.service.follow(s.fleet.state, world)
 }
 
 // change is a target that is to change.
