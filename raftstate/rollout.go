@@ -16,11 +16,7 @@ func (a *Application) follow(old *Application, c Command) {
 	v, base := a.Wanted, old.Serving
 	a.Leaving = slices.Clone(old.Leaving)
 	if old.RollingOut() {
-		weight := 0
-		if old.Wanted.Generation != base.Generation {
-			weight = old.Stage().Weight
-		}
-		a.leave(Leaving{Version: old.Wanted, At: c.At, Cause: LeavingSuperseded, Weight: weight})
+		a.leave(Leaving{Version: old.Wanted, At: c.At, Cause: LeavingSuperseded, Weight: old.generationWeight()})
 	}
 	a.Rollout.StageAt = c.At
 	for name, hash := range base.Replaced {
@@ -68,13 +64,23 @@ func (a *Application) generation(old *Application) int {
 	for i, l := range slices.Backward(a.Leaving) {
 		if l.Version.Generation != base.Generation && l.Cause != LeavingFailed && sameReplicas(l.Version, a.Wanted) {
 			a.Leaving = slices.Delete(a.Leaving, i, i+1)
+			a.Rollout.Weight = l.Weight
 			return l.Version.Generation
 		}
 	}
-	if old.RollingOut() && old.Wanted.Generation != base.Generation && old.Stage().Weight == 0 {
+	if old.RollingOut() && old.Wanted.Generation != base.Generation && old.generationWeight() == 0 {
 		return old.Wanted.Generation // nobody has asked it anything yet
 	}
 	return a.Wanted.Number
+}
+
+// generationWeight is the percent of the requests that goes to a generation of
+// a's wanted version's own.
+func (a *Application) generationWeight() int {
+	if a.Wanted.Generation == a.Serving.Generation {
+		return 0
+	}
+	return a.Stage().Weight
 }
 
 // leave enters a version that is on its way out.
@@ -112,14 +118,15 @@ func (s *State) endRollout(c Command, cmd *EndRollout) *Refusal {
 	default:
 		return refuse(CodeInvalid, "a rollout cannot end as %q", cmd.Status)
 	}
-	app.end(c, cmd.Status, cmd.Reason)
+	app.end(c, cmd.Status, cmd.Reason, LeavingFailed)
 	s.put(app)
 	s.event(c, "rollout-"+string(cmd.Status), cmd.Application, "", fmt.Sprintf("version %d: %s", cmd.Version, cmd.Reason))
 	return nil
 }
 
-// end ends the rollout of a, which is the caller's own copy.
-func (a *Application) end(c Command, status RolloutStatus, reason string) {
+// end ends the rollout of a, which is the caller's own copy. cause is why the
+// wanted version leaves, if it does.
+func (a *Application) end(c Command, status RolloutStatus, reason string, cause LeavingCause) {
 	r := &a.Rollout
 	r.Status, r.Reason, r.EndedAt, r.Paused = status, reason, c.At, nil
 	old := a.Serving
@@ -131,7 +138,7 @@ func (a *Application) end(c Command, status RolloutStatus, reason string) {
 	switch {
 	case r.Strategy == "" || old.Number == a.Wanted.Number:
 	case status == RolloutFailed:
-		a.leave(Leaving{Version: a.Wanted, At: c.At, Cause: LeavingFailed})
+		a.leave(Leaving{Version: a.Wanted, At: c.At, Cause: cause, Weight: a.generationWeight()})
 	case old.Generation != a.Wanted.Generation:
 		a.leave(Leaving{Version: old, At: c.At, Cause: LeavingReplaced})
 	}
@@ -180,7 +187,7 @@ func (s *State) steerRollout(c Command, cmd *SteerRollout) *Refusal {
 		r.Promoted = true
 		kind = "rollout-promoted"
 	case ActionAbort:
-		app.end(c, RolloutFailed, withMessage(strings.TrimSpace("aborted "+by(c.By)), message))
+		app.end(c, RolloutFailed, withMessage(strings.TrimSpace("aborted "+by(c.By)), message), LeavingAborted)
 		kind = "rollout-" + string(RolloutFailed)
 		message = app.Rollout.Reason
 	default:

@@ -107,6 +107,7 @@ type Rollout struct {
 	Why      string           `json:"why,omitempty"`      // it is that strategy
 	Stage    int              `json:"stage,omitempty"`    // see Stages
 	StageAt  time.Time        `json:"stage_at,omitzero"`  // when it began, the pauses left out
+	Weight   int              `json:"weight,omitempty"`   // percent of the requests that its generation had already, for another version alike; it keeps what nobody else could take
 	Promoted bool             `json:"promoted,omitempty"` // it is to go to the end without waiting
 	Paused   *Pause           `json:"paused,omitempty"`   // nil: it goes on
 }
@@ -123,7 +124,7 @@ type Leaving struct {
 	Version *Version     `json:"version"`
 	At      time.Time    `json:"at"`
 	Cause   LeavingCause `json:"cause"`
-	Weight  int          `json:"weight,omitempty"` // percent of the requests that its generation had as it was superseded
+	Weight  int          `json:"weight,omitempty"` // percent of the requests that its generation had until then
 }
 
 // LeavingCause is why a version leaves.
@@ -133,7 +134,8 @@ type LeavingCause string
 const (
 	LeavingReplaced   LeavingCause = "replaced"   // it served, and another one does now
 	LeavingSuperseded LeavingCause = "superseded" // a newer one was deployed before it served: what it has goes on until that takes over
-	LeavingFailed     LeavingCause = "failed"     // it was rolled back
+	LeavingAborted    LeavingCause = "aborted"    // somebody ended its rollout
+	LeavingFailed     LeavingCause = "failed"     // it was not good enough, and rolled back
 )
 
 // RolloutStatus is where a rollout stands.

@@ -36,7 +36,7 @@ func (d *differ) departures(app *raftstate.Application, settled bool) {
 // departed says why a version that leaves has nothing more to do, or what it is
 // still there for.
 func (d *differ) departed(app *raftstate.Application, l raftstate.Leaving) (reason, waits string) {
-	all := lanes(app)
+	all := d.world.lanes(app)
 	at := slices.IndexFunc(all, func(o lane) bool { return o.generation == l.Version.Generation })
 	switch own := all[at]; {
 	case own.drains:

@@ -54,12 +54,18 @@ func (d *differ) application(app *raftstate.Application) {
 		d.deletion(app)
 		return
 	}
+	want := d.world.route(d.state.ClusterID, app)
+	// Until proxies go by a new route the replicas that the old one counts on
+	// stay.
+	shrink := !changing(app) || d.world.ConsulKnown && reflect.DeepEqual(d.world.Routes[app.Name], want)
 	for _, n := range d.world.needs(app) {
 		d.needed[n.jobID()] = true
 		d.config(n)
+		if job := d.world.Jobs[n.jobID()]; !shrink && !job.Stopped {
+			n.count = max(n.count, job.Count)
+		}
 		d.job(n)
 	}
-	want := d.world.route(d.state.ClusterID, app)
 	settled := d.route(app, want)
 	d.rollout(app)
 	d.departures(app, settled)

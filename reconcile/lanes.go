@@ -3,6 +3,7 @@ package reconcile
 import (
 	"slices"
 
+	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
@@ -36,7 +37,7 @@ const (
 
 // lanes returns the generations of app that are to have replicas: the serving
 // one first, then that which takes over, then those on their way out.
-func lanes(app *raftstate.Application) []lane {
+func (w sight) lanes(app *raftstate.Application) []lane {
 	serving := lane{generation: app.Serving.Generation, weight: 100}
 	rolling := app.RollingOut()
 	stage := app.Stage()
@@ -48,29 +49,58 @@ func lanes(app *raftstate.Application) []lane {
 	serving.layers = append(serving.layers, layer{app.Serving, roleServes})
 	serving.layers = append(serving.layers, gone(app, serving.generation)...)
 	list := []lane{serving}
-	next := 0 // of the wanted version's generation
-	if rolling && !inside {
-		next = stage.Weight
-		l := lane{generation: app.Wanted.Generation, weight: stage.Weight, shadow: stage.Shadow}
-		l.layers = []layer{{app.Wanted, roleServes}}
-		list[0].weight -= stage.Weight
+	lack := 0
+	if len(app.Leaving) > 0 || app.Rollout.Weight > 0 {
+		lack = w.lacks(app, serving)
+	}
+	add := func(l lane, least, had int) {
+		// A generation that was good enough until now keeps what the serving
+		// one has too few replicas for.
+		l.weight = min(max(least, min(had, lack)), list[0].weight)
+		lack = max(0, lack-l.weight)
+		list[0].weight -= l.weight
 		list = append(list, l)
+	}
+	if rolling && !inside {
+		add(lane{
+			generation: app.Wanted.Generation, shadow: stage.Shadow, layers: []layer{{app.Wanted, roleServes}},
+		}, stage.Weight, app.Rollout.Weight)
 	}
 	for _, l := range slices.Backward(app.Leaving) {
 		if slices.ContainsFunc(list, func(other lane) bool { return other.generation == l.Version.Generation }) {
 			continue
 		}
-		other := lane{generation: l.Version.Generation, layers: []layer{{l.Version, roleLeaves}}}
-		if rolling && l.Cause == raftstate.LeavingSuperseded {
-			// What it had goes to the version that superseded it first.
-			other.weight = min(max(0, l.Weight-next), list[0].weight)
-			list[0].weight -= other.weight
-			next = max(0, next-l.Weight)
+		had := l.Weight
+		if l.Cause == raftstate.LeavingFailed {
+			had = 0
 		}
-		other.drains = other.weight == 0
-		list = append(list, other)
+		add(lane{generation: l.Version.Generation, layers: []layer{{l.Version, roleLeaves}}}, 0, had)
+		own := &list[len(list)-1]
+		own.drains = own.weight == 0
 	}
 	return list
+}
+
+// lacks is the percent of the requests that the serving lane has too few
+// replicas for.
+func (w sight) lacks(app *raftstate.Application, serving lane) int {
+	most := 0
+	for _, d := range app.Serving.Spec.Deployments {
+		target := app.Serving.Replicas[d.Name]
+		if target <= 0 {
+			continue
+		}
+		healthy, counted := 0, map[string]bool{}
+		for _, l := range serving.layers {
+			id := jobspec.JobID(app.Name, d.Name, l.version.DeploymentVersion(d.Name))
+			if !counted[id] && l.role != roleFailed {
+				counted[id] = true
+				healthy += w.healthy(id)
+			}
+		}
+		most = max(most, 100-100*min(healthy, target)/target)
+	}
+	return most
 }
 
 // held returns the versions of a generation that were superseded by the rollout

@@ -69,7 +69,7 @@ func (w sight) needs(app *raftstate.Application) []need {
 		return settledNeeds(app)
 	}
 	var list []need
-	all := lanes(app)
+	all := w.lanes(app)
 	for i := range all {
 		list = append(list, w.laneNeeds(app, all, i)...)
 	}
@@ -176,9 +176,9 @@ func needed(app *raftstate.Application, all []lane, at int, deployment string, t
 	l := all[at]
 	switch next := successor(app, all); {
 	case next > 0 && at == next:
-		return upcoming(app, deployment)
+		return upcoming(app, deployment, l.weight)
 	case at == 0 && next > 0:
-		beside := target*(100+app.Wanted.Spec.Rollout.Surge(app.Rollout.Strategy))/100 - upcoming(app, deployment)
+		beside := target*(100+app.Wanted.Spec.Rollout.Surge(app.Rollout.Strategy))/100 - upcoming(app, deployment, all[next].weight)
 		return max(percentOf(target, l.weight), min(target, beside))
 	case at == 0:
 		return target // it is to take all of the requests again
@@ -207,8 +207,8 @@ func successor(app *raftstate.Application, all []lane) int {
 }
 
 // upcoming returns how many replicas of a deployment the next stage of app's
-// rollout needs in a generation of its own.
-func upcoming(app *raftstate.Application, deployment string) int {
+// rollout needs in a generation of its own, which takes weight percent now.
+func upcoming(app *raftstate.Application, deployment string, weight int) int {
 	d := app.Wanted.Spec.Deployment(deployment)
 	if d == nil {
 		return 0
@@ -217,7 +217,7 @@ func upcoming(app *raftstate.Application, deployment string) int {
 	if target == 0 && proves(app, d) {
 		return 1
 	}
-	return percentOf(target, nextShare(app))
+	return percentOf(target, max(weight, nextShare(app)))
 }
 
 // nextShare is the percent of the replicas that the next stage of app's rollout

@@ -21,30 +21,54 @@ type JobCount struct {
 // JobCounts returns what comes of the jobs that steps touch, those of replicas,
 // in the order in which the steps do.
 func JobCounts(world *World, steps []Step) []JobCount {
-	var list []JobCount
-	total, most := 0, 0
+	t := tally{world: world}
 	for _, s := range steps {
-		touched, count, ok := s.sets(world)
+		job, count, ok := s.sets(world)
 		if !ok {
+			t.moment() // something is waited for
 			continue
 		}
-		i := slices.IndexFunc(list, func(c JobCount) bool { return c.Job == touched.Job })
-		if i < 0 {
-			i = len(list)
-			touched.Now = world.replicasOf(touched.Job)
-			touched.Peak, touched.Then = touched.Now, touched.Now
-			list = append(list, touched)
-		}
-		total += count - list[i].Then
-		list[i].Then = count
-		if total > most {
-			most = total
-			for k := range list {
-				list[k].Peak = list[k].Then
-			}
-		}
+		t.set(job, count)
 	}
-	return list
+	t.moment()
+	return t.list
+}
+
+// tally follows the counts of jobs from step to step.
+type tally struct {
+	world       *World
+	list        []JobCount
+	total, most int  // replicas more than at first
+	shrank      bool // the last step took some away
+}
+
+// set gives a job another count. What takes away belongs to the steps before it,
+// which gave: they are done together, and the one waits for the room of the other.
+func (t *tally) set(job JobCount, count int) {
+	i := slices.IndexFunc(t.list, func(c JobCount) bool { return c.Job == job.Job })
+	if i < 0 {
+		i = len(t.list)
+		job.Now = t.world.replicasOf(job.Job)
+		job.Peak, job.Then = job.Now, job.Now
+		t.list = append(t.list, job)
+	}
+	change := count - t.list[i].Then
+	if change > 0 && t.shrank {
+		t.moment()
+	}
+	t.total += change
+	t.list[i].Then, t.shrank = count, change < 0
+}
+
+// moment notes the counts if there were never as many replicas as now.
+func (t *tally) moment() {
+	if t.total <= t.most {
+		return
+	}
+	t.most = t.total
+	for k := range t.list {
+		t.list[k].Peak = t.list[k].Then
+	}
 }
 
 // sets returns the job whose count a step sets, and that count.

@@ -28,7 +28,7 @@ func (w sight) route(clusterID string, app *raftstate.Application) routes.Route 
 	if app.RollingOut() {
 		r.Sticky = app.Wanted.Spec.Rollout != nil && app.Wanted.Spec.Rollout.Sticky
 	}
-	all := lanes(app)
+	all := w.lanes(app)
 	for _, l := range all[1:] {
 		ingress := l.layers[0].version.Spec.Ingress
 		r.Others = append(r.Others, routes.Generation{
