@@ -305,7 +305,7 @@ func (s *State) forgetVersion(c Command, cmd *ForgetVersion) *Refusal {
 // new replicas.
 func (s *State) refuseConfig(c Command, cmd *RefuseConfig) *Refusal {
 	app, refusal := s.live(cmd.Application)
-	if refusal != nil || !app.RollingOut() || app.Wanted.Number != cmd.Version || app.Rollout.Strategy != appspec.StrategyLive {
+	if refusal != nil || !app.RollingOut() || app.Wanted.Number != cmd.Version {
 		return refuse(CodeConflict, "application %q is not changing a user_config to version %d", cmd.Application, cmd.Version)
 	}
 	v := *app.Wanted
@@ -320,9 +320,11 @@ func (s *State) refuseConfig(c Command, cmd *RefuseConfig) *Refusal {
 		v.Replaced[name] = hash
 	}
 	app.Wanted = &v
-	r := &app.Rollout
-	r.Strategy, r.Why, r.Stage, r.StageAt = appspec.StrategyRolling, clip(cmd.Reason, maxReason), 0, c.At
+	reason := clip(cmd.Reason, maxReason)
+	if r := &app.Rollout; r.Strategy == appspec.StrategyLive {
+		r.Strategy, r.Why, r.Stage, r.StageAt = appspec.StrategyRolling, reason, 0, c.At
+	}
 	s.put(app)
-	s.event(c, "config-refused", app.Name, "", fmt.Sprintf("version %d: new replicas take over: %s", cmd.Version, r.Why))
+	s.event(c, "config-refused", app.Name, "", fmt.Sprintf("version %d: new replicas take over: %s", cmd.Version, reason))
 	return nil
 }

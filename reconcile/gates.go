@@ -1,13 +1,39 @@
 package reconcile
 
 import (
+	"fmt"
+
 	"github.com/serve-nomad/serve-nomad/analysis"
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
-// gates compares how app's new version serves with how the old one does.
+// gates holds app's new version to what is asked of it: its queries, and how it
+// serves beside the old one.
 func (d *differ) gates(app *raftstate.Application) analysis.Finding {
+	for _, q := range d.world.Queries[app.Name] {
+		if q.Reason != "" {
+			return analysis.Finding{Worse: true, Reason: fmt.Sprintf("query %q: %s", q.Name, q.Reason)}
+		}
+	}
+	return d.compare(app)
+}
+
+// queriesWait says which query keeps app's rollout where it is; "": none.
+func (d *differ) queriesWait(app *raftstate.Application) string {
+	if app.Rollout.Promoted {
+		return ""
+	}
+	for _, q := range d.world.Queries[app.Name] {
+		if waits := q.Waits(); waits != "" {
+			return fmt.Sprintf("query %q: %s", q.Name, waits)
+		}
+	}
+	return ""
+}
+
+// compare finds whether the new version serves worse than the old one.
+func (d *differ) compare(app *raftstate.Application) analysis.Finding {
 	if d.world.Served == nil {
 		return analysis.Finding{}
 	}

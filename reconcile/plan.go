@@ -143,6 +143,8 @@ func proposal(c *raftstate.Command) string {
 		return fmt.Sprintf("version %d of application %s as ready for stage %d", c.AdvanceRollout.Version, c.AdvanceRollout.Application, c.AdvanceRollout.To)
 	case c.SteerRollout != nil:
 		return fmt.Sprintf("version %d of application %s as paused", c.SteerRollout.Version, c.SteerRollout.Application)
+	case c.RefuseConfig != nil:
+		return fmt.Sprintf("version %d of application %s as one for new replicas", c.RefuseConfig.Version, c.RefuseConfig.Application)
 	case c.ForgetVersion != nil:
 		return fmt.Sprintf("version %d of application %s as gone", c.ForgetVersion.Version, c.ForgetVersion.Application)
 	case c.Forget != nil:

@@ -26,6 +26,7 @@ type verdict struct {
 	stage  int                     // to go on with, while it runs
 	pause  bool                    // it is to wait for somebody
 	reason string                  // of any of these
+	refuse map[string]string       // deployment -> its version with the user_config in it, which running replicas did not take
 	waits  string                  // what it needs first, while nothing of these is due
 	gates  string                  // what was found last of the new version
 }
@@ -40,6 +41,8 @@ func (d *differ) rollout(app *raftstate.Application) {
 	switch {
 	case v.status != raftstate.RolloutRunning:
 		command.EndRollout = &raftstate.EndRollout{Application: app.Name, Version: number, Status: v.status, Reason: v.reason}
+	case len(v.refuse) > 0:
+		command.RefuseConfig = &raftstate.RefuseConfig{Application: app.Name, Version: number, Hashes: v.refuse, Reason: v.reason}
 	case v.pause:
 		command.SteerRollout = &raftstate.SteerRollout{Application: app.Name, Version: number, Action: raftstate.ActionPause, Message: v.reason}
 	case v.stage != app.Rollout.Stage:
@@ -61,7 +64,11 @@ func (d *differ) judge(app *raftstate.Application) verdict {
 	if fault := d.broken(app); fault != "" {
 		return d.fails(app, v, fault)
 	}
+	configs := ""
 	if app.RollingOut() {
+		if configs, v.refuse, v.reason = d.configs(app); len(v.refuse) > 0 {
+			return v
+		}
 		found := d.gates(app)
 		v.gates = found.Reason
 		if found.Worse && !r.Promoted {
@@ -73,6 +80,7 @@ func (d *differ) judge(app *raftstate.Application) verdict {
 		}
 	}
 	replicas, waiting := d.missing(app)
+	waiting = cmp.Or(waiting, configs, d.queriesWait(app))
 	lasted, lasts := d.now.Sub(r.StageAt), app.Stage().Lasts
 	if r.Promoted {
 		lasts = 0
@@ -92,6 +100,26 @@ func (d *differ) judge(app *raftstate.Application) verdict {
 		v.status, v.reason = raftstate.RolloutSuccessful, allPass(replicas)
 	}
 	return v
+}
+
+// configs says what user_configs the rollout waits for, and which of them
+// running replicas did not take, and why.
+func (d *differ) configs(app *raftstate.Application) (waiting string, refuse map[string]string, reason string) {
+	for _, n := range d.world.needs(app) {
+		if !n.wanted || n.deployment.Reconfigure == nil {
+			continue
+		}
+		waits, refused := d.world.configured(n)
+		waiting = cmp.Or(waiting, waits)
+		hash := appspec.VersionWithConfig(n.spec, n.deployment)
+		if refused != "" && n.serving && app.Wanted.Replaced[n.deployment.Name] != hash {
+			if refuse == nil {
+				refuse = map[string]string{}
+			}
+			refuse[n.deployment.Name], reason = hash, refused
+		}
+	}
+	return waiting, refuse, reason
 }
 
 func allPass(replicas int) string {
