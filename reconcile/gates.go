@@ -26,7 +26,7 @@ func (d *differ) queriesWait(app *raftstate.Application) string {
 	}
 	for _, q := range d.world.Queries[app.Name] {
 		if waits := q.Waits(); waits != "" {
-			return fmt.Sprintf("query %q: %s", q.Name, waits)
+			return waits
 		}
 	}
 	return ""
