@@ -3,7 +3,6 @@ package analysis
 import (
 	"fmt"
 	"math"
-	"sort"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/loads"
@@ -17,9 +16,6 @@ const (
 	// leastSlower is by how much it must be slower at least, whatever the ratio:
 	// a few milliseconds come and go with what else runs on a node.
 	leastSlower = 5 * time.Millisecond
-	// doubtOfOld is how often the old version's quantile may lie above what is
-	// taken for its upper bound.
-	doubtOfOld = 0.05
 	// settles is for how long a version must have been slow. What it does first
 	// is often slower: caches are cold, code is not compiled yet.
 	settles = 5 * time.Second
@@ -32,16 +28,16 @@ const (
 type quantile struct {
 	q     float64
 	name  string
-	least uint64 // answers of either version that it takes: of fewer, the slowest is no upper bound at doubtOfOld
+	least uint64 // answers of either version that it takes, so that some lie above it
 }
 
 // quantiles returns them, the highest first.
 func quantiles() []quantile {
-	return []quantile{{0.99, "p99", 299}, {0.95, "p95", 59}, {0.90, "p90", 29}}
+	return []quantile{{0.99, "p99", 300}, {0.95, "p95", 60}, {0.90, "p90", 30}}
 }
 
 // supported returns the highest quantile that both versions have the answers
-// for. The last one is tested with fewer of the new version: the test is exact.
+// for. The last one is tested with fewer of the new version.
 func (p *pair) supported() (q quantile, ok bool) {
 	for _, q = range quantiles() {
 		if p.old.answers >= q.least && p.new.answers >= q.least {
@@ -51,47 +47,36 @@ func (p *pair) supported() (q quantile, ok bool) {
 	return q, p.old.answers >= q.least && p.new.answers >= leastAnswers
 }
 
-// judgeLatency finds whether the new version is slower than it may be. At a
-// quantile of 0.99 one answer in a hundred takes longer than a limit that the
-// version keeps: it is worse when so many take longer than the allowed ratio
-// times the old version's quantile, or rather the upper bound of that, as would
-// hardly come if it kept it (an exact binomial test of a quantile, as in Conover,
-// Practical Nonparametric Statistics). Nothing is assumed of how latencies are
-// distributed.
+// judgeLatency finds whether the new version is slower than it may be. One in a
+// hundred of the old version's answers takes longer than its quantile at 0.99;
+// as few of the new one's may take longer than the allowed ratio times that. It
+// is worse when more do than would hardly come by chance. That is an exceedance
+// test (Epstein, 1954), which is exact however latencies are distributed, as it
+// counts, and knows how little a few answers tell of a quantile.
 func (p *pair) judgeLatency(ratio float64) (worse bool, reason string) {
 	q, ok := p.supported()
 	if !ok {
 		return false, fmt.Sprintf("latency is not compared yet, at %d answers against %d: at least %d and %d are needed",
 			p.new.answers, p.old.answers, leastAnswers, q.least)
 	}
-	base := p.old.upper(q.q)
+	was, is := p.old.at(q.q), p.new.at(q.q)
+	base := was
 	if p.beside.answers >= q.least { // slow for both at once is no fault of one
-		base = max(base, p.beside.upper(q.q))
+		base = max(base, p.beside.at(q.q))
 	}
 	limit := max(base+leastSlower, scale(base, ratio))
-	n := &p.new
-	worse = p.settled &&
-		binomialTail(n.above(limit), n.answers, 1-q.q) < chance &&
-		binomialTail(p.lately.above(limit), p.lately.answers, 1-q.q) < chanceOfLately
-	was, is := p.old.at(q.q), n.at(q.q)
+	beyond := p.old.answers - p.old.rank(q.q)
+	exceeds := func(t *tally) float64 {
+		return hypergeometricTail(t.above(limit), t.answers, beyond, p.old.answers)
+	}
+	worse = p.settled && exceeds(&p.new) < chance && exceeds(&p.lately) < chanceOfLately
 	reason = fmt.Sprintf("%s is %s over %d answers, of the old version %s over %d; at most %g times that is allowed",
-		q.name, shown(is), n.answers, shown(was), p.old.answers, ratio)
+		q.name, shown(is), p.new.answers, shown(was), p.old.answers, ratio)
 	return worse, reason
 }
 
 // at returns the latency at a quantile.
 func (t *tally) at(q float64) time.Duration { return loads.BucketEnd(t.bucketOf(t.rank(q))) }
-
-// upper returns what the latency at a quantile hardly lies above, by what was
-// seen of it: the first of the sorted answers that has so many before it as
-// would hardly come were the quantile higher.
-func (t *tally) upper(q float64) time.Duration {
-	from := t.rank(q)
-	further := sort.Search(int(t.answers-from), func(i int) bool {
-		return binomialTail(from+uint64(i), t.answers, q) <= doubtOfOld
-	})
-	return loads.BucketEnd(t.bucketOf(from + uint64(further)))
-}
 
 func scale(d time.Duration, by float64) time.Duration {
 	return time.Duration(min(float64(d)*by, math.MaxInt64/2))

@@ -24,23 +24,53 @@ func binomialTail(k, n uint64, p float64) float64 {
 	})
 }
 
-// hypergeometricTail returns the probability that, of all the errors in two
-// samples, at least k fall into the first one, if they fall where they may: that
-// is Fisher's exact test that the first one's rate is not the higher one.
+// hypergeometricTail returns the probability that, of the k+j that stand out in
+// two samples of n and m, at least k fall into the first one, if they fall where
+// they may: that is Fisher's exact test.
 func hypergeometricTail(k, n, j, m uint64) float64 {
-	errors, all := k+j, n+m
+	marked, all := k+j, n+m
 	switch {
 	case k == 0:
 		return 1
-	case float64(k)*float64(all) <= float64(errors)*float64(n):
+	case float64(k)*float64(all) <= float64(marked)*float64(n):
 		return 0.5
 	}
-	most := min(n, errors)
-	term := math.Exp(logChoose(n, k) + logChoose(m, j) - logChoose(all, errors))
+	most := min(n, marked)
+	term := math.Exp(logChoose(n, k) + logChoose(m, j) - logChoose(all, marked))
 	return sumTail(term, most-k, func(i float64) float64 {
-		in, out := float64(k)+i, float64(j)-i // errors in the first sample, and in the second
+		in, out := float64(k)+i, float64(j)-i // that stand out in the first sample, and in the second
 		return (float64(n) - in) / (in + 1) * out / (float64(m) - out + 1)
 	})
+}
+
+// excessTail returns about how probable it is that k or more of n requests fail
+// by chance, when of another version j of m did and a share of allowed may fail
+// beyond that. Each way in which the n share out to what is allowed and to the
+// rest is tested for the rest by hypergeometricTail, and counts as much as it is
+// probable. So it is Fisher's test where nothing more is allowed, and against
+// very many requests the binomial test of the rate and what is allowed.
+func excessTail(k, n, j, m uint64, allowed float64) float64 {
+	switch {
+	case k == 0 || allowed >= 1:
+		return 1
+	case allowed <= 0:
+		return hypergeometricTail(k, n, j, m)
+	}
+	const (
+		reach = 8   // standard deviations
+		steps = 500 // at most: with very many requests one stands for its neighbours
+	)
+	mean := float64(n) * allowed
+	spread := reach * (math.Sqrt(mean) + 1)
+	from, to := uint64(max(0, mean-spread)), min(uint64(mean+spread), k-1)
+	step := max(1, (to-min(from, to))/steps)
+	sum, weights := 0.0, 0.0
+	for e := from; e <= to; e += step {
+		weight := float64(step) * math.Exp(logChoose(n, e)+float64(e)*math.Log(allowed)+float64(n-e)*math.Log1p(-allowed))
+		sum += weight * hypergeometricTail(k-e, n-e, j, m)
+		weights += weight
+	}
+	return min(1, sum+max(0, 1-weights)) // the others are enough by themselves
 }
 
 // sumTail adds up to more further terms to term; ratio is that of the term after
