@@ -127,6 +127,19 @@ func TestWeightsUpToAllRequests(t *testing.T) {
 	}
 }
 
+func TestAGenerationThatIsOnlyCalledHasNoIngress(t *testing.T) {
+	r := rolling("a")
+	r.Others[0].Ingress = ""
+	value, err := encodeEntry(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeEntry("a", value)
+	if diff := cmp.Diff(r, got); err != nil || diff != "" {
+		t.Errorf("read (-want +got): %v\n%s", err, diff)
+	}
+}
+
 // replicaOf is an instance of any deployment and version.
 func replicaOf(application, deployment, version, id string, port int) *api.ServiceEntry {
 	e := replica(application, id, port)
