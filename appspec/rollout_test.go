@@ -353,8 +353,9 @@ func TestTheConfigThatRunningReplicasTake(t *testing.T) {
 	later, _, _ := set(`{"a":1}`, &Reconfigure{Signal: "SIGHUP", Timeout: Duration(time.Minute)})
 	other, _, _ := set(`{"a":1}`, &Reconfigure{Signal: "SIGUSR1"})
 	post, _, _ := set(`{"a":1}`, &Reconfigure{Path: "/x"})
-	if later != one || other == one || post == one || post == other {
-		t.Errorf("version %s, with another time %s, signal %s, a path %s", one, later, other, post)
+	elsewhere, _, _ := set(`{"a":1}`, &Reconfigure{Path: "/y"})
+	if later != one || other == one || post == one || post == other || elsewhere == post {
+		t.Errorf("version %s, with another time %s, signal %s, a path %s, another one %s", one, later, other, post, elsewhere)
 	}
 	if ConfigOf(nil) != "" || VersionWithConfig(nil, nil) != VersionOf(nil, nil) {
 		t.Error("nothing has a config")

@@ -111,3 +111,60 @@ application "slow" {
     shadow_time = "1m"
   }
 }
+
+# Each has one fault, and nothing more is said of what follows from it.
+application "strategy" {
+  route_prefix = "/strategy"
+  deployment "a" {
+    task { driver = "exec" }
+  }
+  rollout {
+    strategy = 5
+    steps    = [10]
+    interval = "1m"
+    sticky   = true
+  }
+}
+
+application "steps" {
+  route_prefix = "/steps"
+  deployment "a" {
+    task { driver = "exec" }
+  }
+  rollout {
+    strategy  = "canary"
+    steps     = "10"
+    max_surge = 10
+  }
+}
+
+application "unavailable" {
+  route_prefix = "/unavailable"
+  deployment "a" {
+    task { driver = "exec" }
+    reconfigure {
+      path = 1
+    }
+  }
+  rollout {
+    strategy        = "rolling"
+    max_surge       = 0
+    max_unavailable = "half"
+  }
+}
+
+application "surge" {
+  route_prefix = "/surge"
+  deployment "a" {
+    task { driver = "exec" }
+    reconfigure {
+      signal = true
+    }
+  }
+  rollout {
+    strategy    = "blue_green"
+    max_surge   = "half"
+    shadow      = "x"
+    shadow_time = "1m"
+  }
+}
