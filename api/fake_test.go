@@ -174,7 +174,7 @@ type previewer struct {
 	room    func([]reconcile.JobCount) (nodescale.Outlook, []string, error) // nil: there is
 }
 
-func (p previewer) Preview(command raftstate.Command) ([]reconcile.Step, error) {
+func (p *previewer) Preview(command raftstate.Command) ([]reconcile.Step, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -182,7 +182,7 @@ func (p previewer) Preview(command raftstate.Command) ([]reconcile.Step, error) 
 	return reconcile.Preview(view.State, view.World, time.Now(), reconcile.Settings{}, command)
 }
 
-func (p previewer) Room(_ context.Context, _ raftstate.Command, steps []reconcile.Step) (nodescale.Outlook, []string, error) {
+func (p *previewer) Room(_ context.Context, _ raftstate.Command, steps []reconcile.Step) (nodescale.Outlook, []string, error) {
 	if p.room == nil {
 		return nodescale.Outlook{}, nil, nil
 	}
@@ -192,17 +192,21 @@ func (p previewer) Room(_ context.Context, _ raftstate.Command, steps []reconcil
 // instance is a server with its cluster and a client of it.
 type instance struct {
 	*fakeCluster
-	server *serve.Server
-	http   *httptest.Server
-	client *serve.Client
+	server  *serve.Server
+	http    *httptest.Server
+	client  *serve.Client
+	planner *previewer
+
+	settledBy int // commands
 }
 
 func start(t *testing.T, adjust ...func(*serve.ServerConfig)) *instance {
 	t.Helper()
 	cluster := newFakeCluster()
+	planner := &previewer{cluster: cluster}
 	ids := 0
 	cfg := serve.ServerConfig{
-		Cluster: cluster, Planner: previewer{cluster: cluster}, Logs: fakeLogs{},
+		Cluster: cluster, Planner: planner, Logs: fakeLogs{},
 		Info: serve.ServerInfo{ID: "s1", Name: "one", Version: "1.2.3", Nomad: "http://nomad", Consul: "http://consul"},
 		NewID: func() string {
 			ids++
@@ -226,7 +230,7 @@ func start(t *testing.T, adjust ...func(*serve.ServerConfig)) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &instance{cluster, server, ts, client}
+	return &instance{fakeCluster: cluster, server: server, http: ts, client: client, planner: planner}
 }
 
 // spec is a valid application with one deployment.
@@ -265,6 +269,34 @@ func (i *instance) deployed(t *testing.T, name string) {
 		}
 		v.World = &w
 	})
+}
+
+// settled deploys an application and does all that follows from it, in a world
+// where everything works at once.
+func (i *instance) settled(t *testing.T, app *appspec.Application) {
+	t.Helper()
+	i.update(func(v *serve.View) {
+		v.World = &reconcile.World{NomadKnown: true, ConsulKnown: true, CoreMHz: map[string]int{"": 1000, "default": 1000}}
+	})
+	if _, err := i.client.Deploy(t.Context(), serve.DeployRequest{Applications: []*appspec.Application{app}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		view := i.View()
+		steps := reconcile.Diff(view.State, view.World, time.Now(), reconcile.Settings{}).Steps
+		if len(steps) == 0 {
+			return
+		}
+		for _, step := range steps {
+			if step.Propose != nil {
+				i.settledBy++
+				i.mustApply(t, *step.Propose)
+				continue
+			}
+			i.update(func(v *serve.View) { v.State, v.World = reconcile.Simulate(v.State, v.World, time.Now(), step) })
+		}
+	}
+	t.Fatal("it does not settle")
 }
 
 func asError(t *testing.T, err error) *serve.Error {

@@ -319,7 +319,7 @@ func TestWhatASpecMayLeaveOut(t *testing.T) {
 
 func TestPlanWithoutNomadStillShowsChanges(t *testing.T) {
 	i := start(t, func(c *serve.ServerConfig) {
-		c.Planner = previewer{err: errors.New("nomad at 10.0.0.1 does not answer")}
+		c.Planner = &previewer{err: errors.New("nomad at 10.0.0.1 does not answer")}
 	})
 	answer, err := i.client.Plan(t.Context(), serve.PlanRequest{Applications: []*appspec.Application{spec("search")}})
 	if err != nil {

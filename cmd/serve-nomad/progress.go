@@ -194,6 +194,8 @@ func causeText(cause raftstate.LeavingCause) string {
 		return "was superseded before it served"
 	case raftstate.LeavingFailed:
 		return "was rolled back"
+	case raftstate.LeavingAborted:
+		return "was aborted"
 	default:
 		return string(cause)
 	}
