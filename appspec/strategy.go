@@ -10,19 +10,23 @@ import (
 // and why: as the new spec asks, or else by what changed. A change that no
 // replica's process depends on is live, whatever the spec asks for.
 func ChooseStrategy(before, after *Application) (s Strategy, why string) {
-	var replaced, wiring []string
+	var live, replaced, wiring []string
 	for _, c := range Diff(before, after) {
 		switch what, rewires := rewired(before, after, c.Path); {
 		case rewires:
 			wiring = append(wiring, what)
 		case c.Effect == EffectReplace:
 			replaced = append(replaced, c.Path)
+		default:
+			live = append(live, c.Path)
 		}
 	}
 	wiring = slices.Compact(wiring) // they are in order, by path
 	switch changed := slices.Concat(wiring, replaced); {
+	case len(changed) == 0 && len(live) == 0:
+		return StrategyLive, "nothing changed"
 	case len(changed) == 0:
-		return StrategyLive, "nothing changed that a replica's process depends on"
+		return StrategyLive, listed(live) + " changed, which no replica is restarted for"
 	case after.Rollout != nil && after.Rollout.Strategy != "":
 		return Strategy(after.Rollout.Strategy), fmt.Sprintf("the spec asks for it; %s changed", listed(changed))
 	case len(wiring) > 0:

@@ -139,6 +139,9 @@ func (d *differ) route(app *raftstate.Application, want routes.Route) bool {
 	reason := "the application has no route yet"
 	if exists {
 		reason = fmt.Sprintf("version %d takes the traffic, or what it consists of changed", app.Serving.Number)
+		if app.RollingOut() {
+			reason = fmt.Sprintf("version %d is on its way: %s", app.Wanted.Number, app.Stage().Name)
+		}
 	}
 	d.add(Step{WriteRoute: &WriteRoute{Route: want, ModifyIndex: d.world.RouteIndex[app.Name]}, Reason: reason})
 	return false

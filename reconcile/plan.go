@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/nomad/api"
@@ -101,7 +103,7 @@ func (s Step) String() string {
 	case s.Stop != nil:
 		what = "stop job " + s.Stop.JobID
 	case s.WriteRoute != nil:
-		what = fmt.Sprintf("route %s -> application %s", s.WriteRoute.Route.RoutePrefix, s.WriteRoute.Route.Application)
+		what = fmt.Sprintf("route %s -> application %s%s", s.WriteRoute.Route.RoutePrefix, s.WriteRoute.Route.Application, parts(s.WriteRoute.Route))
 	case s.WritePool != nil:
 		what = "make node pool " + s.WritePool.Name
 	case s.WriteConfig != nil:
@@ -124,6 +126,34 @@ func (p Plan) String() string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// parts says which generation takes which part of the requests, where there are
+// several, and which versions share them within one.
+func parts(r routes.Route) string {
+	var list []string
+	for _, g := range r.Generations() {
+		var mixed []string
+		for _, name := range slices.Sorted(maps.Keys(g.Deployments)) {
+			if d := g.Deployments[name]; len(d.Also) > 0 {
+				mixed = append(mixed, name+" "+strings.Join(d.Versions(), " and "))
+			}
+		}
+		text := fmt.Sprintf("generation %d %d %%", g.Number, g.Weight)
+		if g.Shadow > 0 {
+			text += fmt.Sprintf(" and copies of %d %%", g.Shadow)
+		}
+		if len(mixed) > 0 {
+			text += " (" + strings.Join(mixed, ", ") + ")"
+		}
+		if len(r.Others) > 0 || len(mixed) > 0 {
+			list = append(list, text)
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return ", " + strings.Join(list, ", ")
 }
 
 // count says how many replicas a job has; one that runs once on each node has

@@ -98,6 +98,9 @@ func (d *differ) judge(app *raftstate.Application) verdict {
 		}
 	default:
 		v.status, v.reason = raftstate.RolloutSuccessful, allPass(replicas)
+		if app.RollingOut() && r.Strategy == appspec.StrategyLive {
+			v.reason = "all replicas that run have taken the user_config"
+		}
 	}
 	return v
 }
