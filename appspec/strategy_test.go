@@ -19,17 +19,17 @@ func TestWhatChangedDecidesTheStrategy(t *testing.T) {
 		want   Strategy
 		why    string
 	}{
-		"nothing":                     {func(*Application, *Deployment) {}, StrategyLive, "nothing changed that a replica's process depends on"},
-		"the number of replicas":      {func(_ *Application, b *Deployment) { b.NumReplicas = 7 }, StrategyLive, "nothing"},
-		"autoscaling":                 {func(_ *Application, b *Deployment) { b.Autoscaling = soundAutoscaling() }, StrategyLive, "nothing"},
-		"the requests at once":        {func(_ *Application, b *Deployment) { b.MaxOngoingRequests = 9 }, StrategyLive, "nothing"},
-		"the queue":                   {func(_ *Application, b *Deployment) { b.MaxQueuedRequests, b.PriorityHeaders = 9, true }, StrategyLive, "nothing"},
-		"the timeout":                 {func(app *Application, _ *Deployment) { app.RequestTimeout = 9 }, StrategyLive, "nothing"},
-		"the size of bodies":          {func(app *Application, _ *Deployment) { app.MaxBodyBytes = 9 }, StrategyLive, "nothing"},
-		"the route":                   {func(app *Application, _ *Deployment) { app.RoutePrefix = "/x" }, StrategyLive, "nothing"},
-		"the rollout itself":          {func(app *Application, _ *Deployment) { app.Rollout = &Rollout{Strategy: "canary", Shadow: 5} }, StrategyLive, "nothing"},
-		"a config that replicas take": {func(app *Application, _ *Deployment) { app.Deployments[2].UserConfig = json.RawMessage(`{"a":2}`) }, StrategyLive, "nothing"},
-		"its time":                    {func(app *Application, _ *Deployment) { app.Deployments[2].Reconfigure.Timeout = 9 }, StrategyLive, "nothing"},
+		"nothing":                     {func(*Application, *Deployment) {}, StrategyLive, "nothing changed"},
+		"the number of replicas":      {func(_ *Application, b *Deployment) { b.NumReplicas = 7 }, StrategyLive, "deployment.b.num_replicas changed, which no"},
+		"autoscaling":                 {func(_ *Application, b *Deployment) { b.Autoscaling = soundAutoscaling() }, StrategyLive, "deployment.b.autoscaling"},
+		"the requests at once":        {func(_ *Application, b *Deployment) { b.MaxOngoingRequests = 9 }, StrategyLive, "deployment.b.max_ongoing_requests changed, which"},
+		"the queue":                   {func(_ *Application, b *Deployment) { b.MaxQueuedRequests, b.PriorityHeaders = 9, true }, StrategyLive, "deployment.b.max_queued_requests, deployment.b.priority_headers changed"},
+		"the timeout":                 {func(app *Application, _ *Deployment) { app.RequestTimeout = 9 }, StrategyLive, "request_timeout changed, which no"},
+		"the size of bodies":          {func(app *Application, _ *Deployment) { app.MaxBodyBytes = 9 }, StrategyLive, "max_body_bytes changed"},
+		"the route":                   {func(app *Application, _ *Deployment) { app.RoutePrefix = "/x" }, StrategyLive, "route_prefix changed"},
+		"the rollout itself":          {func(app *Application, _ *Deployment) { app.Rollout = &Rollout{Strategy: "canary", Shadow: 5} }, StrategyLive, "rollout."},
+		"a config that replicas take": {func(app *Application, _ *Deployment) { app.Deployments[2].UserConfig = json.RawMessage(`{"a":2}`) }, StrategyLive, "deployment.c.user_config.a changed, which no"},
+		"its time":                    {func(app *Application, _ *Deployment) { app.Deployments[2].Reconfigure.Timeout = 9 }, StrategyLive, "deployment.c.reconfigure.timeout changed"},
 
 		"another config":     {func(_ *Application, b *Deployment) { b.UserConfig = json.RawMessage(`{"a":2}`) }, StrategyRolling, "deployment.b.user_config.a changed"},
 		"the image":          {func(_ *Application, b *Deployment) { b.Task.Config = map[string]any{"image": "x"} }, StrategyRolling, "deployment.b.task.config.image changed"},
@@ -87,7 +87,7 @@ func TestAStrategyThatIsAskedFor(t *testing.T) {
 			want   Strategy
 			why    string
 		}{
-			"counts":   {func(b *Deployment) { b.NumReplicas = 7 }, StrategyLive, "nothing changed"},
+			"counts":   {func(b *Deployment) { b.NumReplicas = 7 }, StrategyLive, "deployment.b.num_replicas"},
 			"an image": {func(b *Deployment) { b.Task.Config = map[string]any{"image": "x"} }, asked, "the spec asks for it; deployment.b.task.config.image changed"},
 			"handles":  {func(b *Deployment) { b.Handles = nil }, asked, "the spec asks for it; deployment.b.handles changed"},
 			"wiring before the rest": {
