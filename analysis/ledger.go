@@ -201,18 +201,24 @@ func (l *Ledger) moment(now time.Time) int64 {
 	return at
 }
 
-// Standings returns how each version stands, of the applications that are
-// followed.
-func (l *Ledger) Standings(now time.Time) map[loads.Version]Standing {
+// Standings returns how versions stand, of applications that are followed. Of
+// one that no report has named it may be known that it has no request.
+func (l *Ledger) Standings(now time.Time, of []loads.Version) map[loads.Version]Standing {
 	at := l.moment(now)
-	all := make(map[loads.Version]Standing, len(l.versions))
-	presence := l.presence(at)
-	for key, v := range l.versions {
-		s := v.standing(at)
-		ongoing, settled := presence.of(key)
+	all := make(map[loads.Version]Standing, len(of))
+	here := l.presence(at)
+	for _, key := range of {
+		if !l.followed[key.Application] {
+			continue
+		}
+		s := Standing{now: at}
+		if v := l.versions[key]; v != nil {
+			s = v.standing(at)
+		}
+		ongoing, settled := here.of(key)
 		s.Ongoing = ongoing
 		if settled >= 0 {
-			s.Settled = l.since.Add(time.Duration(settled)).UTC().Round(0)
+			s.Settled = now.Add(time.Duration(settled - at)).UTC().Round(0)
 		}
 		all[key] = s
 	}

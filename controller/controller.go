@@ -57,7 +57,7 @@ type Config struct {
 	Discovery    Discovery
 	Machines     Machines // how nodes are made; nil: worker groups have none
 	NodesDryRun  bool     // decide of nodes and tell, but make and remove none
-	Metrics      Metrics  // what deployments scale on beside requests; nil: nothing can be read
+	Metrics      Metrics  // what deployments scale on beside requests, and rollouts are held to; nil: nothing can be read
 	AskOf        AskOf    // nil: it is not told whether there is room for what is not in Nomad yet
 	Settings     reconcile.Settings
 	NewID        func() string        // a fresh unique id
@@ -71,13 +71,14 @@ type Config struct {
 // Controller runs the loop while this server leads, and publishes what it
 // sees all the time.
 type Controller struct {
-	cfg    Config
-	log    hclog.Logger
-	view   *viewer
-	scaler *scaler
-	noder  *noder
-	poked  chan struct{} // something was done in Nomad beside the loop, which is to look at it
-	fresh  atomic.Int64  // when the last look at Nomad that went well began, Unix nanoseconds
+	cfg     Config
+	log     hclog.Logger
+	view    *viewer
+	scaler  *scaler
+	noder   *noder
+	queries *queries
+	poked   chan struct{} // something was done in Nomad beside the loop, which is to look at it
+	fresh   atomic.Int64  // when the last look at Nomad that went well began, Unix nanoseconds
 
 	// The loop's own.
 	looked  time.Time // when it last looked
@@ -122,7 +123,7 @@ func New(cfg Config) *Controller {
 		cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State()),
 		poked: make(chan struct{}, 1), repeats: repeats{}, counts: counts{set: map[string]countSet{}},
 	}
-	c.scaler, c.noder = newScaler(c), newNoder(c)
+	c.scaler, c.noder, c.queries = newScaler(c), newNoder(c), newQueries(c)
 	return c
 }
 
@@ -154,6 +155,8 @@ func (c *Controller) Lead(ctx context.Context) error {
 	defer beside.Wait()
 	beside.Go(func() { c.scaler.run(ctx) })
 	beside.Go(func() { c.noder.run(ctx) })
+	c.queries.begin(ctx)
+	defer c.queries.end()
 	c.loop(ctx)
 	return nil
 }
@@ -294,6 +297,7 @@ func (c *Controller) look(ctx context.Context, before *reconcile.World, whole bo
 	}
 	world.Since = c.since(before, world)
 	world.Served = c.scaler.served(world)
+	world.Queries = c.queries.look(c.cfg.Raft.State(), c.cfg.Now())
 	return world, err
 }
 

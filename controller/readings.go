@@ -15,11 +15,13 @@ import (
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
-// Metrics reads the numbers that deployments scale on beside requests, as the
-// controller needs it. Each takes as long as ctx lets it.
+// Metrics reads the numbers that deployments scale on beside requests, and that
+// rollouts are held to, as the controller needs it. Each takes as long as ctx lets it.
 type Metrics interface {
-	// Query returns the number that a PromQL query gives now.
+	// Query returns the number that a PromQL query gives now, to size by.
 	Query(ctx context.Context, query string) (float64, error)
+	// Number does too, also if no deployment could be sized by it.
+	Number(ctx context.Context, query string) (float64, error)
 	// Replicas returns the sum of what the replicas at addresses say.
 	Replicas(ctx context.Context, addresses []string, path, field string) (float64, error)
 }

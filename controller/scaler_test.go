@@ -660,7 +660,16 @@ func (g *gauge) read(ctx context.Context) (float64, error) {
 	return value, err
 }
 
+// times is how often it was read.
+func (g *gauge) times() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.asked
+}
+
 func (g *gauge) Query(ctx context.Context, _ string) (float64, error) { return g.read(ctx) }
+
+func (g *gauge) Number(ctx context.Context, _ string) (float64, error) { return g.read(ctx) }
 
 func (g *gauge) Replicas(ctx context.Context, addresses []string, path, field string) (float64, error) {
 	g.mu.Lock()

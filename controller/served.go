@@ -5,6 +5,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/analysis"
 	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/loads"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
@@ -44,9 +45,10 @@ func watched(state *raftstate.State, world *reconcile.World) map[string]bool {
 // service is how versions serve, of the applications that are watched, while
 // this server leads. The scaler's lock guards it.
 type service struct {
-	ledger *analysis.Ledger
-	state  *raftstate.State // as followed last
-	world  *reconcile.World // the same
+	ledger  *analysis.Ledger
+	state   *raftstate.State // as followed last
+	world   *reconcile.World // the same
+	watched map[string]bool  // applications
 }
 
 func newService(now time.Time) *service { return &service{ledger: analysis.NewLedger(now)} }
@@ -57,11 +59,12 @@ func (s *service) follow(state *raftstate.State, world *reconcile.World) {
 		return
 	}
 	s.state, s.world = state, world
-	s.ledger.Follow(watched(state, world))
+	s.watched = watched(state, world)
+	s.ledger.Follow(s.watched)
 }
 
 // served returns how versions serve, by job, of the applications that are
-// watched; nil: that is not known.
+// watched; nil: that is not known, or there are none.
 func (s *scaler) served(world *reconcile.World) map[string]analysis.Standing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,12 +72,17 @@ func (s *scaler) served(world *reconcile.World) map[string]analysis.Standing {
 		return nil
 	}
 	s.service.follow(s.c.cfg.Raft.State(), world)
-	standings := s.service.ledger.Standings(s.c.cfg.Now())
-	if len(standings) == 0 {
+	var versions []loads.Version
+	for _, job := range world.Jobs {
+		if s.service.watched[job.Application] {
+			versions = append(versions, loads.Version{Application: job.Application, Deployment: job.Deployment, Version: job.Version})
+		}
+	}
+	if len(versions) == 0 {
 		return nil
 	}
-	jobs := make(map[string]analysis.Standing, len(standings))
-	for v, standing := range standings {
+	jobs := make(map[string]analysis.Standing, len(versions))
+	for v, standing := range s.service.ledger.Standings(s.c.cfg.Now(), versions) {
 		jobs[jobspec.JobID(v.Application, v.Deployment, v.Version)] = standing
 	}
 	return jobs

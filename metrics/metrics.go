@@ -1,7 +1,8 @@
 // Package metrics is the door to the numbers that deployments scale on beside
-// requests: what a Prometheus query gives, and what replicas say of themselves.
-// A number is from 0 to 1e15, or there is an error that says what came
-// instead: nothing is decided from garbage.
+// requests, and that rollouts are held to: what a Prometheus query gives, and
+// what replicas say of themselves. A number to scale on is from 0 to 1e15, any
+// other is finite, or there is an error that says what came instead: nothing is
+// decided from garbage.
 package metrics
 
 import (
@@ -64,13 +65,24 @@ func New(cfg Config) (*Client, error) {
 // source.
 const largest = 1e15
 
-// usable returns value, or why nothing may be decided from it.
-func usable(value float64) (float64, error) {
+// finite returns value, or why it is none.
+func finite(value float64) (float64, error) {
 	switch {
 	case math.IsNaN(value):
 		return 0, errors.New("the value is not a number (NaN)")
 	case math.IsInf(value, 0):
 		return 0, errors.New("the value is infinite, or too large")
+	default:
+		return value, nil
+	}
+}
+
+// usable returns value, or why no deployment may be sized by it.
+func usable(value float64) (float64, error) {
+	if _, err := finite(value); err != nil {
+		return 0, err
+	}
+	switch {
 	case value < 0:
 		return 0, fmt.Errorf("the value is %g, below 0", value)
 	case value > largest:

@@ -121,6 +121,26 @@ func TestPrometheus(t *testing.T) {
 	}
 }
 
+// TestNumber: what a rollout is held to may be any number.
+func TestNumber(t *testing.T) {
+	for _, c := range []struct {
+		value string
+		want  float64
+		says  string
+	}{
+		{"-1.5", -1.5, ""},
+		{"1e300", 1e300, ""},
+		{"NaN", 0, "not a number"},
+		{"-Inf", 0, "infinite"},
+	} {
+		t.Run(c.value, func(t *testing.T) {
+			server := answers(t, 200, `{"status":"success","data":{"resultType":"scalar","result":[1700000000,"`+c.value+`"]}}`)
+			value, err := client(t, metrics.Config{PrometheusAddress: server.URL}).Number(t.Context(), "up")
+			want(t, value, err, c.want, c.says)
+		})
+	}
+}
+
 func TestPrometheusIsAskedWithTheQueryAndTheToken(t *testing.T) {
 	server := serving(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("query") != `sum(queue{app="a"})` || r.URL.Path != "/base/api/v1/query" || r.Header.Get("Authorization") != "Bearer secret" {

@@ -12,9 +12,19 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Query returns the number that a PromQL query gives now: a scalar, or a vector
-// of exactly one element. It takes as long as ctx lets it.
+// Query returns the number that a PromQL query gives now, as Number does, if a
+// deployment can be sized by it.
 func (c *Client) Query(ctx context.Context, query string) (float64, error) {
+	value, err := c.Number(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	return usable(value)
+}
+
+// Number returns the number that a PromQL query gives now: a scalar, or a vector
+// of exactly one element, and finite. It takes as long as ctx lets it.
+func (c *Client) Number(ctx context.Context, query string) (float64, error) {
 	if c.prometheus == nil {
 		return 0, ErrNoPrometheus
 	}
@@ -34,7 +44,7 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("ask prometheus at %s: %w", c.address, err)
 	}
-	return usable(number)
+	return finite(number)
 }
 
 // single returns the one number that there is.

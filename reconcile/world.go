@@ -96,7 +96,7 @@ type QueryResult struct {
 	Known  bool      // Value was read, and not too long ago
 	Value  float64   // as it was read last
 	At     time.Time // when that was; zero: never in this rollout
-	Error  string    // why it could not be read the last time; "": it could
+	Error  string    // why it could not be read the last time; "": it could, or was not tried yet
 	Reason string    // why the gate fails: Value is out of bounds; "": it does not
 }
 
