@@ -34,7 +34,7 @@ type Generation struct {
 	Number      int                   `json:"number"`
 	Weight      int                   `json:"weight,omitempty"` // percent of the requests to the application that it takes
 	Shadow      int                   `json:"shadow,omitempty"` // percent of the requests of which it gets a copy, whose answer nobody sees
-	Ingress     string                `json:"ingress"` // "": it takes none, and is there for those that still call its deployments
+	Ingress     string                `json:"ingress"`          // "": it takes none, and is there for those that still call its deployments
 	Deployments map[string]Deployment `json:"deployments"`
 }
 
