@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/nomad/api"
+
 	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/controller"
 	"github.com/serve-nomad/serve-nomad/nodescale"
@@ -57,7 +59,7 @@ func (p *plant) bounds(t *testing.T, least, most int, timeout time.Duration) {
 // lead starts a leader, which depose ends.
 func (p *plant) lead(t *testing.T) {
 	t.Helper()
-	c := controller.New(controller.Config{Raft: p, Jobs: p, Discovery: p, Machines: p, NewID: p.newID})
+	c := controller.New(controller.Config{Raft: p, Jobs: p, Discovery: p, Machines: p, NewID: p.newID, AskOf: wholeNode})
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	p.leader, p.depose = c, cancel
@@ -87,6 +89,11 @@ func (p *plant) Observe(ctx context.Context, nodes bool) (reconcile.Observation,
 		seen.Nodes = append(seen.Nodes, new(*p.nodes[id]))
 	}
 	return seen, err
+}
+
+// wholeNode is for replicas that take a node of the plant each.
+func wholeNode(*api.Job) (placement.Ask, error) {
+	return placement.Ask{TaskGroup: "till", Pool: "cpu", Uses: placement.Resources{CPU: 1000, MemoryMB: 512}}, nil
 }
 
 // Launch makes a machine, and has its node join.
