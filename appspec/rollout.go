@@ -82,7 +82,7 @@ const (
 	defaultDrain         = 5 * time.Minute
 	defaultShadowTime    = 30 * time.Second
 	defaultReconfigure   = 10 * time.Second
-	defaultQueryInterval = 10 * time.Second
+	defaultQueryInterval = 5 * time.Second
 	defaultGateCheck     = 5 * time.Minute
 	defaultErrorIncrease = 0.01
 	defaultLatencyRatio  = 3.0

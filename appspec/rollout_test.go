@@ -43,7 +43,7 @@ func TestWhatHoldsWithoutARollout(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	if q, c, r := new(Query), new(Check), new(Reconfigure); q.Every() != 10*time.Second || c.Within() != 5*time.Minute || r.Within() != 10*time.Second {
+	if q, c, r := new(Query), new(Check), new(Reconfigure); q.Every() != 5*time.Second || c.Within() != 5*time.Minute || r.Within() != 10*time.Second {
 		t.Errorf("%s, %s, %s", q.Every(), c.Within(), r.Within())
 	}
 }
