@@ -57,6 +57,8 @@ type Config struct {
 	Discovery    Discovery
 	Machines     Machines // how nodes are made; nil: worker groups have none
 	NodesDryRun  bool     // decide of nodes and tell, but make and remove none
+	Configs      Configs  // where the user_configs are that running replicas take; nil: nowhere
+	Replicas     Replicas // how replicas are called; nil: they are not
 	Metrics      Metrics  // what deployments scale on beside requests, and rollouts are held to; nil: nothing can be read
 	AskOf        AskOf    // nil: it is not told whether there is room for what is not in Nomad yet
 	Settings     reconcile.Settings
@@ -76,6 +78,7 @@ type Controller struct {
 	view    *viewer
 	scaler  *scaler
 	noder   *noder
+	configs *configurer
 	queries *queries
 	poked   chan struct{} // something was done in Nomad beside the loop, which is to look at it
 	fresh   atomic.Int64  // when the last look at Nomad that went well began, Unix nanoseconds
@@ -123,7 +126,7 @@ func New(cfg Config) *Controller {
 		cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State()),
 		poked: make(chan struct{}, 1), repeats: repeats{}, counts: counts{set: map[string]countSet{}},
 	}
-	c.scaler, c.noder, c.queries = newScaler(c), newNoder(c), newQueries(c)
+	c.scaler, c.noder, c.configs, c.queries = newScaler(c), newNoder(c), newConfigurer(c), newQueries(c)
 	return c
 }
 
@@ -157,6 +160,8 @@ func (c *Controller) Lead(ctx context.Context) error {
 	beside.Go(func() { c.noder.run(ctx) })
 	c.queries.begin(ctx)
 	defer c.queries.end()
+	c.configs.begin(ctx)
+	defer c.configs.end()
 	c.loop(ctx)
 	return nil
 }
@@ -298,6 +303,7 @@ func (c *Controller) look(ctx context.Context, before *reconcile.World, whole bo
 	world.Since = c.since(before, world)
 	world.Served = c.scaler.served(world)
 	world.Queries = c.queries.look(c.cfg.Raft.State(), c.cfg.Now())
+	world.Configs = c.configs.look(ctx, c.cfg.Raft.State(), before, world)
 	return world, err
 }
 
@@ -361,6 +367,10 @@ func (c *Controller) act(ctx context.Context, step reconcile.Step) error {
 		return c.cfg.Discovery.DropRoute(ctx, step.DropRoute.Application, step.DropRoute.ModifyIndex)
 	case step.WritePool != nil:
 		return c.cfg.Jobs.WritePool(ctx, *step.WritePool)
+	case step.WriteConfig != nil:
+		return c.configs.write(ctx, *step.WriteConfig)
+	case step.DropConfig != nil:
+		return c.configs.drop(ctx, *step.DropConfig)
 	case step.Propose != nil:
 		return c.propose(ctx, *step.Propose)
 	default:

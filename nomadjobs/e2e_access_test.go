@@ -102,6 +102,20 @@ func TestE2EAccess(t *testing.T) {
 	if err := reader.Purge(t.Context(), "00000000-0000-0000-0000-000000000000"); !errors.Is(err, ErrForbidden) || !strings.Contains(err.Error(), writeNodes) {
 		t.Errorf("purge a node without the right to: %v", err)
 	}
+	config := reconcile.WriteConfig{JobID: "serve-a-b-00000001", ClusterID: "c1", Config: "{}", Hash: "h"}
+	if err := reader.WriteConfig(t.Context(), config); !errors.Is(err, ErrForbidden) || !strings.Contains(err.Error(), writeConfigs) {
+		t.Errorf("write a user_config without the right to: %v", err)
+	}
+	writer := connect(`namespace "default" { variables { path "nomad/jobs/serve-*" { capabilities = ["list", "read", "write", "destroy"] } } }`)
+	if err := writer.WriteConfig(t.Context(), config); err != nil {
+		t.Error(err)
+	}
+	if seen, err := writer.Configs(t.Context()); err != nil || seen[config.JobID].Hash != "h" {
+		t.Errorf("the user_configs are %v, %v", seen, err)
+	}
+	if seen, err := reader.Configs(t.Context()); err != nil || len(seen) > 0 {
+		t.Errorf("without the right to list, the user_configs are %v, %v", seen, err)
+	}
 	// Node pools wake only those who may be told of them; the rest is told all else.
 	tick(t, reader.Wake(t.Context()), "on connecting without the right to be told of pools")
 	wake := manager.Wake(t.Context())

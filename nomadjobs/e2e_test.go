@@ -134,7 +134,11 @@ func index(t *testing.T, c *Client, id string) uint64 {
 // await observes, woken by Wake, until done says so.
 func await(t *testing.T, c *Client, job *api.Job, what string, done func(reconcile.Job, []reconcile.Replica) bool) (reconcile.Job, []reconcile.Replica) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	limit := 30 * time.Second
+	if job.TaskGroups[0].Tasks[0].Driver == "exec" {
+		limit = 3 * time.Minute // it copies the system's programs first
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	for range c.Wake(ctx) {
 		seen, err := c.Observe(ctx, false)
@@ -151,7 +155,7 @@ func await(t *testing.T, c *Client, job *api.Job, what string, done func(reconci
 			return seen.Jobs[*job.ID], replicas
 		}
 	}
-	t.Fatalf("%s: not within 30 s", what)
+	t.Fatalf("%s: not within %s", what, limit)
 	return reconcile.Job{}, nil
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/serve-nomad/serve-nomad/raftnode"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
+	"github.com/serve-nomad/serve-nomad/replicacall"
 )
 
 // shutdownLimit bounds an orderly stop of the server.
@@ -126,7 +127,7 @@ func (s *server) open(ctx context.Context) (err error) {
 func (s *server) lead(ctx context.Context, consul *consulsd.Client) {
 	settings := s.settings()
 	leading := controller.Config{
-		Raft: s.node, Jobs: s.nomad, Discovery: discovery{s.watcher, consul}, Metrics: s.metrics, AskOf: nomadjobs.AskOf, Settings: settings,
+		Raft: s.node, Jobs: s.nomad, Discovery: discovery{s.watcher, consul}, Configs: s.nomad, Replicas: replicacall.New(), Metrics: s.metrics, AskOf: nomadjobs.AskOf, Settings: settings,
 		NewID: uuid.NewString, Logger: s.log,
 		Conflict: func(err error) bool {
 			return errors.Is(err, nomadjobs.ErrConflict) || errors.Is(err, consulsd.ErrConflict)
