@@ -18,11 +18,15 @@ func anyCommand(t *rapid.T, i int) Command {
 	app := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "application")
 	deployment := rapid.SampledFrom([]string{"web", "cache", "gone"}).Draw(t, "deployment")
 	var c Command
-	switch rapid.IntRange(0, 23).Draw(t, "kind") {
+	switch rapid.IntRange(0, 26).Draw(t, "kind") {
 	case 0:
 		c = Command{InitCluster: &InitCluster{ClusterID: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "cluster")}}
 	case 1, 2, 3:
 		c = deploy(anySpec(t, app), rapid.SampledFrom([]string{"1", "2"}).Draw(t, "hash"))
+		c.Deploy.Rollouts = rapid.IntRange(0, 1).Draw(t, "rollouts")
+		if strategy := rapid.SampledFrom([]string{"", "", "rolling", "blue_green", "canary"}).Draw(t, "strategy"); strategy != "" {
+			c.Deploy.Applications[0].Spec.Rollout = &appspec.Rollout{Strategy: strategy}
+		}
 		if rapid.Bool().Draw(t, "checked") {
 			c.Deploy.Applications[0].CheckIndex = new(rapid.Uint64Range(0, uint64(i)).Draw(t, "check index"))
 		}
@@ -37,11 +41,35 @@ func anyCommand(t *rapid.T, i int) Command {
 		c = autoscale(rapid.SliceOfN(rapid.Custom(anyChange), 0, 4).Draw(t, "changes")...)
 	case 13:
 		c = forget(app)
+	case 14, 15, 16:
+		c = anyRolloutCommand(t, app)
 	default:
 		c = anyGroupCommand(t, i)
 	}
 	c.ID = fmt.Sprintf("id-%d", rapid.IntRange(0, 2*i+1).Draw(t, "id")) // some of them come twice
 	return at(i, c)
+}
+
+// anyRolloutCommand draws a command about a rollout that there may be.
+func anyRolloutCommand(t *rapid.T, app string) Command {
+	version := rapid.IntRange(0, 6).Draw(t, "version")
+	switch rapid.IntRange(0, 4).Draw(t, "rollout command") {
+	case 0:
+		from := rapid.IntRange(0, 4).Draw(t, "from")
+		return Command{AdvanceRollout: &AdvanceRollout{Application: app, Version: version, From: from, To: from + rapid.IntRange(-1, 2).Draw(t, "by")}}
+	case 1:
+		return steer(app, rapid.SampledFrom([]RolloutAction{ActionPause, ActionResume, ActionPromote, ActionAbort, "stop"}).Draw(t, "action"))
+	case 2:
+		return Command{Rollback: &Rollback{Application: app, Version: version}}
+	case 3:
+		return Command{ForgetVersion: &ForgetVersion{Application: app, Version: version}}
+	default:
+		return Command{RefuseConfig: &RefuseConfig{Application: app, Version: version, Hashes: map[string]string{"web": "other"}}}
+	}
+}
+
+func steer(app string, action RolloutAction) Command {
+	return Command{By: "ada", SteerRollout: &SteerRollout{Application: app, Action: action}}
 }
 
 // anyChange draws a change with few counts, so that it often fits.

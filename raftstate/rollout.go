@@ -1,7 +1,6 @@
 package raftstate
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -91,7 +90,7 @@ func (a *Application) leave(l Leaving) { a.Leaving = appendBounded(a.Leaving, l,
 func sameConfigs(a, b *appspec.Application) bool {
 	for _, d := range b.Deployments {
 		was := a.Deployment(d.Name)
-		if was != nil && d.Reconfigure != nil && !bytes.Equal(was.UserConfig, d.UserConfig) {
+		if was != nil && appspec.ConfigOf(was) != appspec.ConfigOf(d) {
 			return false
 		}
 	}
