@@ -75,26 +75,32 @@ func (g *configurer) end() {
 	g.telling.Wait()
 }
 
-// look returns what there is of user_configs, and tells the replicas that have
-// not taken theirs.
-func (g *configurer) look(ctx context.Context, state *raftstate.State, before, world *reconcile.World) reconcile.Configs {
+// look returns what there is of user_configs, looking into Nomad if it is to be
+// whole, and tells the replicas that have not taken theirs.
+func (g *configurer) look(ctx context.Context, state *raftstate.State, before, world *reconcile.World, whole bool) reconcile.Configs {
 	asked := reconcile.TakesConfigs(state)
 	if !asked && !g.left {
 		return reconcile.Configs{}
 	}
 	var found reconcile.Configs
 	if before != nil {
-		found.Written = before.Configs.Written
+		found.Written, found.Error = before.Configs.Written, before.Configs.Error
 	}
-	switch written, err := g.written(ctx); {
-	case !world.NomadKnown:
+	if !world.NomadKnown {
 		found.Error = world.NomadError
-	case err != nil && !asked:
-		return reconcile.Configs{} // it may not be allowed, and nobody needs it
-	case err != nil:
-		found.Error = err.Error()
-	default:
-		found.Written, g.left = written, len(written) > 0
+	} else if whole || before == nil {
+		written, err := g.written(ctx)
+		switch {
+		case err != nil && !asked:
+			return reconcile.Configs{} // it may not be allowed, and nobody needs it
+		case err != nil:
+			found.Error = err.Error()
+		default:
+			found.Written, found.Error, g.left = written, "", false
+			for _, config := range written {
+				g.left = g.left || config.ClusterID == state.ClusterID
+			}
+		}
 	}
 	found.Faults = maps.Clone(g.faults)
 	world.Configs = found

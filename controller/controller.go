@@ -303,7 +303,7 @@ func (c *Controller) look(ctx context.Context, before *reconcile.World, whole bo
 	world.Since = c.since(before, world)
 	world.Served = c.scaler.served(world)
 	world.Queries = c.queries.look(c.cfg.Raft.State(), c.cfg.Now())
-	world.Configs = c.configs.look(ctx, c.cfg.Raft.State(), before, world)
+	world.Configs = c.configs.look(ctx, c.cfg.Raft.State(), before, world, whole)
 	return world, err
 }
 
