@@ -136,7 +136,7 @@ type Ticket struct {
 
 	seq      uint64
 	deadline time.Time // zero: none
-	granted  bool      // it has had a slot here: its place is before those who have come since
+	back     bool      // it has had a slot here, or was sent to look elsewhere: its place is before those who have come since
 	header   http.Header
 	key      uint64 // of its session or model, see affinity; 0: none, or not looked for
 }
@@ -180,7 +180,7 @@ func (g *Gate) Acquire(ctx context.Context, t *Ticket) (*Slot, error) {
 			g.load.add(1, now)
 			s := g.take(r, now)
 			g.mu.Unlock()
-			t.Again, t.granted = true, true
+			t.Again, t.back = true, true
 			return s, nil
 		}
 	}
@@ -191,7 +191,7 @@ func (g *Gate) Acquire(ctx context.Context, t *Ticket) (*Slot, error) {
 	}
 	s, err := g.wait(ctx, t, w)
 	g.waiters.Put(w) // it is neither queued nor granted any more
-	t.granted = t.granted || s != nil
+	t.back = t.back || s != nil || errors.Is(err, ErrRedirected)
 	return s, err
 }
 

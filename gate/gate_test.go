@@ -478,6 +478,7 @@ type gateModel struct {
 	heard   map[string]bool // it is live by its word
 	held    map[string]int
 	slots   []*Slot
+	copies  []*Slot    // those of copies
 	waiters []*waiting // in order of arrival
 
 	mu      sync.Mutex
@@ -500,7 +501,7 @@ func newGateModel() *gateModel {
 
 func (m *gateModel) step(rt *rapid.T) {
 	m.lately = nil
-	switch rapid.IntRange(0, 7).Draw(rt, "step") {
+	switch rapid.IntRange(0, 9).Draw(rt, "step") {
 	case 0, 1:
 		m.waiters = append(m.waiters, enqueue(m.g, m.g.Ticket(nil, time.Time{})))
 	case 2:
@@ -549,6 +550,35 @@ func (m *gateModel) step(rt *rapid.T) {
 		m.listen()
 		time.Sleep(3 * time.Second) // by then it has been asked
 		synctest.Wait()
+	case 8:
+		m.copy(rt)
+	case 9:
+		if len(m.copies) > 0 {
+			s := m.copies[0]
+			m.copies = m.copies[1:]
+			m.held[s.Replica.ID]--
+			s.Answered(rapid.SampledFrom([]int{200, 503}).Draw(rt, "status of a copy"))
+			s.Release()
+			synctest.Wait()
+		}
+	}
+}
+
+// copy takes a slot for a copy, which it gets unless somebody waits.
+func (m *gateModel) copy(rt *rapid.T) {
+	before := m.g.Status().Queued
+	s, err := m.g.TakeSpare(context.Background(), nil)
+	if err != nil {
+		return
+	}
+	if before > 0 {
+		rt.Fatalf("a copy got a slot while %d wait", before)
+	}
+	m.copies = append(m.copies, s)
+	m.held[s.Replica.ID]++
+	m.heard[s.Replica.ID] = true
+	if n := m.held[s.Replica.ID]; n > m.limit {
+		rt.Fatalf("with a copy replica %s has %d requests, the limit is %d", s.Replica.ID, n, m.limit)
 	}
 }
 
@@ -597,7 +627,11 @@ func (m *gateModel) reconfigure(rt *rapid.T) {
 	m.listed, m.closed = nil, false
 	before := m.passed
 	m.passed = map[string]bool{}
-	version := rapid.SampledFrom([]string{"v1", "v2"}).Draw(rt, "version")
+	var d routes.Deployment
+	versions := rapid.SampledFrom([][]string{{"v1"}, {"v2"}, {"v1", "v2"}, {"v2", "v1"}, {}}).Draw(rt, "versions")
+	if len(versions) > 0 {
+		d.Version, d.Also = versions[0], versions[1:]
+	}
 	for i := range 4 {
 		e := endpoint(fmt.Sprintf("r%d", i), fmt.Sprintf("10.0.0.%d:1", i))
 		e.Version = []string{"v1", "v2"}[i%2]
@@ -605,7 +639,7 @@ func (m *gateModel) reconfigure(rt *rapid.T) {
 		e.Unproven = !e.Passing && rapid.Bool().Draw(rt, "unproven")
 		if rapid.Bool().Draw(rt, "listed") {
 			es = append(es, e)
-			if e.Version == version {
+			if slices.Contains(versions, e.Version) {
 				m.listed = append(m.listed, e)
 				m.passed[e.Replica] = e.Passing || before[e.Replica]
 			}
@@ -618,7 +652,8 @@ func (m *gateModel) reconfigure(rt *rapid.T) {
 	}
 	m.listen()
 	// Nobody here lives to see Consul's patience end.
-	m.g.Configure(routes.Deployment{Version: version, MaxOngoingRequests: m.limit, MaxQueuedRequests: -1, HealthPath: "/healthz", HealthPeriod: time.Hour}, es, nil)
+	d.MaxOngoingRequests, d.MaxQueuedRequests, d.HealthPath, d.HealthPeriod = m.limit, -1, "/healthz", time.Hour
+	m.g.Configure(d, es, nil)
 	time.Sleep(3 * time.Second) // an answer of theirs may have been awaited already
 	synctest.Wait()
 }

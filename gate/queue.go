@@ -36,7 +36,7 @@ func (g *Gate) newWaiter(t *Ticket, now time.Time) *waiter {
 	}
 	w.key, w.avoid, w.since = t.key, t.Avoid, now
 	w.item = fairqueue.Item[*waiter]{
-		Value: w, Order: t.seq, Back: t.granted,
+		Value: w, Order: t.seq, Back: t.back,
 		Bytes: waitingBytes(t.header) + t.Body,
 	}
 	if g.classed {
@@ -64,7 +64,7 @@ func (g *Gate) enter(t *Ticket, now time.Time) (*waiter, error) {
 	g.queue.Push(&w.item)
 	g.raiseAlarm()
 	g.probeForWaiters()
-	if t.granted || g.slots != nil {
+	if t.back || g.slots != nil {
 		g.dispatch(now) // its old place may be the first, or a slot must be asked for
 	}
 	return w, nil

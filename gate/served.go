@@ -168,7 +168,7 @@ func (g *Gate) ServedArrived() {
 // worth shows only at its end.
 func (s *Slot) HeadCame() {
 	if s.gate.watched.Load() {
-		s.verdict.took = time.Since(s.since)
+		s.verdict.took = max(time.Since(s.since), 1)
 	}
 }
 

@@ -212,9 +212,7 @@ func (t *transit) granted(s *gate.Slot) {
 
 // answered notes that the head of the response has come, before it is sent.
 func (t *transit) answered(status int) {
-	if t.pair != nil {
-		t.pair.came(t.side(), status)
-	}
+	t.compare(status)
 	if !t.observed() {
 		return
 	}

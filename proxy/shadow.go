@@ -48,7 +48,8 @@ func (c *copies) drop(g *gate.Gate) {
 
 // reserve makes room for a copy, if there is some.
 func (c *copies) reserve(bytes int64) bool {
-	if c.count.Add(1) <= mostCopies && c.bytes.Add(bytes) <= mostCopied {
+	count, held := c.count.Add(1), c.bytes.Add(bytes)
+	if count <= mostCopies && held <= mostCopied {
 		return true
 	}
 	c.free(bytes)
@@ -217,12 +218,18 @@ func (p *Proxy) sendCopy(c *transit, bytes int64) {
 	}()
 }
 
-// side is which side of its pair the request is.
-func (t *transit) side() int {
-	if t.duplicated {
-		return duplicate
+// compare takes in the status of an answer whose head has come. Whoever it was for
+// may have left: then its time means nothing.
+func (t *transit) compare(status int) {
+	switch {
+	case t.pair == nil:
+	case t.ctx.Err() != nil:
+		t.pair.drop()
+	case t.duplicated:
+		t.pair.came(duplicate, status)
+	default:
+		t.pair.came(original, status)
 	}
-	return original
 }
 
 // given notes which version has got the copy.

@@ -14,7 +14,7 @@ import (
 const (
 	maxDials  = 3 // replicas tried, where nothing was sent
 	maxResend = 1 // requests sent again after a replica died over them
-	maxMoves  = 3 // deployments gone that a request waited for
+	maxMoves  = 8 // deployments gone that a request waited for
 )
 
 // transit is one request on its way through the proxy.
