@@ -136,11 +136,19 @@ func stepsText(steps []string) string {
 		out.WriteString("\n  What the controller would do:\n")
 	}
 	for i, step := range steps {
+		if i == mostSteps && len(steps) > mostSteps+1 {
+			fmt.Fprintf(&out, "  and %d more, which -json shows\n", len(steps)-mostSteps)
+			break
+		}
 		fmt.Fprintf(&out, "  %2d. %s\n", i+1, printable(step))
 	}
 	out.WriteString("\n")
 	return out.String()
 }
+
+// mostSteps is how many steps are told: there are some for each batch of
+// replicas.
+const mostSteps = 30
 
 func changeLine(c appspec.Change) string {
 	var line string
