@@ -96,6 +96,19 @@ func (f *configFake) listen() {
 	f.world = &world
 }
 
+// pass lets all replicas pass their checks, or fail them.
+func (f *configFake) pass(passing bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	world := *f.world
+	world.Endpoints = slices.Clone(world.Endpoints)
+	for i := range world.Endpoints {
+		world.Endpoints[i].Passing = passing
+	}
+	f.world = &world
+	f.tick(f.updates)
+}
+
 // now returns the world as it is.
 func (f *configFake) now() *reconcile.World {
 	f.mu.Lock()
@@ -296,26 +309,15 @@ func TestConfigByPath(t *testing.T) {
 	})
 	t.Run("the time of one that does not pass does not count", func(t *testing.T) {
 		live(t, path, func(t *testing.T, f *configFake, c *controller.Controller) {
-			pass := func(passing bool) {
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				world := *f.world
-				world.Endpoints = slices.Clone(world.Endpoints)
-				for i := range world.Endpoints {
-					world.Endpoints[i].Passing = passing
-				}
-				f.world = &world
-				f.tick(f.updates)
-			}
 			f.set(func() {
 				f.answer = func(context.Context, string) (string, error) { return "", errors.New("connection refused") }
 			})
-			pass(false)
+			f.pass(false)
 			f.propose(t, configured(path, `{"a":2}`))
 			time.Sleep(time.Minute) // fake
 			expect(t, c, `{"a":2}`, 0)
 			f.set(func() { f.answer = nil })
-			pass(true)
+			f.pass(true)
 			time.Sleep(6 * time.Second) // fake
 			expect(t, c, `{"a":2}`, 2)
 		})
@@ -395,6 +397,20 @@ func TestConfigBySignal(t *testing.T) {
 			if len(f.posted()) > 0 {
 				t.Errorf("called: %v", f.posted())
 			}
+		})
+	})
+	t.Run("one that fails its check after the signal has not", func(t *testing.T) {
+		live(t, signal, func(t *testing.T, f *configFake, c *controller.Controller) {
+			f.propose(t, configured(signal, `{"a":2}`))
+			soon()
+			signalled(f, 0)
+			soon()
+			f.pass(false)
+			time.Sleep(time.Minute) // fake
+			expect(t, c, `{"a":2}`, 0)
+			f.pass(true)
+			time.Sleep(4 * time.Second) // fake
+			expect(t, c, `{"a":2}`, 2)
 		})
 	})
 	t.Run("also on a node whose clock is behind", func(t *testing.T) {
