@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -11,9 +12,9 @@ import (
 type pair struct {
 	new     tally
 	old     tally
-	beside  tally // of the old version, while the new one had requests: a part of old
-	lately  tally // of the new one, the last part of it
-	settled bool  // the new one's first request in it is not of the last moment
+	beside  tally  // of the old version, while the new one had requests: a part of old
+	parts   []slot // of the new one, oldest first; nil: it is not known when what was
+	settled bool   // the new one's first request in it is not of the last moment
 }
 
 // Compare finds whether the new version serves worse than the old one: over the
@@ -36,43 +37,54 @@ func shortPair(before, after *Standing) pair {
 	if before.Last.Requests < before.Recent.Requests {
 		p.old = tallyOf(before.Recent)
 	}
-	p.align(before.fine, after.fine, after.now, time.Second, Window)
+	p.align(after)
+	if first, ok := firstAfter(after.fine, after.now/int64(time.Second)-int64(Window/time.Second)); ok {
+		p.beside = between(before.fine, first-1, math.MaxInt64)
+	}
 	return p
 }
 
 func longPair(before, after *Standing) pair {
-	end := after.now / int64(longSlot)
-	kept := int64(longWindow / longSlot)
-	p := pair{new: between(after.long, end-kept, end), old: between(before.long, -1, end)}
-	p.align(before.long, after.long, after.now, longSlot, longWindow)
+	oldest := (after.now - int64(longWindow)) / int64(longSlot)
+	p := pair{new: between(after.long, oldest, math.MaxInt64), old: between(before.long, -1, math.MaxInt64)}
+	p.align(after)
+	if first, ok := firstAfter(after.long, oldest); ok {
+		p.beside = between(before.long, first-1, math.MaxInt64)
+	}
 	return p
 }
 
-// align finds what there was side by side. Standings that no ledger has made do
-// not say when what was: then all of it was at once.
-func (p *pair) align(before, after []slot, now int64, width, window time.Duration) {
-	p.lately, p.settled = p.new, true
-	end := now / int64(width)
-	oldest := end - int64(window/width)
-	first := -1
-	for i := range after {
-		if after[i].at > oldest {
-			first = i
-			break
+// align finds what the new version did when. Standings that no ledger has made do
+// not say that: then all of it was at once.
+func (p *pair) align(after *Standing) {
+	p.parts, p.settled = after.fine, true
+	if len(after.long) > 0 && len(after.fine) > 0 {
+		ago := after.now - int64(settles)
+		p.settled = after.fine[0].at*int64(time.Second) <= ago || (after.long[0].at+1)*int64(longSlot) <= ago
+	}
+}
+
+// firstAfter returns the number of the first slot after one.
+func firstAfter(slots []slot, number int64) (first int64, ok bool) {
+	for i := range slots {
+		if slots[i].at > number {
+			return slots[i].at, true
 		}
 	}
-	if first < 0 {
-		return
+	return 0, false
+}
+
+// lately returns the last of what the new version did, with at least so many
+// answers if there are.
+func (p *pair) lately(answers uint64) tally {
+	if p.parts == nil {
+		return p.new
 	}
-	p.beside = between(before, after[first].at-1, end)
-	p.settled = (end-after[first].at)*int64(width) >= int64(settles)
-	p.lately = tally{}
-	for i := len(after) - 1; i >= first; i-- {
-		p.lately.add(&after[i])
-		if p.lately.answers >= leastLately && (end-after[i].at)*int64(width) >= int64(settles) {
-			break
-		}
+	var last tally
+	for i := len(p.parts) - 1; i >= 0 && last.answers < answers; i-- {
+		last.add(&p.parts[i])
 	}
+	return last
 }
 
 // judge compares errors and latency.

@@ -9,18 +9,16 @@ import (
 )
 
 const (
-	// leastAnswers is how many answers of the new version it takes, and
-	// leastLately how many of its last.
+	// leastAnswers is how many answers of the new version it takes.
 	leastAnswers = 20
-	leastLately  = 10
 	// leastSlower is by how much it must be slower at least, whatever the ratio:
 	// a few milliseconds come and go with what else runs on a node.
 	leastSlower = 5 * time.Millisecond
-	// settles is for how long a version must have been slow. What it does first
-	// is often slower: caches are cold, code is not compiled yet.
+	// settles is how old a version's first request must be. What it does first is
+	// often slower: caches are cold, code is not compiled yet.
 	settles = 5 * time.Second
 	// chanceOfLately is how improbable it must be that a version looks slow of
-	// late when it has only been slow to begin with.
+	// late, too, when it has only been slow to begin with.
 	chanceOfLately = 0.05
 )
 
@@ -28,7 +26,7 @@ const (
 type quantile struct {
 	q     float64
 	name  string
-	least uint64 // answers of either version that it takes, so that some lie above it
+	least uint64 // answers of either version that it takes, so that some lie above it; a third of them tells how it is of late
 }
 
 // quantiles returns them, the highest first.
@@ -69,7 +67,11 @@ func (p *pair) judgeLatency(ratio float64) (worse bool, reason string) {
 	exceeds := func(t *tally) float64 {
 		return hypergeometricTail(t.above(limit), t.answers, beyond, p.old.answers)
 	}
-	worse = p.settled && exceeds(&p.new) < chance && exceeds(&p.lately) < chanceOfLately
+	worse = p.settled && exceeds(&p.new) < chance
+	if worse {
+		lately := p.lately(q.least / 3)
+		worse = exceeds(&lately) < chanceOfLately
+	}
 	reason = fmt.Sprintf("%s is %s over %d answers, of the old version %s over %d; at most %g times that is allowed",
 		q.name, shown(is), p.new.answers, shown(was), p.old.answers, ratio)
 	return worse, reason

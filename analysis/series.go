@@ -161,9 +161,16 @@ func dense(latency map[int]uint64) (buckets [loads.LastBucket + 1]uint64, total 
 
 func (t *tally) sample() Sample {
 	s := Sample{Requests: t.requests, Errors: t.errors}
-	if t.answers > 0 {
-		s.Latency = map[int]uint64{}
+	filled := 0
+	for _, count := range t.latency {
+		if count > 0 {
+			filled++
+		}
 	}
+	if filled == 0 {
+		return s
+	}
+	s.Latency = make(map[int]uint64, filled)
 	for bucket, count := range t.latency {
 		if count > 0 {
 			s.Latency[bucket] = count

@@ -56,7 +56,7 @@ func CompareShadow(s loads.Shadowed, limits Limits) Finding {
 		var p pair
 		p.new.latency, p.new.answers = dense(s.Latency)
 		p.old.latency, p.old.answers = dense(s.Primary)
-		p.lately, p.settled = p.new, true
+		p.settled = true
 		worse, reason := p.judgeLatency(limits.LatencyRatio)
 		if worse {
 			return Finding{Worse: true, Reason: reason}
