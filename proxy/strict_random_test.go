@@ -162,6 +162,10 @@ type world struct {
 	keepers  []*hostKeeper
 
 	limit, queued  int
+	versions       []string // of generation 0 that take requests
+	generations    string   // which there are, see route
+	weight         int      // of generation 1
+	sinks          []*sink
 	deleted        bool
 	ceiling        atomic.Int64 // no strict replica may have more
 	most           atomic.Int64 // beyond it that was seen
@@ -233,7 +237,7 @@ func (w *world) replace(k *hostKeeper, handOver bool) {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, random: rand.New(rand.NewPCG(seed, 1)), limit: 2, queued: -1}
+	w := &world{t: t, random: rand.New(rand.NewPCG(seed, 1)), limit: 2, queued: -1, versions: []string{"v1"}}
 	w.ceiling.Store(2)
 	for _, host := range []string{"127.0.0.1", "127.0.0.2"} {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -245,8 +249,11 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.relays = append(w.relays, y)
 		w.keepers = append(w.keepers, &hostKeeper{own: y.address(), listen: l.Addr().String()})
 	}
-	for i, host := range []string{"127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.3"} {
-		w.addReplica(fmt.Sprint("r", i), host, i < 4)
+	for i, hosts := range [][]int{{1, 1, 2, 2, 3}, {1, 2, 3}, {1, 2}} {
+		version := []string{"v1", "v2", "v1-g1"}[i]
+		for j, host := range hosts {
+			w.addReplica(fmt.Sprint(version, "-", j), version, fmt.Sprint("127.0.0.", host), host < 3)
+		}
 	}
 	for i := range 3 {
 		g := gatekeeper.New(worldConfig(fmt.Sprint("p", i)), hclog.NewNullLogger())
@@ -270,18 +277,21 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.keepers[1].alone = gatekeeper.New(worldConfig("alone"), hclog.NewNullLogger())
 	w.keep(w.keepers[1], w.keepers[1].alone)
 	for _, c := range w.clients {
-		w.rigs = append(w.rigs, start(t, w.view(), withSlots(c)))
+		s := &sink{}
+		w.sinks = append(w.sinks, s)
+		w.rigs = append(w.rigs, start(t, w.view(), withSlots(c), func(config *Config) { config.Name, config.Loads = "p", s }))
 	}
 	return w
 }
 
-func (w *world) addReplica(id, host string, strict bool) {
+func (w *world) addReplica(id, version, host string, strict bool) {
 	r := &worldReplica{strict: strict, listed: true}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		w.t.Skipf("this machine has no %s: %v", host, err)
 	}
 	r.endpoint = endpoint(id, l.Addr().String())
+	r.endpoint.Version = version
 	s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) { w.serve(r, rw, req) })}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
@@ -318,6 +328,7 @@ func (w *world) serve(r *worldReplica, rw http.ResponseWriter, req *http.Request
 
 func (w *world) view() routes.View {
 	v := app{ongoing: w.limit, queued: w.queued, timeout: 20 * time.Second}.view()
+	v.Table["app"] = w.route(v.Table["app"])
 	if w.deleted {
 		v.Table = routes.Table{}
 	}
@@ -330,6 +341,30 @@ func (w *world) view() routes.View {
 		v.Gatekeepers = append(v.Gatekeepers, routes.Gatekeeper{Address: k.own, Passing: true})
 	}
 	return v
+}
+
+// route is the route with the versions and generations that there are.
+func (w *world) route(route routes.Route) routes.Route {
+	route.Watched = true
+	zero := route.Deployments["main"]
+	zero.Version, zero.Also = w.versions[0], w.versions[1:]
+	one := zero
+	one.Version, one.Also = "v1-g1", nil
+	route.Deployments = map[string]routes.Deployment{"main": zero}
+	switch w.generations {
+	case "another comes":
+		other := routes.Generation{Number: 1, Weight: w.weight, Ingress: "main", Deployments: map[string]routes.Deployment{"main": one}}
+		if w.weight == 0 {
+			other.Shadow = 30
+		}
+		route.Others = []routes.Generation{other}
+	case "the old one goes":
+		route.Others = []routes.Generation{{Number: 0, Ingress: "main", Deployments: route.Deployments}}
+		route.Generation, route.Deployments = 1, map[string]routes.Deployment{"main": one}
+	case "the new one alone":
+		route.Generation, route.Deployments = 1, map[string]routes.Deployment{"main": one}
+	}
+	return route
 }
 
 // publish has the proxies see the world as it is, not all at once.
@@ -410,7 +445,7 @@ func (w *world) lower(limit int) {
 	eventually(w.t, "a lower limit is in force", func() bool {
 		for i, r := range w.rigs {
 			for _, d := range r.Status().Deployments {
-				if d.MaxOngoingRequests != limit {
+				if d.Version != "" && d.MaxOngoingRequests != limit {
 					return false
 				}
 			}
@@ -437,7 +472,16 @@ func (w *world) lower(limit int) {
 // act does something to the world, and says what.
 func (w *world) act() string {
 	n := func(most int) int { return w.random.IntN(most) }
-	switch r := w.replicas[n(len(w.replicas))]; n(14) {
+	switch r := w.replicas[n(len(w.replicas))]; n(20) {
+	case 14, 15:
+		w.versions = [][]string{{"v1"}, {"v2", "v1"}, {"v2"}}[n(3)]
+		w.publish()
+		return fmt.Sprint("versions ", w.versions)
+	case 16, 17, 18, 19:
+		w.generations = []string{"", "another comes", "another comes", "the old one goes", "the new one alone"}[n(5)]
+		w.weight = []int{0, 1, 50, 100}[n(4)]
+		w.publish()
+		return fmt.Sprint("generations ", w.generations, w.weight)
 	case 0, 1:
 		r.listed = n(4) > 0
 		w.publish()
@@ -529,7 +573,7 @@ func (w *world) heal() {
 		r.fails.Store(false)
 		r.listed, r.endpoint.Passing = true, true
 	}
-	w.queued = -1
+	w.queued, w.versions, w.generations, w.weight = -1, []string{"v2", "v1"}, "another comes", 50
 	w.mayRefuse.Store(time.Now().Add(time.Second).UnixNano())
 	w.publish()
 }
@@ -543,7 +587,7 @@ func (w *world) unsettled() string {
 			}
 		}
 		s := w.clients[i].Status()
-		if n := w.clients[i].Queued("app", "main"); n != 0 || s.Missing != 0 {
+		if n := w.clients[i].Queued("app", "main") + w.clients[i].Queued("app@1", "main"); n != 0 || s.Missing != 0 {
 			return fmt.Sprintf("proxy %d: %d wait elsewhere, %d slots missing", i, n, s.Missing)
 		}
 		for _, asks := range s.Asks {
@@ -564,8 +608,8 @@ func unsettled(d gate.Status) string {
 	if d.Asked != 0 || d.Queued != 0 {
 		return fmt.Sprintf("asked %d, queued %d", d.Asked, d.Queued)
 	}
-	if len(d.Replicas) != 5 {
-		return fmt.Sprintf("%d replicas", len(d.Replicas))
+	if want := []int{8, 2}[d.Generation]; len(d.Replicas) != want {
+		return fmt.Sprintf("%d replicas of generation %d, want %d", len(d.Replicas), d.Generation, want)
 	}
 	for _, r := range d.Replicas {
 		if r.Spare != 0 || r.Ongoing != 0 || r.Others != 0 || r.Withheld != 0 {
@@ -575,8 +619,8 @@ func unsettled(d gate.Status) string {
 	return ""
 }
 
-// TestStrictLimitsInARandomWorld has several proxies under load while replicas
-// come and go, limits change, gatekeepers are replaced and the connections to
+// TestStrictLimitsInARandomWorld has several proxies under load while replicas,
+// versions and generations come and go, limits change, gatekeepers are replaced and the connections to
 // them are cut or stalled. No replica ever has more than its limit, every request
 // is answered, and in the end nothing is counted that is not there.
 // It goes on for as long as SERVE_NOMAD_RANDOM_WORLD says, such as 10m, which
@@ -603,7 +647,7 @@ func randomWorld(t *testing.T, seed uint64, lasts time.Duration) {
 	defer cancel()
 	var clients sync.WaitGroup
 	for i, r := range w.rigs {
-		for j := range 6 {
+		for j := range 10 {
 			random := rand.New(rand.NewPCG(seed, uint64(2+i*100+j)))
 			clients.Go(func() { w.client(ctx, r, random) })
 		}
@@ -632,6 +676,13 @@ func randomWorld(t *testing.T, seed uint64, lasts time.Duration) {
 	}
 	if what != "" {
 		t.Errorf("in the end: %s", what)
+	}
+	for _, s := range w.sinks {
+		s.mu.Lock()
+		if s.refused != nil {
+			t.Error(s.refused)
+		}
+		s.mu.Unlock()
 	}
 	if most := w.most.Load(); most > 0 {
 		t.Errorf("a replica had %d requests more than its limit", most)
