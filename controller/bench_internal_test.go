@@ -3,10 +3,12 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/loads"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
@@ -102,4 +104,45 @@ func busy(tb testing.TB, policy string) *scaler {
 		}
 	}
 	return s
+}
+
+// BenchmarkWatched is what a second costs beside that while ten of the thousand
+// applications roll out: the reports of three proxies of how 200 versions serve,
+// and a look at how all of them stand.
+func BenchmarkWatched(b *testing.B) {
+	s := busy(b, appspec.PolicyRay)
+	state, world := *s.c.cfg.Raft.State(), *s.fleet.world
+	state.Applications, world.Jobs = maps.Clone(state.Applications), map[string]reconcile.Job{}
+	report := loads.Report{Schema: loads.Schema, Incarnation: 2, Ready: true, Covers: time.Second, Next: time.Second}
+	for i := range 10 {
+		app := *state.Applications[fmt.Sprintf("application-%04d", i)]
+		next := *app.Wanted
+		next.Number, app.Wanted, app.Rollout.Status = 2, &next, raftstate.RolloutRunning
+		state.Applications[app.Name] = &app
+		for _, d := range next.Spec.Deployments {
+			for _, version := range []string{"0123456789ab", "ba9876543210"} {
+				id := jobspec.JobID(app.Name, d.Name, version)
+				world.Jobs[id] = reconcile.Job{ID: id, Application: app.Name, Deployment: d.Name, Version: version}
+				served := loads.Served{Application: app.Name, Deployment: d.Name, Version: version, Ongoing: 2, Requests: 400, Latency: map[int]uint64{}}
+				for bucket := range 40 {
+					served.Latency[60+bucket] = 10
+				}
+				report.Served = append(report.Served, served)
+			}
+		}
+	}
+	s.c.cfg.Raft = still{&state}
+	s.served(&world)
+	b.ReportAllocs()
+	for b.Loop() {
+		report.Sequence++
+		report.After = report.Sequence - 1
+		for p := range 3 {
+			report.Proxy = fmt.Sprintf("node-%d:8000", p)
+			s.service.ledger.Take(s.c.cfg.Now().Add(time.Duration(report.Sequence)*time.Second), &report)
+		}
+		if served := s.served(&world); len(served) != 200 {
+			b.Fatalf("%d versions stand", len(served))
+		}
+	}
 }
