@@ -315,6 +315,20 @@ func TestValidateReconfigure(t *testing.T) {
 	}
 }
 
+func TestNamesBesideAConfigOfRunningReplicas(t *testing.T) {
+	for length, want := range map[int]int{45: 0, 46: 1} {
+		app := sound()
+		app.Name = strings.Repeat("a", 45)
+		app.Deployments = app.Deployments[:1]
+		d := app.Deployments[0]
+		d.Handles, app.Ingress = nil, strings.Repeat("b", length)
+		d.Name, d.Reconfigure = strings.Repeat("b", length), &Reconfigure{Path: "/x"}
+		if faults := Validate(app); len(faults) != want || want > 0 && !strings.Contains(faults[0].Message, "at most 90 characters together; they have 91") {
+			t.Errorf("of %d characters: %v", length, faults)
+		}
+	}
+}
+
 // configOf is a config of so many bytes.
 func configOf(size int) json.RawMessage {
 	return json.RawMessage(`{"a":"` + strings.Repeat("x", size-len(`{"a":""}`)) + `"}`)

@@ -178,7 +178,7 @@ func (v *validator) deployment(app *Application, d *Deployment) {
 	v.healthCheck(path+".health_check", d)
 	v.duration(path+".graceful_shutdown_timeout", d.GracefulShutdownTimeout, 0)
 	v.userConfig(path+".user_config", d)
-	v.reconfigure(path+".reconfigure", d)
+	v.reconfigure(path+".reconfigure", app, d)
 	v.task(path+".task", replicaTask, d.Task, d.Name, d.Resources.GPU)
 	if d.WorkerGroup != "" {
 		if problem := nameProblem(d.WorkerGroup); problem != "" {

@@ -6,12 +6,19 @@ import (
 	"strings"
 )
 
+// maxConfigName bounds the name of a Nomad variable, which has 128 characters at
+// most and holds the name of the job.
+const maxConfigName = 90
+
 // reconfigure holds the rules of the block, and of what it makes of the
 // user_config.
-func (v *validator) reconfigure(path string, d *Deployment) {
+func (v *validator) reconfigure(path string, app *Application, d *Deployment) {
 	r := d.Reconfigure
 	if r == nil {
 		return
+	}
+	if n := len(app.Name) + len(d.Name); n > maxConfigName && nameProblem(app.Name) == "" && nameProblem(d.Name) == "" {
+		v.addf(path, "With this block the names of the application and of the deployment have at most %d characters together; they have %d.", maxConfigName, n)
 	}
 	switch {
 	case r.Signal == "" && r.Path == "":

@@ -115,6 +115,14 @@ func TestLiveConfigIsNotInTheJob(t *testing.T) {
 	}
 }
 
+// Nomad takes 128 characters, and appspec names of 90 together.
+func TestTheLongestConfigPath(t *testing.T) {
+	path := ConfigPath(JobID(strings.Repeat("a", 30), strings.Repeat("b", 60), "1a2b3c4d-g99999"))
+	if len(path) > 128 || !strings.HasPrefix(path, ConfigPrefix) {
+		t.Errorf("%s has %d characters", path, len(path))
+	}
+}
+
 func TestCheckByProtocol(t *testing.T) {
 	for name, c := range map[string]struct {
 		protocol, path, service string
