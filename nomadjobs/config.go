@@ -2,6 +2,8 @@ package nomadjobs
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,6 +20,7 @@ import (
 const (
 	clusterItem = "serve_cluster_id"
 	hashItem    = "hash"
+	sumItem     = "sha256" // of the config, as it was written
 )
 
 // What the token's policy must hold for user_configs.
@@ -61,10 +64,19 @@ func (c *Client) readConfig(ctx context.Context, jobID string) (reconcile.Config
 	case v == nil:
 		return reconcile.Config{}, 0, fmt.Errorf("read the user_config of job %s: %w", jobID, ErrNotFound)
 	}
+	hash := v.Items[hashItem]
+	if v.Items[sumItem] != sum(v.Items[jobspec.ConfigItem]) {
+		hash = "" // somebody has changed it by hand
+	}
 	return reconcile.Config{
-		ClusterID: v.Items[clusterItem], Hash: v.Items[hashItem],
+		ClusterID: v.Items[clusterItem], Hash: hash,
 		WrittenAt: time.Unix(0, v.ModifyTime).UTC(), ModifyIndex: v.ModifyIndex,
 	}, v.ModifyIndex, nil
+}
+
+func sum(config string) string {
+	all := sha256.Sum256([]byte(config))
+	return hex.EncodeToString(all[:])
 }
 
 // WriteConfig puts a user_config beside its job, if the one that is there is
@@ -75,7 +87,7 @@ func (c *Client) WriteConfig(ctx context.Context, w reconcile.WriteConfig) error
 	defer cancel()
 	v := &api.Variable{
 		Path: jobspec.ConfigPath(w.JobID), ModifyIndex: w.ModifyIndex,
-		Items: api.VariableItems{jobspec.ConfigItem: w.Config, hashItem: w.Hash, clusterItem: w.ClusterID},
+		Items: api.VariableItems{jobspec.ConfigItem: w.Config, sumItem: sum(w.Config), hashItem: w.Hash, clusterItem: w.ClusterID},
 	}
 	_, _, err := c.nomad.Variables().CheckedUpdate(v, q) // creates it at index 0
 	return c.configFault("write", w.JobID, err)

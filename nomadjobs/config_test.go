@@ -148,6 +148,22 @@ func TestConfigsAreCheckedAndSet(t *testing.T) {
 	}
 }
 
+func TestAConfigThatSomebodyChangedHasNoHash(t *testing.T) {
+	f, c := startFake(t)
+	if err := c.WriteConfig(t.Context(), writeConfig("first", 0)); err != nil {
+		t.Fatal(err)
+	}
+	f.set(func() {
+		v := f.vars.byPath["nomad/jobs/"+configured]
+		v.Items["config"], v.ModifyIndex = `{"of":"somebody"}`, 9
+		f.vars.byPath["nomad/jobs/"+configured] = v
+	})
+	got, err := c.Configs(t.Context())
+	if config := got[configured]; err != nil || config.Hash != "" || config.ClusterID != "c1" || config.ModifyIndex != 9 {
+		t.Errorf("got %+v, %v", config, err)
+	}
+}
+
 func TestWhyAConfigCannotBeWritten(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int
