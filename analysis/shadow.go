@@ -37,8 +37,8 @@ func (a *shadow) sum() loads.Shadowed {
 //
 // Some copies fail where their request did not, and some requests where their
 // copy did not: by chance as many. Of the latter it is known only that they are
-// among those with another status, so as many as there are of these beside the
-// failing copies are allowed too.
+// among those with another status, so all of these beside the failing copies are
+// taken for such.
 func CompareShadow(s loads.Shadowed, limits Limits) Finding {
 	if s.Requests == 0 {
 		return Finding{Reason: "no request has been copied to the new version yet" + dropped(s)}
@@ -68,12 +68,9 @@ func CompareShadow(s loads.Shadowed, limits Limits) Finding {
 
 func shadowFails(s loads.Shadowed, limit float64) bool {
 	errors := min(s.Errors, s.Requests)
-	if errors < leastErrors {
-		return false
-	}
-	other := min(max(s.Differing, errors)-errors, s.Requests)
-	rate := float64(other) / float64(s.Requests)
-	return errors == s.Requests || binomialTail(errors, s.Requests, rate+limit) < chance
+	other := min(max(s.Differing, errors), s.Requests) - errors
+	return errors >= leastErrors &&
+		(errors == s.Requests || excessTail(errors, s.Requests, other, s.Requests, limit) < chance)
 }
 
 func dropped(s loads.Shadowed) string {
