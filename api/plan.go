@@ -115,7 +115,6 @@ func (p *planning) application(in raftstate.DeployApplication) error {
 		}
 		plan.Steps, p.changes = p.untold(steps), true
 		plan.Jobs = append(plan.Jobs, reconcile.JobCounts(p.view.World, steps)...)
-		p.warn(p.placeless(in.Spec.Name, steps)...)
 	}
 	p.answer.Applications = append(p.answer.Applications, plan)
 	return nil
@@ -134,25 +133,6 @@ func misfits(state *raftstate.State, app *appspec.Application) []string {
 			for _, fault := range g.Spec.CannotHold(d) {
 				warnings = append(warnings, fmt.Sprintf("deployment %q of application %q: %s", d.Name, app.Name, fault.Message))
 			}
-		}
-	}
-	return warnings
-}
-
-// placeless says for which deployments no job can be made now, and why.
-func (p *planning) placeless(name string, steps []reconcile.Step) []string {
-	status, found := reconcile.Summarise(p.next, p.view.World, p.server.cfg.Now(), p.server.cfg.Settings, name)
-	if !found || !p.known {
-		return nil
-	}
-	made := map[string]bool{}
-	for _, c := range reconcile.JobCounts(p.view.World, steps) {
-		made[c.Job] = true
-	}
-	var warnings []string
-	for _, d := range status.Deployments {
-		if _, exists := p.view.World.Jobs[d.JobID]; d.Wanted && !exists && !made[d.JobID] && d.Reason != "" {
-			warnings = append(warnings, fmt.Sprintf("deployment %q of application %q gets no replica until this is otherwise: %s", d.Name, name, d.Reason))
 		}
 	}
 	return warnings

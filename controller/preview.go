@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/nomad/api"
 
+	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/placement"
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -67,7 +68,30 @@ func (c *Controller) Room(ctx context.Context, command raftstate.Command, steps 
 	p.input.DryRun = p.input.DryRun || c.cfg.Machines == nil
 	p.learn(world, c.cfg.AskOf)
 	outlook = p.outlook()
+	outlook.Short = append(outlook.Short, c.jobless(next, world, command, p.jobs)...)
 	return outlook, c.doubts(ctx, world, steps, p, outlook), nil
+}
+
+// jobless is the replicas of those deployments for which no job can be made now.
+func (c *Controller) jobless(next *raftstate.State, world *reconcile.World, command raftstate.Command, made map[string]*api.Job) []nodescale.ShortOutlook {
+	var list []nodescale.ShortOutlook
+	if command.Deploy == nil {
+		return nil
+	}
+	for _, in := range command.Deploy.Applications {
+		status, _ := reconcile.Summarise(next, world, c.cfg.Now(), c.cfg.Settings, in.Spec.Name)
+		for _, d := range status.Deployments {
+			if _, exists := world.Jobs[d.JobID]; !d.Wanted || exists || made[d.JobID] != nil || d.Reason == "" {
+				continue
+			}
+			pool := jobspec.NodePool(in.Spec.Deployment(d.Name), nil, c.cfg.Settings.Placement)
+			list = append(list, nodescale.ShortOutlook{
+				Job: d.JobID, Application: in.Spec.Name, Deployment: d.Name, Count: max(1, d.Target), Reason: d.Reason,
+				Never: !hasPool(world, &pool) && in.Spec.Deployment(d.Name).WorkerGroup == "",
+			})
+		}
+	}
+	return list
 }
 
 // withNodes is a world with its nodes, which are not looked at all the time.
@@ -207,7 +231,8 @@ func atMost(job *api.Job, counts []reconcile.JobCount) *api.Job {
 	return &whole
 }
 
-// hasPool says whether Nomad has a node pool, as far as is known.
+// hasPool says whether Nomad has a node pool, as far as is known. Its own are
+// always there.
 func hasPool(world *reconcile.World, pool *string) bool {
-	return pool == nil || !world.NodesKnown || *pool == "all" || world.Pools[*pool]
+	return pool == nil || !world.NodesKnown || *pool == "" || *pool == api.NodePoolAll || *pool == api.NodePoolDefault || world.Pools[*pool]
 }

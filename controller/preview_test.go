@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/nomad/api"
 
+	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/controller"
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/nodescale"
@@ -24,6 +25,7 @@ import (
 type estate struct {
 	*fake
 	nodes   []*placement.Node
+	pools   map[string]bool
 	noNodes error          // why they are not told
 	problem string         // what Nomad says of each job
 	planned map[string]int // command -> replicas that Nomad was asked about
@@ -32,7 +34,7 @@ type estate struct {
 func (e *estate) Observe(ctx context.Context, nodes bool) (reconcile.Observation, error) {
 	seen, err := e.fake.Observe(ctx, nodes)
 	if nodes {
-		seen.NodesKnown, seen.Nodes, seen.Pools = true, e.nodes, map[string]bool{"default": true}
+		seen.NodesKnown, seen.Nodes, seen.Pools = true, e.nodes, e.pools
 		err = errors.Join(err, e.noNodes)
 	}
 	return seen, err
@@ -162,6 +164,42 @@ func TestRoom(t *testing.T) {
 				}
 				if e.lookCount() != looks+1 || e.calls() != writes {
 					t.Errorf("%d looks, %d writes", e.lookCount()-looks, e.calls()-writes)
+				}
+			})
+		})
+	}
+}
+
+// A deployment for which no job can be made has no step that would tell.
+func TestRoomInANodePoolThatIsNotThere(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*estate, *appspec.Deployment)
+		never  bool
+		says   string
+	}{
+		"that nobody makes": {
+			func(_ *estate, d *appspec.Deployment) { d.NodePool = "nowhere" }, true, `no node pool "nowhere"`,
+		},
+		"that has no node which is ready": {
+			func(e *estate, d *appspec.Deployment) { d.NodePool, e.pools = "empty", map[string]bool{"empty": true} }, false, `no node of pool "empty" is ready`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e, leader := newEstate(t, "one", map[string]int{"one": 4096})
+				command := rolling("v2")
+				c.change(e, command.Deploy.Applications[0].Spec.Deployments[0])
+				steps, err := leader.Preview(command)
+				if err != nil {
+					t.Fatal(err)
+				}
+				outlook, _, err := leader.Room(t.Context(), command, steps)
+				if err != nil || len(outlook.Short) != 1 {
+					t.Fatalf("got %+v, %v", outlook, err)
+				}
+				s := outlook.Short[0]
+				if s.Never != c.never || s.Count != 2 || !strings.HasPrefix(s.Job, "serve-shop-till-") || s.Deployment != "till" || !strings.Contains(s.Reason, c.says) {
+					t.Errorf("got %+v", s)
 				}
 			})
 		})

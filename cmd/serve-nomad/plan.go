@@ -100,6 +100,9 @@ func planText(answer api.PlanResponse, words []string) string {
 		out.WriteString("A deploy would change nothing.\n")
 		return out.String()
 	}
+	if answer.Room.Never() {
+		words = append([]string{"-force"}, words...)
+	}
 	fmt.Fprintf(&out, "To deploy exactly this, unless something changes before:\n  %s deploy %s %s\n",
 		program, strings.Join(checks, " "), strings.Join(words, " "))
 	return out.String()

@@ -155,7 +155,7 @@ func rolloutLine(s reconcile.ApplicationStatus) (where string, why []string) {
 	if p := s.Rollout.Paused; p != nil {
 		where += ", paused " + pauseText(p)
 	}
-	if s.Waits != "" {
+	if s.Waits != "" && s.Rollout.Paused == nil {
 		why = append(why, "waits: "+printable(s.Waits))
 	}
 	if s.Gates != "" {

@@ -315,9 +315,15 @@ func TestStatusOfARollout(t *testing.T) {
 	wantAll(t, "stdout", out,
 		"Rollout      = running, stage 2 of 4 (10 percent)", "Strategy     = canary: the spec asks for it",
 		"Requests     = 10 % to version 2, 90 % to version 1", "by her@there: a closer look (serve-nomad resume, promote or abort hello)",
-		"Waits For    = 40s of its time", "Gates        = no worse than version 1", "deploying  10 %",
+		"Gates        = no worse than version 1", "deploying  10 %",
 		"Leaving\nVersion  Generation  Cause       Waits For\n1        3           superseded  2 requests are under way\n",
 	)
+	if strings.Contains(out, "Waits For    =") {
+		t.Errorf("a rollout that is paused waits for nothing else:\n%s", out)
+	}
+	f = &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{hello(onTheWay)}}
+	_, out, _ = f.cliRun(t.Context(), "status", "hello")
+	wantAll(t, "stdout", out, "Waits For    = 40s of its time")
 	f = &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{hello(healthy)}}
 	if _, out, _ = f.cliRun(t.Context(), "status", "hello"); strings.Contains(out, "Strategy") || strings.Contains(out, "Leaving") || strings.Contains(out, "Gates") {
 		t.Errorf("of one that is over:\n%s", out)
@@ -402,7 +408,7 @@ func TestPlanSaysWhatIsRefused(t *testing.T) {
 	if code != exitChanges {
 		t.Errorf("exit code %d", code)
 	}
-	wantAll(t, "stdout", out, "that no node could hold, were it empty", "refused without -force")
+	wantAll(t, "stdout", out, "that no node could hold, were it empty", "refused without -force", "deploy -check-index hello=0 -force ")
 	steps := make([]string, mostSteps+5)
 	for i := range steps {
 		steps[i] = "a step"

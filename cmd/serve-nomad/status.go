@@ -138,7 +138,7 @@ func (c *statusCommand) showOne(a reconcile.ApplicationStatus, now time.Time) {
 		{"Strategy", strategyCell(a)},
 		{"Requests", requestsCell(a)},
 		{"Paused", pausedCell(a, now)},
-		{"Waits For", a.Waits},
+		{"Waits For", waitsCell(a)},
 		{"Gates", a.Gates},
 		{"Deployed", deployed},
 		{"Message", a.Message},
@@ -246,6 +246,14 @@ func requestsCell(a reconcile.ApplicationStatus) string {
 		return ""
 	}
 	return fmt.Sprintf("%s to version %d, %s to version %d", percent(a.Weight), a.Version, percent(100-a.Weight), a.ServingVersion)
+}
+
+// waitsCell says what a rollout waits for, other than for whoever paused it.
+func waitsCell(a reconcile.ApplicationStatus) string {
+	if a.Rollout.Paused != nil {
+		return ""
+	}
+	return a.Waits
 }
 
 func pausedCell(a reconcile.ApplicationStatus, now time.Time) string {
