@@ -149,6 +149,15 @@ func TestWhatWasServed(t *testing.T) {
 		d.recent(5, 1, 28, 5)
 	})
 
+	t.Run("counts when it was though no answer ever arrives", func(t *testing.T) {
+		d := newDesk(t)
+		for at := uint64(1); at <= 100; at++ {
+			none := func(r *loads.Report) { r.After, r.Covers = 0, time.Duration(at)*time.Second }
+			d.take(float64(at), "web-1", none, had(1, 0, 10*at, at))
+		}
+		d.recent(100, 1, 590, 59)
+	})
+
 	t.Run("long ago does not count as now", func(t *testing.T) {
 		d := newDesk(t)
 		d.take(1, "web-1", nil, had(1, 0, 1, 0))
@@ -279,6 +288,8 @@ func TestSettled(t *testing.T) {
 		d.settled(13, 1, 0, 1)
 		d.take(14, "web-1", ongoing("model", 1), had(2, 1, 0, 0))
 		d.settled(14, 1, 0, 1)
+		d.take(15, "web-1", ongoing("model", 0)) // they wait, and are at no replica
+		d.settled(15, 1, 0, 1)
 	})
 
 	t.Run("not known while a proxy is silent, until it is given up", func(t *testing.T) {
