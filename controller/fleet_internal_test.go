@@ -89,8 +89,8 @@ func TestFleetCountsWhatServes(t *testing.T) {
 	}{
 		{"one version", app(v1, v1, raftstate.RolloutSuccessful), world, map[string][2]int{"a": {2, 2}, "b": {3, 1}}},
 		{
-			"a rollout: the new targets, the replicas that take traffic", app(v1, v2, raftstate.RolloutRunning), world,
-			map[string][2]int{"a": {4, 2}, "b": {3, 1}, "c": {5, 1}},
+			"a rollout: the new targets, the replicas of both that take traffic", app(v1, v2, raftstate.RolloutRunning), world,
+			map[string][2]int{"a": {4, 3}, "b": {3, 1}, "c": {5, 1}},
 		},
 		{"a rollout that failed", app(v1, v2, raftstate.RolloutFailed), world, map[string][2]int{"a": {2, 2}, "b": {3, 1}, "c": {5, 1}}},
 		{"replicas on their way", app(v1, v1, raftstate.RolloutSuccessful), gone, map[string][2]int{"a": {2, 1}, "b": {3, 0}}},
