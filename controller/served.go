@@ -27,7 +27,8 @@ func (c *Controller) idle() time.Duration {
 // nothing woke: Nomad tells of what changes, a look at it is dear, and what was
 // done since may not have been told yet.
 func (c *Controller) seenLately(before *reconcile.World, now time.Time) bool {
-	return before != nil && before.NomadKnown && !c.acted && now.Sub(time.Unix(0, c.fresh.Load())) < c.cfg.FullPass
+	age := now.Sub(time.Unix(0, c.fresh.Load())) // below 0: a clock was set
+	return before != nil && before.NomadKnown && !c.acted && age >= 0 && age < c.cfg.FullPass
 }
 
 // watched returns the applications of which it matters how each version serves:
