@@ -48,5 +48,6 @@ type Limits struct {
 // Finding is what a comparison found.
 type Finding struct {
 	Worse  bool
+	Doubts bool   // it looks worse, and more requests are needed to tell
 	Reason string // for people; said also when it is not worse: what was compared, or that there are too few requests
 }

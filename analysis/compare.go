@@ -110,7 +110,7 @@ func (p *pair) judge(limits Limits) Finding {
 	if len(said) == 0 {
 		return Finding{Reason: "neither errors nor latency have a limit"}
 	}
-	return Finding{Reason: strings.Join(said, "; ")}
+	return Finding{Reason: strings.Join(said, "; "), Doubts: p.doubtful(limits.ErrorIncrease)}
 }
 
 // percent is a share for people.

@@ -116,3 +116,25 @@ func TestQuantile(t *testing.T) {
 		}
 	}
 }
+
+// What looks worse and may be chance is no reason to roll back, and none to go
+// on either.
+func TestDoubts(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		old, new analysis.Sample
+		doubts   bool
+	}{
+		{"four of twenty-three", of(240, 0), of(23, 4), true},
+		{"one fails", of(240, 0), of(3, 1), false},
+		{"two of three", of(240, 0), of(3, 2), true},
+		{"two of very many", of(9000, 0), of(2000, 2), false},
+		{"as the old one", of(1000, 100), of(50, 5), false},
+		{"none", of(240, 0), of(240, 0), false},
+	} {
+		got := analysis.Compare(analysis.Standing{Recent: test.old, Last: test.old}, analysis.Standing{Recent: test.new, Last: test.new}, usual())
+		if got.Worse || got.Doubts != test.doubts {
+			t.Errorf("%s: %+v, want doubts %v", test.name, got, test.doubts)
+		}
+	}
+}

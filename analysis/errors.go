@@ -7,6 +7,9 @@ const (
 	// looks like this one. It is judged again and again, so that is not the
 	// probability of a false alarm: the tests measure that.
 	chance = 0.001
+	// suspicion is from which probability on a version that looks like this one is
+	// given no larger part of the requests before more is known.
+	suspicion = 0.05
 	// leastErrors is how many errors it takes. The tests take each request for
 	// itself, but a connection that breaks takes several with it.
 	leastErrors = 5
@@ -42,4 +45,12 @@ func (p *pair) judgeErrors(limit float64) (worse bool, reason string) {
 	return fails || n.errors >= leastErrors &&
 		binomialTail(n.errors, n.requests, rate+limit) < chance &&
 		excessTail(n.errors, n.requests, o.errors, o.requests, limit) < chance, reason
+}
+
+// doubtful says whether more requests fail than may, though chance could be why.
+// One that fails is none, and neither are two of very many.
+func (p *pair) doubtful(limit float64) bool {
+	n := &p.new
+	rate := max(p.old.rate(), p.beside.rate()) + limit
+	return limit >= 0 && n.errors > 1 && n.rate() > rate && binomialTail(n.errors, n.requests, rate) < suspicion
 }

@@ -60,7 +60,7 @@ func (d *differ) compare(app *raftstate.Application) analysis.Finding {
 		if found.Worse {
 			return found
 		}
-		if said.Reason == "" {
+		if said.Reason == "" || found.Doubts && !said.Doubts {
 			said = found
 		}
 	}

@@ -112,7 +112,10 @@ func (w sight) laneNeeds(app *raftstate.Application, all []lane, at int) []need 
 		if l.drains {
 			drain(crews)
 		} else {
-			share(crews, needed(app, all, at, name, own(l, crews)), w.pace(app))
+			p := w.pace(app)
+			// Nomad chooses which replicas go, and it may be those that pass.
+			p.held = p.held || at > 0 && at == successor(app, all)
+			share(crews, needed(app, all, at, name, own(l, crews)), p)
 		}
 		for i, n := range jobs {
 			n.count, n.takes = crews[i].count, crews[i].takes

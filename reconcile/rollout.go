@@ -64,15 +64,19 @@ func (d *differ) judge(app *raftstate.Application) verdict {
 	if fault := d.broken(app); fault != "" {
 		return d.fails(app, v, fault)
 	}
-	configs := ""
+	configs, doubts := "", ""
 	if app.RollingOut() {
 		if configs, v.refuse, v.reason = d.configs(app); len(v.refuse) > 0 {
 			return v
 		}
 		found := d.gates(app)
 		v.gates = found.Reason
-		if found.Worse && !r.Promoted {
+		switch {
+		case r.Promoted:
+		case found.Worse:
 			return d.fails(app, v, found.Reason)
+		case found.Doubts:
+			doubts = "more requests, to tell whether it is worse: " + found.Reason
 		}
 		if r.Paused != nil {
 			v.waits = paused(r.Paused)
@@ -80,7 +84,7 @@ func (d *differ) judge(app *raftstate.Application) verdict {
 		}
 	}
 	replicas, waiting := d.missing(app)
-	waiting = cmp.Or(waiting, configs, d.queriesWait(app))
+	waiting = cmp.Or(waiting, configs, d.queriesWait(app), doubts)
 	lasted, lasts := d.now.Sub(r.StageAt), app.Stage().Lasts
 	if r.Promoted {
 		lasts = 0

@@ -17,7 +17,7 @@ type pace struct {
 	surge       int  // percent of the replicas that may run beside them
 	unavailable int  // percent of them that may be missing
 	all         bool // beyond the first ones
-	held        bool // no more are to start
+	held        bool // a rolling change starts no more, and what serves keeps what it has
 	blind       bool // how the replicas are is not known: nothing is taken away
 }
 
@@ -39,13 +39,13 @@ func share(crews []*crew, needed int, p pace) {
 			rest = max(0, rest)
 			continue
 		case roleHolds, roleLeaves:
-			c.count = min(rest, c.have)
+			c.count = c.keep(min(rest, c.have))
 		case roleFailed:
 			// Half of the capacity that is good serves better than all of it
 			// with this.
 			c.count = min(max(0, rest-needed/2), c.have)
 		case roleServes:
-			c.count = min(rest, c.target)
+			c.count = c.keep(min(rest, c.target))
 		}
 		if p.blind || p.held && c.role == roleServes {
 			c.count = max(c.count, min(c.have, c.target))
@@ -56,6 +56,15 @@ func share(crews []*crew, needed int, p pace) {
 	if fresh != nil {
 		fresh.count, fresh.takes = begin(fresh, crews, needed, p), true
 	}
+}
+
+// keep returns how many replicas a crew must have so that of those that pass at
+// least n are left: Nomad chooses which ones go.
+func (c *crew) keep(n int) int {
+	if n == 0 {
+		return 0
+	}
+	return max(n, min(c.have, n+c.have-c.healthy))
 }
 
 // begin is how many replicas a version is to have that takes over within its
