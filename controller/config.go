@@ -202,7 +202,7 @@ func (g *configurer) refusals(now time.Time) (events []raftstate.Event) {
 		k.hangUp()
 		events = append(events, raftstate.Event{
 			At: now.UTC(), Type: "config-refused", Application: k.application, Deployment: k.deployment,
-			Message: fmt.Sprintf("replica %s did not take the user_config: %s", id, k.refused),
+			Message: fmt.Sprintf("replica %.8s did not take the user_config: %s", id, k.refused),
 		})
 	}
 	return events
