@@ -168,13 +168,13 @@ func (s *shop) refused(t *testing.T, why, spec string) {
 	}
 }
 
-func (s *shop) deployDetached(t *testing.T, spec string) {
+func (s *shop) deployDetached(t *testing.T, spec string, flags ...string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "app.hcl")
 	if err := os.WriteFile(file, []byte(spec), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.mustCLI("deploy", "-detach", file)
+	s.mustCLI(append([]string{"deploy", "-detach", file}, flags...)...)
 }
 
 // TestNodesOfBadTargets orders nodes of targets that misbehave in every way:
@@ -323,7 +323,8 @@ func TestNodesOfBadSpecs(t *testing.T) {
 
 	t.Run("what fits no group", func(t *testing.T) {
 		large := strings.Replace(s.workers("large", 1, `node_pool = "cpu"`), "128MiB", "4GiB", 1)
-		s.deployDetached(t, large)
+		s.refused(t, "no node could hold", large)
+		s.deployDetached(t, large, "-force")
 		eventually(t, 30*time.Second, "status and pending say so", func() error {
 			status, pending := s.mustCLI("status", "large"), s.mustCLI("pending")
 			for _, want := range []string{"4096", "memory"} {
