@@ -213,9 +213,8 @@ func refusals(c *controller.Controller) (told []string) {
 	return told
 }
 
-// refused holds that as many replicas refused {"a":2} as they say, and that new
-// ones then took over with it.
-func (f *configFake) refused(t *testing.T, c *controller.Controller, r appspec.Reconfigure, replicas int, why string) {
+// told holds that as many replicas refused {"a":2} as they say.
+func told(t *testing.T, c *controller.Controller, replicas int, why string) {
 	t.Helper()
 	told := refusals(c)
 	if len(told) != replicas {
@@ -226,6 +225,13 @@ func (f *configFake) refused(t *testing.T, c *controller.Controller, r appspec.R
 			t.Errorf("told: %q, want %q", message, why)
 		}
 	}
+}
+
+// refused holds that as many replicas refused {"a":2} as they say, and that new
+// ones then took over with it.
+func (f *configFake) refused(t *testing.T, c *controller.Controller, r appspec.Reconfigure, replicas int, why string) {
+	t.Helper()
+	told(t, c, replicas, why)
 	time.Sleep(time.Minute) // fake
 	spec := configured(r, `{"a":2}`).Deploy.Applications[0].Spec
 	id := jobspec.JobID("shop", "till", appspec.VersionWithConfig(spec, spec.Deployments[0]))
@@ -448,7 +454,7 @@ func TestConfigBySignal(t *testing.T) {
 					soon()
 					f.change(func(r *reconcile.Replica) { end(r); r.Reason = "ended by signal 1 (SIGHUP)" })
 					soon()
-					f.refused(t, c, signal, 2, "ended when it was told: ended by signal 1 (SIGHUP)")
+					told(t, c, 2, "ended when it was told: ended by signal 1 (SIGHUP)")
 				})
 			})
 		}
