@@ -1,6 +1,7 @@
 package jobspec
 
 import (
+	"cmp"
 	"maps"
 	"strconv"
 
@@ -18,6 +19,7 @@ const (
 	DeploymentMeta         = "serve_deployment"           // job and service
 	WorkerGroupMeta        = "serve_worker_group"         // job of a prefetch block
 	PrefetchMeta           = "serve_prefetch"             // job of a prefetch block: its name
+	CheckMeta              = "serve_check"                // job of a gate's check: its name
 	VersionMeta            = "serve_version"              // job and service
 	CoreMHzMeta            = "serve_core_mhz"             // job
 	ReplicaMeta            = "serve_replica"              // service: the allocation id
@@ -25,15 +27,17 @@ const (
 	LiveHashMeta           = "serve_live_hash"            // service
 )
 
-// Meta is what a job says of itself: that it is of a deployment, or of a
-// prefetch block, which has no Application and no Deployment.
+// Meta is what a job says of itself: that it is of a deployment, or a gate's
+// check, which has no Deployment, or of a prefetch block, which has no
+// Application either.
 type Meta struct {
 	ClusterID   string
 	Application string
 	Deployment  string
 	WorkerGroup string // of a prefetch block alone
 	Prefetch    string // its name
-	Version     string // deployment version, or that of the prefetch block
+	Check       string // of a gate's check alone: its name
+	Version     string // deployment version, that of the prefetch block, or the application's that is checked
 	CoreMHz     int    // MHz per core that it was rendered with
 	LiveHash    string // see LiveHash; only Read finds it
 }
@@ -46,15 +50,32 @@ func ReadMeta(meta map[string]string) (Meta, bool) {
 		Deployment:  meta[DeploymentMeta],
 		WorkerGroup: meta[WorkerGroupMeta],
 		Prefetch:    meta[PrefetchMeta],
+		Check:       meta[CheckMeta],
 		Version:     meta[VersionMeta],
 	}
 	if mhz, err := strconv.Atoi(meta[CoreMHzMeta]); err == nil {
 		m.CoreMHz = mhz
 	}
-	deployment := m.Application != "" && m.Deployment != ""
-	prefetch := m.WorkerGroup != "" && m.Prefetch != ""
-	return m, m.ClusterID != "" && m.Version != "" && deployment != prefetch
+	return m, m.ClusterID != "" && m.Version != "" && m.kinds() == 1
 }
+
+// kinds counts what the job says that it is.
+func (m Meta) kinds() (n int) {
+	for _, is := range []bool{
+		m.Application != "" && m.Deployment != "",
+		m.Application != "" && m.Check != "",
+		m.WorkerGroup != "" && m.Prefetch != "",
+	} {
+		if is {
+			n++
+		}
+	}
+	return n
+}
+
+// group returns the name of the task group that has a count; a prefetch job's has
+// none.
+func (m Meta) group() string { return cmp.Or(m.Deployment, m.Check) }
 
 // Read reads what a whole job says of itself and how many replicas it asks
 // for, and says whether serve-nomad made the job.
@@ -64,7 +85,7 @@ func Read(job *api.Job) (m Meta, count int, ours bool) {
 		return m, 0, false
 	}
 	for _, group := range job.TaskGroups {
-		if group.Name == nil || *group.Name != m.Deployment {
+		if group.Name == nil || *group.Name != m.group() {
 			continue
 		}
 		if group.Count != nil {

@@ -50,7 +50,7 @@ func (c *Client) Observe(ctx context.Context, nodes bool) (reconcile.Observation
 			continue
 		}
 		if job.service && !job.Stopped && stub.JobSummary != nil {
-			job.Unplaced = unplaced(stub.JobSummary.Summary[job.Deployment].Queued, job.Count, alive[job.ID])
+			job.Unplaced = unplaced(stub.JobSummary.Summary[job.group()].Queued, job.Count, alive[job.ID])
 		}
 		seen.Jobs[job.ID] = job.Job
 		short = short || job.Unplaced > 0
@@ -193,6 +193,8 @@ type seenJob struct {
 	service   bool   // it has a count of replicas, rather than one for each node
 }
 
+func (j seenJob) group() string { return cmp.Or(j.Deployment, j.Check) }
+
 // wholeJobs returns what the jobs of stubs say of themselves, by id, reading
 // those that changed since the last look.
 func (c *Client) wholeJobs(ctx context.Context, stubs []*api.JobListStub) (map[string]seenJob, error) {
@@ -218,7 +220,7 @@ func (c *Client) readJob(ctx context.Context, id string) (seenJob, uint64, error
 	} else {
 		job.Ask = &ask
 	}
-	seen := seenJob{Job: job, namespace: value(whole.Namespace), pool: cmp.Or(value(whole.NodePool), api.NodePoolDefault), service: value(whole.Type) == api.JobTypeService}
+	seen := seenJob{Job: job, namespace: value(whole.Namespace), pool: cmp.Or(value(whole.NodePool), api.NodePoolDefault), service: value(whole.Type) != jobTypeSysbatch}
 	return seen, job.ModifyIndex, nil
 }
 
@@ -274,7 +276,7 @@ func (c *Client) explainShortage(ctx context.Context, jobs map[string]reconcile.
 		if !ours || job.Unplaced == 0 {
 			continue
 		}
-		if metric := eval.FailedTGAllocs[job.Deployment]; metric != nil {
+		if metric := eval.FailedTGAllocs[cmp.Or(job.Deployment, job.Check)]; metric != nil {
 			job.Blocked = explain(metric)
 			jobs[job.ID] = job
 		}

@@ -21,7 +21,7 @@ func observed(job *api.Job) (reconcile.Job, bool) {
 		return reconcile.Job{}, false
 	}
 	return reconcile.Job{
-		ID: *job.ID, ClusterID: meta.ClusterID, Application: meta.Application, Deployment: meta.Deployment,
+		ID: *job.ID, ClusterID: meta.ClusterID, Application: meta.Application, Deployment: meta.Deployment, Check: meta.Check,
 		Version: meta.Version, LiveHash: meta.LiveHash, CoreMHz: meta.CoreMHz,
 		Count: count, Stopped: job.Stop != nil && *job.Stop, ModifyIndex: *job.JobModifyIndex,
 	}, true
@@ -108,7 +108,7 @@ func replicaStatus(alloc *api.AllocationListStub) reconcile.ReplicaStatus {
 	case api.AllocClientStatusLost, api.AllocClientStatusUnknown:
 		return reconcile.ReplicaLost
 	case api.AllocClientStatusComplete:
-		if asked {
+		if asked || alloc.JobType == api.JobTypeBatch {
 			return reconcile.ReplicaStopped
 		}
 		return reconcile.ReplicaFailed // a server that ended unasked

@@ -62,8 +62,9 @@ type Job struct {
 	ID          string
 	ClusterID   string // of the serve-nomad cluster that made it
 	Application string // "": it is of a worker group's prefetch block
-	Deployment  string
-	Version     string // deployment version
+	Deployment  string // "": it is of a prefetch block, or a gate's check
+	Check       string // the name of a gate's check; "": it is none
+	Version     string // deployment version, or of the application that is checked
 	LiveHash    string // of what may change without a new version, see jobspec
 	CoreMHz     int    // MHz per core that it was rendered with
 	Count       int
