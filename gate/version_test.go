@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -190,37 +191,44 @@ func TestRedirect(t *testing.T) {
 }
 
 // Generations of an application share the names of their deployments, and not
-// what gatekeepers know of their queues.
+// their queues: what waits elsewhere for one is nothing to the bound of another.
 func TestGenerationsAreApartAtGatekeepers(t *testing.T) {
-	k, own := newKeeper(t, "p", "127.0.0.1:0")
+	far, own := newKeeper(t, "far", "127.0.0.1:0")
+	near, _ := newKeeper(t, "near", "")
 	keepers := []routes.Gatekeeper{{Address: own, Passing: true}}
-	e := endpoint("r0", "127.0.0.9:1")
-	e7 := endpoint("r7", "127.0.0.9:2")
-	e7.Version = "v1-g7"
-	zero := New("app", 0, "main", Config{Log: hclog.NewNullLogger(), Slots: k.Gatekeeper})
-	seven := New("app", 7, "main", Config{Log: hclog.NewNullLogger(), Slots: k.Gatekeeper})
-	defer zero.Close()
-	defer seven.Close()
-	all := []routes.Endpoint{e, e7}
-	zero.Configure(mixed(1, "v1"), all, keepers)
-	seven.Configure(mixed(1, "v1-g7"), all, keepers)
-	take := func(g *Gate) *Slot {
-		s, err := g.Acquire(t.Context(), g.Ticket(nil, time.Now().Add(10*time.Second)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
+	open := func(k *keeperRig, generation, queued int, es ...routes.Endpoint) *Gate {
+		g := New("app", generation, "main", Config{Log: hclog.NewNullLogger(), Slots: k.Gatekeeper})
+		t.Cleanup(func() { g.Close() })
+		d := mixed(1, "v1")
+		d.MaxQueuedRequests = queued
+		g.Configure(d, es, keepers)
+		return g
 	}
-	held, other := take(zero), take(seven)
-	got := make(chan *Slot)
-	go func() { got <- take(zero) }()
-	eventually(t, "a request waits", func() bool { return zero.Status().Queued == 1 })
-	other.Release()
-	again := take(seven) // and the one that waits in the other generation is not offered the slot
-	if s := seven.Status(); s.Queued != 0 || s.Replicas[0].Ongoing != 1 {
-		t.Errorf("of generation 7: %+v", s)
+	wait := func(g *Gate) (*waiting, context.CancelFunc) {
+		ctx, cancel := context.WithCancel(t.Context())
+		w := &waiting{done: make(chan struct{})}
+		go func() {
+			defer close(w.done)
+			w.slot, w.err = g.Acquire(ctx, g.Ticket(nil, time.Time{}))
+		}()
+		return w, cancel
 	}
-	held.Release()
-	(<-got).Release()
-	again.Release()
+	r0, r7 := endpoint("r0", "127.0.0.9:1"), endpoint("r7", "127.0.0.9:2")
+	theirs, theirs7 := open(far, 0, -1, r0), open(far, 7, -1, r7)
+	ours, ours7 := open(near, 0, 1, r0), open(near, 7, 1, r7)
+	for _, g := range []*Gate{theirs, theirs7, theirs} {
+		_, leave := wait(g) // two have a slot, one waits
+		defer leave()
+	}
+	eventually(t, "one waits elsewhere", func() bool { return near.Queued("app", "main") == 1 && theirs7.Status().Ongoing == 1 })
+	w, leave := wait(ours)
+	defer leave()
+	var full *FullError
+	if <-w.done; !errors.As(w.err, &full) {
+		t.Errorf("the bound of generation 0 does not hold: %v", w.err)
+	}
+	w, leave = wait(ours7)
+	eventually(t, "a request of generation 7 waits", func() bool { return ours7.Status().Queued == 1 })
+	leave()
+	<-w.done
 }

@@ -170,6 +170,23 @@ func TestPlacesLaw(t *testing.T) {
 	})
 }
 
+// A request that is drawn again does not count again.
+func TestARequestKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	a := newApplication(routes.Route{Others: []routes.Generation{{Number: 7, Weight: 50}}}, nil)
+	before := a.draws.requests.Load()
+	tr := &transit{r: &http.Request{}}
+	first := a.draw(tr)
+	for range 10 {
+		if a.draw(tr) != first {
+			t.Fatal("it is drawn for another generation")
+		}
+	}
+	if n := a.draws.requests.Load() - before; n != 1 {
+		t.Errorf("it counts %d times", n)
+	}
+}
+
 func TestWeightsThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -415,6 +432,8 @@ func TestWaitersFollowTheGeneration(t *testing.T) {
 				<-release
 				_, _ = io.WriteString(w, "seven")
 			})
+			free := sync.OnceFunc(func() { close(release) })
+			t.Cleanup(free)
 			view := gens{weights: map[int]int{7: 100}, queued: 5, replicas: map[int][]string{0: {named(t, "zero")}, 7: {busy}}}
 			r := start(t, view.view())
 			var all sync.WaitGroup
@@ -434,7 +453,7 @@ func TestWaitersFollowTheGeneration(t *testing.T) {
 			if view.own == 0 {
 				eventually(t, "those who wait are served by the other generation", func() bool { return answered.Load() == 3 })
 			}
-			close(release)
+			free()
 			all.Wait()
 			eventually(t, "nothing is left", func() bool { return ongoingIn(r, 7)+queuedIn(r, 7)+ongoingIn(r, 0)+queuedIn(r, 0) == 0 })
 		})
