@@ -104,7 +104,7 @@ func steady(rate, errors, factor, sigma float64) behaviour {
 }
 
 // TestFalseAlarms lets two equal versions be judged every second for ten
-// minutes. Here are a few runs; of thousands, of 1 to 50 requests a second and
+// minutes. Here are a few runs; of 4,800, of 1 to 50 requests a second and
 // shares from a tenth to ten times of that for the old version, none found one
 // worse.
 func TestFalseAlarms(t *testing.T) {
@@ -123,6 +123,8 @@ func TestFalseAlarms(t *testing.T) {
 		{"after a switch", race{old: steady(10, 0.01, 1, 0.5), new: steady(10, 0.01, 1, 0.5), before: 60, stops: true}, 6},
 		{"an outage of both", race{old: outage(10), new: outage(10), before: 20}, 6},
 		{"a few requests that are slow to begin with", race{old: steady(2, 0, 1, 0.5), new: warming(2), before: 60}, 15},
+		{"many that are slow to begin with", race{old: steady(50, 0, 1, 0.5), new: warming(50), before: 20}, 1},
+		{"a time in which both are slow", race{old: hindered(10), new: hindered(10), before: 60}, 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -145,6 +147,19 @@ func outage(rate float64) behaviour {
 			return 1
 		}
 		return 0.01
+	}
+	return b
+}
+
+// hindered is slow for a while soon after the new version is there, as when
+// something that both versions need is slow.
+func hindered(rate float64) behaviour {
+	b := steady(rate, 0, 1, 0.5)
+	b.slow = func(second int) float64 {
+		if second >= 1 && second < 20 {
+			return 20
+		}
+		return 1
 	}
 	return b
 }
