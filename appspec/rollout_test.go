@@ -72,6 +72,7 @@ func TestValidateRollout(t *testing.T) {
 		"rolling":              {Strategy: "rolling", MaxSurge: new(0), MaxUnavailable: 25, BakeTime: new(Duration(0))},
 		"blue_green":           {Strategy: "blue_green", MaxSurge: new(100), BakeTime: new(Duration(time.Hour)), Shadow: 100, Sticky: true, DrainTimeout: Duration(time.Hour)},
 		"what changed decides": {MaxSurge: new(1), MaxUnavailable: 100, BakeTime: new(Duration(time.Hour)), DrainTimeout: Duration(time.Hour)},
+		"a check":              {Strategy: "canary", Gates: &Gates{Checks: []*Check{soundCheck()}}},
 		"no limits":            {Gates: &Gates{MaxErrorIncrease: new(-1.0), MaxLatencyRatio: new(-1.0), MaxRestarts: new(-1)}},
 		"small steps":          {Strategy: "canary", MaxSurge: new(25), Steps: []int{25, 50, 75}},
 		"a hundred steps":      {Strategy: "canary", MaxSurge: new(1), Steps: upTo(100)},
@@ -227,7 +228,6 @@ func TestValidateChecksOfARollout(t *testing.T) {
 		path   string
 		says   string
 	}{
-		"one without a fault":     {func(*Check) {}, "check.smoke", "not supported yet"},
 		"its name":                {func(c *Check) { c.Name = "A" }, "check.A", "starting with a letter"},
 		"no task":                 {func(c *Check) { c.Task = nil }, "check.smoke.task", "A check block needs a task block"},
 		"no driver":               {func(c *Check) { c.Task.Driver = "" }, "check.smoke.task.driver", "driver"},

@@ -85,6 +85,7 @@ func (v *validator) unusedByStrategy(path string, r *Rollout) {
 		{"interval", r.Interval != 0, []Strategy{StrategyCanary}, false, ""},
 		{"sticky", r.Sticky, []Strategy{StrategyBlueGreen, StrategyCanary}, false, ""},
 		{"shadow", r.Shadow != 0, []Strategy{StrategyBlueGreen, StrategyCanary}, false, ""},
+		{"gates.check", r.Gates != nil && len(r.Gates.Checks) > 0, []Strategy{StrategyBlueGreen, StrategyCanary}, false, ""},
 		{"max_unavailable", r.MaxUnavailable != 0, []Strategy{StrategyRolling}, true, old},
 		{"bake_time", r.BakeTime != nil, []Strategy{StrategyRolling, StrategyBlueGreen}, true, " Leave it out; interval says for how long each step is watched."},
 		{"drain_timeout", r.DrainTimeout != 0, []Strategy{StrategyBlueGreen, StrategyCanary}, true, " Leave it out; the graceful_shutdown_timeout of a deployment says how long its replicas may take."},
@@ -275,7 +276,6 @@ func (v *validator) checks(path string, checks []*Check) {
 			continue
 		}
 		at := path + "." + clip(c.Name)
-		v.unsupported(at, "A check block")
 		v.ownName(at, "check", c.Name, names)
 		v.resources(at+".resources", c.Resources)
 		v.task(at+".task", checkTask, c.Task, c.Name, c.Resources.GPU)

@@ -1,6 +1,9 @@
 package reconcile
 
-import "cmp"
+import (
+	"cmp"
+	"time"
+)
 
 // CheckState is where a gate's check stands.
 type CheckState string
@@ -38,4 +41,15 @@ func (w *World) Checked(jobID string) (state CheckState, reason string) {
 	default:
 		return CheckRunning, last.Reason
 	}
+}
+
+// began says when the last replica of a job was made; zero: there is none.
+func (w *World) began(jobID string) time.Time {
+	var last time.Time
+	for _, r := range w.Replicas {
+		if r.JobID == jobID && r.CreatedAt.After(last) {
+			last = r.CreatedAt
+		}
+	}
+	return last
 }

@@ -21,8 +21,14 @@ func (d *differ) gates(app *raftstate.Application) analysis.Finding {
 
 // queriesWait says which query keeps app's rollout where it is; "": none.
 func (d *differ) queriesWait(app *raftstate.Application) string {
-	if app.Rollout.Promoted {
+	r := app.Wanted.Spec.Rollout
+	if app.Rollout.Promoted || r == nil || r.Gates == nil {
 		return ""
+	}
+	stage := app.Stage()
+	asked := stage.Weight > 0 || !app.Rollout.Strategy.Generations() && app.Rollout.Stage > 0
+	if asked && len(d.world.Queries[app.Name]) < len(r.Gates.Queries) {
+		return "its queries have not been asked yet"
 	}
 	for _, q := range d.world.Queries[app.Name] {
 		if waits := q.Waits(); waits != "" {

@@ -75,8 +75,8 @@ func (o *observer) replicas(before, after *World) {
 	for _, r := range after.Replicas {
 		old, known := was[r.ID]
 		job := after.Jobs[r.JobID]
-		if job.Application == "" {
-			continue // a prefetch, which ends by itself
+		if job.Application == "" || job.Check != "" {
+			continue // it ends by itself
 		}
 		switch {
 		case !known && r.Status.live():

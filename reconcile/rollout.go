@@ -36,6 +36,7 @@ func (d *differ) rollout(app *raftstate.Application) {
 	if app.Rollout.Status != raftstate.RolloutRunning || !d.world.NomadKnown || !d.world.ConsulKnown {
 		return
 	}
+	d.runChecks(app)
 	v := d.judge(app)
 	number, command := app.Wanted.Number, raftstate.Command{}
 	switch {
@@ -64,8 +65,12 @@ func (d *differ) judge(app *raftstate.Application) verdict {
 	if fault := d.broken(app); fault != "" {
 		return d.fails(app, v, fault)
 	}
-	configs, doubts := "", ""
+	configs, doubts, checks := "", "", ""
 	if app.RollingOut() {
+		var fault string
+		if checks, fault = d.checks(app); fault != "" {
+			return d.fails(app, v, fault)
+		}
 		if configs, v.refuse, v.reason = d.configs(app); len(v.refuse) > 0 {
 			return v
 		}
@@ -84,7 +89,7 @@ func (d *differ) judge(app *raftstate.Application) verdict {
 		}
 	}
 	replicas, waiting := d.missing(app)
-	waiting = cmp.Or(waiting, configs, d.queriesWait(app), doubts)
+	waiting = cmp.Or(waiting, configs, checks, d.queriesWait(app), doubts)
 	lasted, lasts := d.now.Sub(r.StageAt), app.Stage().Lasts
 	if r.Promoted {
 		lasts = 0

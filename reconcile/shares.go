@@ -79,7 +79,8 @@ func begin(fresh *crew, crews []*crew, needed int, p pace) int {
 		others := 0
 		for _, c := range crews {
 			if c != fresh {
-				others += c.count
+				// Those that do not pass are no capacity; they may be dead.
+				others += min(c.count, c.healthy)
 			}
 		}
 		room = max(1, max(fresh.target, needed)+surge-others)
