@@ -55,7 +55,7 @@ var layers = map[string][]string{
 	"controller": {"analysis", "appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gate":       {"balance", "fairqueue", "gatekeeper", "health", "loads", "routes", "upstream"},
 	"gatekeeper": {"slots"},
-	"proxy":      {"gate", "gatekeeper", "h1", "h2", "health", "loads", "routes", "upstream"},
+	"proxy":      {"balance", "gate", "gatekeeper", "h1", "h2", "health", "loads", "routes", "upstream"},
 
 	// Wiring.
 	"cmd/serve-nomad":  {"*"},
