@@ -107,6 +107,9 @@ func isNumber(s string) bool {
 // grpcTarget sends a request to a deployment of a generation, with its path as
 // it is; nil: to the ingress of the one that is drawn.
 func grpcTarget(a *application, of *generation, deployment string, t *transit) (target, *errorBody) {
+	if of == nil && a.route.Closed {
+		return target{}, noRoute("the application is being deleted")
+	}
 	if of == nil {
 		of = a.draw(t)
 		deployment = of.ingress
@@ -140,7 +143,7 @@ func (t *table) named(authority string) *application {
 
 // speaksGRPC says whether gRPC can get to the application from outside.
 func (a *application) speaksGRPC() bool {
-	return slices.ContainsFunc(a.generations, (*generation).speaksGRPC)
+	return !a.route.Closed && slices.ContainsFunc(a.generations, (*generation).speaksGRPC)
 }
 
 // countGRPC notes whether there is one application alone that speaks gRPC.

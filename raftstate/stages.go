@@ -2,6 +2,7 @@ package raftstate
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
@@ -54,3 +55,14 @@ func (a *Application) Stage() Stage {
 func (a *Application) differs() bool { return a.Wanted.Number != a.Serving.Number }
 
 func percent(weight int) string { return strconv.Itoa(weight) + " percent" }
+
+// GenerationOf returns the generation that a deployment version names, see
+// DeploymentVersion.
+func GenerationOf(version string) int {
+	_, text, _ := strings.Cut(version, "-g")
+	number, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return number
+}

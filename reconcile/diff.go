@@ -157,30 +157,39 @@ func (d *differ) stopUnneeded(app *raftstate.Application, named map[string]bool)
 	}
 }
 
-// deletion ends an application: its route first, so that no request finds a
-// stopping replica, then its jobs, then the memory of it.
+// deletion ends an application: first no request from outside finds it any more,
+// then its jobs stop, each when nobody is left who calls it, then its handles go,
+// and the memory of it.
 func (d *differ) deletion(app *raftstate.Application) {
-	route, routed := d.world.Routes[app.Name]
-	routed = routed && route.ClusterID == d.state.ClusterID
 	if !d.world.ConsulKnown || !d.world.NomadKnown {
 		return
 	}
-	if routed {
+	route, routed := d.world.Routes[app.Name]
+	routed = routed && route.ClusterID == d.state.ClusterID
+	if routed && !route.Closed {
+		route.Closed, route.Watched = true, false
 		d.add(Step{
-			DropRoute: &DropRoute{Application: app.Name, ModifyIndex: d.world.RouteIndex[app.Name]},
-			Reason:    "the application is being deleted",
+			WriteRoute: &WriteRoute{Route: route, ModifyIndex: d.world.RouteIndex[app.Name]},
+			Reason:     "the application is being deleted: no more requests from outside",
 		})
 		return
 	}
-	done := true
+	left := false
 	for _, job := range d.jobs[app.Name] {
-		if !job.Stopped {
-			done = false
+		left = left || !job.Stopped || d.world.alive(job.ID)
+		called := job.Check == "" && d.world.called(d.state.ClusterID, app, raftstate.GenerationOf(job.Version), job.Deployment)
+		if !job.Stopped && !called {
 			d.stop(job, "the application is being deleted")
 		}
-		done = done && !d.world.alive(job.ID)
 	}
-	if done {
+	switch {
+	case left:
+	case routed:
+		d.add(Step{
+			DropRoute: &DropRoute{Application: app.Name, ModifyIndex: d.world.RouteIndex[app.Name]},
+			Reason:    "the application is being deleted, and its replicas have ended",
+		})
+	default:
 		d.add(Step{
 			Propose: &raftstate.Command{Forget: &raftstate.Forget{Application: app.Name}},
 			Reason:  "its jobs have stopped and it has no route",

@@ -157,10 +157,10 @@ func TestDiff(t *testing.T) {
 		}
 	})
 
-	t.Run("a deletion takes the route first, then the jobs, then the memory", func(t *testing.T) {
+	t.Run("a deletion closes the route first, then stops the jobs, then drops route and memory", func(t *testing.T) {
 		c := settled(t, deploy(shop))
 		c.command(t, raftstate.Command{Delete: &raftstate.Delete{Application: "shop"}})
-		for i, want := range []string{"drop", "stop", "record", ""} {
+		for i, want := range []string{"close", "stop", "drop", "record", ""} {
 			if got := kinds(c.pass(t)); got != want {
 				t.Errorf("pass %d: got %q, want %q", i+1, got, want)
 			}

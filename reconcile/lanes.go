@@ -51,12 +51,15 @@ func (w sight) lanes(app *raftstate.Application) []lane {
 	list := []lane{serving}
 	lack := 0
 	if len(app.Leaving) > 0 || app.Rollout.Weight > 0 {
-		lack = w.lacks(app, serving)
+		lack = 100 - w.holds(app, app.Serving, serving.layers)
 	}
 	add := func(l lane, least, had int) {
 		// A generation that was good enough until now keeps what the serving
 		// one has too few replicas for.
-		l.weight = min(max(least, min(had, lack)), list[0].weight)
+		if had = min(had, lack); had > least {
+			had = min(had, w.holds(app, l.layers[0].version, l.layers))
+		}
+		l.weight = min(max(least, had), list[0].weight)
 		lack = max(0, lack-l.weight)
 		list[0].weight -= l.weight
 		list = append(list, l)
@@ -81,26 +84,26 @@ func (w sight) lanes(app *raftstate.Application) []lane {
 	return list
 }
 
-// lacks is the percent of the requests that the serving lane has too few
-// replicas for.
-func (w sight) lacks(app *raftstate.Application, serving lane) int {
-	most := 0
-	for _, d := range app.Serving.Spec.Deployments {
-		target := app.Serving.Replicas[d.Name]
+// holds is the percent of the requests that the versions of a lane have the
+// replicas for, by what the first of them is to have: 100 at most.
+func (w sight) holds(app *raftstate.Application, of *raftstate.Version, layers []layer) int {
+	least := 100
+	for _, d := range of.Spec.Deployments {
+		target := of.Replicas[d.Name]
 		if target <= 0 {
 			continue
 		}
 		healthy, counted := 0, map[string]bool{}
-		for _, l := range serving.layers {
+		for _, l := range layers {
 			id := jobspec.JobID(app.Name, d.Name, l.version.DeploymentVersion(d.Name))
 			if !counted[id] && l.role != roleFailed {
 				counted[id] = true
 				healthy += w.healthy(id)
 			}
 		}
-		most = max(most, 100-100*min(healthy, target)/target)
+		least = min(least, 100*healthy/target)
 	}
-	return most
+	return least
 }
 
 // held returns the versions of a generation that were superseded by the rollout

@@ -195,7 +195,10 @@ func (c *cluster) pass(t interface {
 		if s.Stop != nil {
 			job := c.world.Jobs[s.Stop.JobID]
 			route, routed := c.world.Routes[job.Application]
-			if routed && takes(route, job) {
+			switch {
+			case routed && route.Closed:
+				c.wantUncalled(t, job)
+			case routed && takes(route, job):
 				t.Fatalf("a job is stopped that takes traffic: %s", s)
 			}
 		}
@@ -214,6 +217,22 @@ func (c *cluster) pass(t interface {
 		c.index = max(c.index, c.state.Index)
 	}
 	return plan
+}
+
+// wantUncalled checks that no job that runs calls the deployment of a job of its
+// generation which is about to stop.
+func (c *cluster) wantUncalled(t interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}, job reconcile.Job,
+) {
+	t.Helper()
+	for id, other := range c.world.Jobs {
+		if !other.Stopped && other.Application == job.Application && generationOf(other) == generationOf(job) &&
+			slices.Contains(c.calls[withoutGeneration(id)], job.Deployment) {
+			t.Fatalf("%s is stopped, and %s calls it", job.ID, id)
+		}
+	}
 }
 
 // takes says whether a route sends requests to a job.

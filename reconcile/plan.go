@@ -103,7 +103,11 @@ func (s Step) String() string {
 	case s.Stop != nil:
 		what = "stop job " + s.Stop.JobID
 	case s.WriteRoute != nil:
-		what = fmt.Sprintf("route %s -> application %s%s", s.WriteRoute.Route.RoutePrefix, s.WriteRoute.Route.Application, parts(s.WriteRoute.Route))
+		verb := "route"
+		if s.WriteRoute.Route.Closed {
+			verb = "close"
+		}
+		what = fmt.Sprintf(verb+" %s -> application %s%s", s.WriteRoute.Route.RoutePrefix, s.WriteRoute.Route.Application, parts(s.WriteRoute.Route))
 	case s.WritePool != nil:
 		what = "make node pool " + s.WritePool.Name
 	case s.WriteConfig != nil:

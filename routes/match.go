@@ -22,11 +22,11 @@ func (t Table) Match(path string) (Route, bool) {
 
 // ByPrefix returns the routes by their normal prefix: what Match looks up,
 // built once for many paths. Routes whose prefix does not start with '/' are
-// left out.
+// left out, and those that are closed.
 func (t Table) ByPrefix() map[string]Route {
 	byPrefix := make(map[string]Route, len(t))
 	for _, r := range t {
-		if !strings.HasPrefix(r.RoutePrefix, "/") {
+		if r.Closed || !strings.HasPrefix(r.RoutePrefix, "/") {
 			continue
 		}
 		prefix := normalPrefix(r.RoutePrefix)

@@ -22,6 +22,9 @@ type Route struct {
 	Generation int          `json:"generation,omitempty"` // its number
 	Others     []Generation `json:"others,omitempty"`     // by number: those on their way in or out
 	Sticky     bool         `json:"sticky,omitempty"`     // a client stays with the generation that it got, as far as the weights allow
+	// The application is on its way out: nothing from outside leads to it, and
+	// handles do, for what its replicas still finish.
+	Closed bool `json:"closed,omitempty"`
 	// Proxies tell the leader how replicas of each version serve: it compares
 	// them, or waits for requests to end.
 	Watched bool `json:"watched,omitempty"`
