@@ -130,7 +130,7 @@ func roomOf(never bool) *api.RoomPlan {
 
 func TestDeployThatFitsNowhere(t *testing.T) {
 	f := &fakeAPI{t: t, plan: api.PlanResponse{Room: roomOf(true)}}
-	code, out, errs := f.cliRun(t.Context(), "deploy", "-json", specFile(t))
+	code, out, errs := f.cliRun(t.Context(), "deploy", "-detach", "-json", specFile(t))
 	var got api.ErrorResponse
 	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Code != codeNoRoom || code != exitError {
 		t.Errorf("exit code %d, %s, error %v", code, out, err)
