@@ -157,6 +157,7 @@ X_Forwarded_For: 1.2.3.4
 X-Forwarded-Host: evil
 X-Forwarded-Prefix: /evil
 X-Real-Ip: 1.2.3.4
+Serve-Config-Hash: 0123abcd
 Forwarded: for=1.2.3.4
 X-Serve-Internal: 1
 Proxy-Authorization: a
@@ -170,7 +171,7 @@ Upgrade: h2c
 	h := (<-got).Header
 	for key, want := range map[string][]string{
 		"X-Secret": nil, "X-Forwarded-For": {"127.0.0.1"}, "X_forwarded_for": nil, "X-Forwarded-Host": {"example.org"},
-		"X-Forwarded-Proto": {"http"}, "X-Forwarded-Prefix": {"/app"}, "X-Real-Ip": nil, "Forwarded": nil,
+		"X-Forwarded-Proto": {"http"}, "X-Forwarded-Prefix": {"/app"}, "X-Real-Ip": nil, "Forwarded": nil, "Serve-Config-Hash": nil,
 		"X-Serve-Internal": nil, "Proxy-Authorization": nil, "Te": {"trailers"}, "X-Request-Id": {"abc-123"},
 		"X-Two": {"1", "2"}, "Upgrade": nil, "Connection": {"TE"}, "User-Agent": nil, "Accept-Encoding": nil,
 	} {

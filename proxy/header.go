@@ -27,7 +27,8 @@ func ours(key string) bool {
 	switch key {
 	case "Host", "Content-Length", "Expect", "Forwarded", "X-Real-Ip", "X-Request-Id",
 		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix",
-		"X-Forwarded-Port", "X-Forwarded-Server":
+		"X-Forwarded-Port", "X-Forwarded-Server",
+		"Serve-Config-Hash": // the leader says it, and to the replica itself
 		return true
 	}
 	return oursAlone(key)

@@ -328,6 +328,7 @@ func userConfig(t *testing.T, text string) string {
 func TestRollouts(t *testing.T) {
 	t.Run("takes another user_config while it runs, and keeps what it has when that is none", func(t *testing.T) {
 		p := startGreeter(t, "0")
+		leader := map[string]string{"Serve-Config-Hash": "0123abcd"}
 		greets := func(want string) {
 			t.Helper()
 			status, value, err := p.get("/?a=b")
@@ -337,17 +338,19 @@ func TestRollouts(t *testing.T) {
 		}
 		greets("hello")
 		for _, bad := range []string{"", "{", "[]", "{}", `{"greeting":""}`, `{"greeting":1}`, `{"greeting":"a","b":1}`, strings.Repeat("[", 20_000)} {
-			if status, value, err := p.send(http.MethodPost, "/reconfigure", bad, nil); err != nil || status != http.StatusBadRequest || value["error"] == nil {
+			if status, value, err := p.send(http.MethodPost, "/reconfigure", bad, leader); err != nil || status != http.StatusBadRequest || value["error"] == nil {
 				t.Errorf("%.20q: status %d, %v, %v", bad, status, value, err)
 			}
 		}
 		greets("hello")
-		if status, value, err := p.send(http.MethodPost, "/reconfigure", `{"greeting":"hi"}`, nil); err != nil || status != http.StatusOK {
+		if status, value, err := p.send(http.MethodPost, "/reconfigure", `{"greeting":"hi"}`, leader); err != nil || status != http.StatusOK {
 			t.Errorf("status %d, %v, %v", status, value, err)
 		}
 		greets("hi")
-		if status, _, err := p.send(http.MethodPost, "/", `{"greeting":"no"}`, nil); err != nil || status != http.StatusNotFound {
-			t.Errorf("status %d, %v", status, err)
+		for path, header := range map[string]map[string]string{"/": leader, "/reconfigure": nil} {
+			if status, _, err := p.send(http.MethodPost, path, `{"greeting":"no"}`, header); err != nil || status != http.StatusNotFound {
+				t.Errorf("%s: status %d, %v", path, status, err)
+			}
 		}
 		greets("hi")
 		for _, length := range []string{"Content-Length: 99999", "Content-Length: -1", "A: b"} {

@@ -47,7 +47,8 @@ class Handler(hello.Handler):
             self.close_connection = True  # what follows is not read
             return self.answer(400, {"error": f"a body of up to {MAX_CONFIG} bytes is needed, and its Content-Length"})
         body = self.rfile.read(int(length))
-        if self.path != "/reconfigure":
+        # Only the leader says it: proxies take it off what clients send.
+        if self.path != "/reconfigure" or "Serve-Config-Hash" not in self.headers:
             return self.answer(404, {"error": f"there is nothing at {self.path}; try /reconfigure"})
         try:
             self.server.config = parse(body)
