@@ -79,8 +79,8 @@ func newDraws() *draws {
 const stride = 61
 
 // place counts one more, and returns its place among a hundred.
-func place(counter *atomic.Uint64) int {
-	return int(counter.Add(1) % 100 * stride % 100) //nolint:gosec // below 100
+func place(counter *atomic.Uint64) uint8 {
+	return uint8(counter.Add(1) % 100 * stride % 100) //nolint:gosec // below 100
 }
 
 // stickyKey is the kind of key that binds a client to a generation.
@@ -88,7 +88,7 @@ const stickyKey = 'g'
 
 // stickyPlace is the client's place among a hundred, the same at all proxies and
 // for as long as it says that it is the same one.
-func (t *transit) stickyPlace(application string) int {
+func (t *transit) stickyPlace(application string) uint8 {
 	client := ""
 	if session := t.r.Header[sessionHeader]; len(session) > 0 && session[0] != "" {
 		client = session[0]
@@ -97,7 +97,7 @@ func (t *transit) stickyPlace(application string) int {
 	} else {
 		client = t.r.RemoteAddr
 	}
-	return int(balance.Key(stickyKey, application+"\x00"+client) >> 32 % 100) //nolint:gosec // below 100
+	return uint8(balance.Key(stickyKey, application+"\x00"+client) >> 32 % 100) //nolint:gosec // below 100
 }
 
 // sessionHeader says which session a request belongs to.
@@ -105,9 +105,10 @@ const sessionHeader = "Serve-Session-Id"
 
 // at returns the generation that has a place. The newest has the first ones, so
 // that whoever has got to it stays there as its weight grows.
-func (a *application) at(place int) *generation {
+func (a *application) at(place uint8) *generation {
+	left := int(place)
 	for _, g := range a.generations {
-		if place -= g.weight; place < 0 {
+		if left -= g.weight; left < 0 {
 			return g
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -194,7 +195,7 @@ func TestTriesAreCounted(t *testing.T) {
 	})
 	cut := replicaServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "10000")
-		_, _ = io.WriteString(w, "half")
+		_, _ = io.WriteString(w, strings.Repeat("half", 1250))
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	})

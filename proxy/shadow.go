@@ -144,7 +144,7 @@ func (t *transit) shadow() {
 	}
 	t.weighed = true
 	front := to.front()
-	if front == nil || place(&a.draws.shadows) >= to.shadow {
+	if front == nil || int(place(&a.draws.shadows)) >= to.shadow {
 		return
 	}
 	bytes := int64(copyFixedBytes + t.upfront.n)

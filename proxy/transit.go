@@ -31,12 +31,7 @@ type transit struct {
 	head    head
 
 	application *application // of the gate
-	placed      bool         // its generation has been drawn
-	place       int          // among a hundred, by which it was
-
-	weighed    bool  // it has been decided whether it is copied
-	pair       *pair // of it and its copy; nil: there is no copy
-	duplicated bool  // it is the copy
+	pair        *pair        // of it and its copy; nil: there is no copy
 
 	deadline time.Time // zero: none
 	patience time.Duration
@@ -51,6 +46,11 @@ type transit struct {
 	begun    bool // a final response has been started
 	grpc     bool // it is one of gRPC
 	hurried  bool // deadline is the client's own
+
+	placed     bool  // its generation has been drawn
+	place      uint8 // among a hundred, by which it was
+	weighed    bool  // it has been decided whether it is copied
+	duplicated bool  // it is the copy
 
 	sending *streamBody // body on its way to a replica that speaks HTTP/2; nil: it has not been sent to one
 
