@@ -135,8 +135,11 @@ func (d *differ) configs(app *raftstate.Application) (waiting string, refuse map
 }
 
 func allPass(replicas int) string {
-	if replicas == 0 {
+	switch replicas {
+	case 0:
 		return "there was no replica to wait for"
+	case 1:
+		return "the replica that it waited for passes its health check"
 	}
 	return fmt.Sprintf("all %d replicas that it waited for pass their health checks", replicas)
 }
