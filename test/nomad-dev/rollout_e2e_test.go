@@ -4,6 +4,7 @@ package nomaddev_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -61,7 +62,7 @@ func upgrades() []scenario {
 		{name: "an upgrade by rolling loses nothing", run: upgrade(rolling)},      // 3
 		{name: "an upgrade by blue_green loses nothing", run: upgrade(blueGreen)}, // 3; 16, BlueGreen
 		{name: "an upgrade by canary loses nothing", run: upgrade(canary)},        // 3
-		{name: "a canary of large steps and half the surge loses nothing", run: upgrade(`  // 16, Aggressive
+		{name: "a canary of large steps and half the surge loses nothing", long: true, run: upgrade(`  // 16, Aggressive
 strategy = "canary"
 steps = [25, 50, 75]
 interval = "1s"
@@ -71,7 +72,9 @@ strategy = "canary"
 steps = [5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95]
 interval = "2s"
 max_surge = 25`)},
-		{name: "a canary takes the steps that it was given, and each for as long", run: canarySteps},                // 15
+		{name: "a canary takes the steps that it was given, and each for as long", run: canarySteps}, // 15
+		{name: "copies of requests before a canary lose nothing", run: upgrade("strategy = \"canary\"\nsteps = [50]\ninterval = \"1s\"\nshadow = 20\nshadow_time = \"3s\"")},
+		{name: "jobs of a canary that are stopped by hand come back, and nothing is lost", run: stoppedByHand},
 		{name: "what scales by its load goes up, is upgraded and goes down, and loses nothing", run: scaledUpgrade}, // 2
 		{name: "an upgrade goes on when the leader is killed, and loses nothing", alone: true, run: leaderDies},     // 4
 		{name: "an upgrade from replicas that die ends with the new version", run: oldOnesDie},                      // 10
@@ -212,6 +215,29 @@ func leaderDies(m *menu) {
 			m.t.Fatal(err)
 		}
 	}()
+	m.figure.rollout = m.serves(120*time.Second, 2).Sub(begun)
+	m.settles(60*time.Second, b, 2)
+	m.finish()
+	m.wantAnswers(a, b)
+}
+
+// stoppedByHand stops every job of the new version in Nomad, as somebody would
+// who does not know whose they are.
+func stoppedByHand(m *menu) {
+	a := edition{version: "v1", rollout: "strategy = \"canary\"\nsteps = [20]\ninterval = \"6s\""}
+	b := a.with(func(e *edition) { e.version = "v2" })
+	m.begin(a)
+	begun := m.deploy(b)
+	m.load.says(m.t, 60*time.Second, "v2")
+	jobs, err := m.jobs()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, j := range jobs {
+		if strings.HasSuffix(j.id, "-g2") {
+			m.nomadDo(m.t, http.MethodDelete, "/v1/job/"+j.id, "")
+		}
+	}
 	m.figure.rollout = m.serves(120*time.Second, 2).Sub(begun)
 	m.settles(60*time.Second, b, 2)
 	m.finish()

@@ -54,6 +54,9 @@ func (f *figures) print(t *testing.T) {
 	fmt.Fprintln(w, "| scenario\t| requests\t| of these streams\t| lost\t| rollout\t| rollback\t| p99\t| slowest\t|\t")
 	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
 	for _, one := range f.list {
+		if one.requests == 0 {
+			continue // it was skipped, or failed before
+		}
 		fmt.Fprintf(w, "| %s\t| %d\t| %d\t| %d%s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", one.scenario, one.requests, one.streams,
 			one.lost, one.excused, seconds(one.rollout), seconds(one.rollback), ms(one.p99), ms(one.slowest), one.note)
 	}

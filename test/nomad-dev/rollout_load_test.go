@@ -241,13 +241,10 @@ func (l *traffic) goesOn(t *testing.T, d time.Duration) {
 func (l *traffic) says(t *testing.T, limit time.Duration, version string) {
 	t.Helper()
 	eventually(t, limit, version+" answers", func() error {
-		counts := l.counts()
-		for versions := range counts {
-			if strings.HasPrefix(versions, version+" ") {
-				return nil
-			}
+		if l.by(version) == 0 {
+			return fmt.Errorf("these do: %v", l.counts())
 		}
-		return fmt.Errorf("these do: %v", counts)
+		return nil
 	})
 }
 
@@ -279,22 +276,15 @@ func (l *traffic) take(excused func(loss) bool) []loss {
 	return taken
 }
 
-// ended returns when the nth of these losses ended.
-func (l *traffic) ended(t *testing.T, n int, of func(loss) bool) time.Time {
-	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var at []time.Time
-	for _, r := range l.lost {
-		if of(r) {
-			at = append(at, r.ended)
+// by returns how many answers a front of that version gave.
+func (l *traffic) by(version string) int {
+	sum := 0
+	for versions, n := range l.counts() {
+		if strings.HasPrefix(versions, version+" ") {
+			sum += n
 		}
 	}
-	slices.SortFunc(at, time.Time.Compare)
-	if len(at) < n {
-		t.Fatalf("%d requests failed, and it takes %d to tell", len(at), n)
-	}
-	return at[n-1]
+	return sum
 }
 
 // wantNoneLost ends the load and checks that what is not excused was answered,

@@ -17,15 +17,15 @@ func returns() []scenario {
 	slow := "strategy = \"canary\"\nsteps = [20, 60]\ninterval = \"4s\""
 	return []scenario{
 		{name: "A-B-A before B takes requests keeps the replicas of A", run: back(slow, "START=30s", begins)},
-		{name: "A-B-A early in a canary keeps the replicas of A", run: back(slow, "", weighs(20))},
+		{name: "A-B-A early in a canary keeps the replicas of A", long: true, run: back(slow, "", weighs(20))},
 		{name: "A-B-A late in a canary keeps the replicas of A", run: back(slow, "", weighs(60))},
 		{name: "A-B-A late in a blue_green keeps the replicas of A", run: back("strategy = \"blue_green\"\nbake_time = \"20s\"", "", weighs(100))},
-		{name: "A-B-A before B passes in a rolling change keeps the replicas of A", run: back(rolling, "START=30s", begins)},
+		{name: "A-B-A before B passes in a rolling change keeps the replicas of A", long: true, run: back(rolling, "START=30s", begins)},
 		{name: "A-B-A among the first replicas of a rolling change keeps the replicas of A", run: back("strategy = \"rolling\"\nbake_time = \"20s\"", "", isIn("first replicas"))},
 		{name: "A-B-A-B ends with B", run: chain(slow, "A", "B")},
 		{name: "A-B-A-C ends with C", run: chain(slow, "A", "C")},
 		{name: "A-B-C in the middle of a canary ends with C", run: chain(slow, "C")},
-		{name: "A-B-C in the middle of a blue_green ends with C", run: chain("strategy = \"blue_green\"\nbake_time = \"20s\"", "C")},
+		{name: "A-B-C in the middle of a blue_green ends with C", long: true, run: chain("strategy = \"blue_green\"\nbake_time = \"20s\"", "C")},
 		{name: "A-B-C in the middle of a rolling change ends with C", run: chain("strategy = \"rolling\"\nbake_time = \"20s\"", "C")},
 		{name: "a new version whose replicas crash late is rolled back", run: crashesLate(slow)},
 		{name: "a rolling change whose replicas crash late is rolled back", run: crashesLate("strategy = \"rolling\"\nbake_time = \"20s\"")},
