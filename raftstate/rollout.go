@@ -73,13 +73,13 @@ func (a *Application) generation(old *Application) int {
 	return a.Wanted.Number
 }
 
-// generationWeight is the percent of the requests that goes to a generation of
-// a's wanted version's own.
+// generationWeight is the percent of the requests that goes at most to a
+// generation of a's wanted version's own.
 func (a *Application) generationWeight() int {
 	if a.Wanted.Generation == a.Serving.Generation {
 		return 0
 	}
-	return a.Stage().Weight
+	return max(a.Stage().Weight, a.Rollout.Weight)
 }
 
 // leave enters a version that is on its way out.

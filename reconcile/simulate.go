@@ -118,11 +118,15 @@ func Simulate(state *raftstate.State, world *World, now time.Time, step Step) (*
 		meta, replicas, _ := jobspec.Read(step.Register.Job)
 		id := *step.Register.Job.ID
 		w.Jobs[id] = Job{
-			ID: id, ClusterID: meta.ClusterID, Application: meta.Application, Deployment: meta.Deployment,
+			ID: id, ClusterID: meta.ClusterID, Application: meta.Application, Deployment: meta.Deployment, Check: meta.Check,
 			Version: meta.Version, LiveHash: meta.LiveHash, CoreMHz: meta.CoreMHz,
 			Count: replicas, ModifyIndex: step.Register.ModifyIndex + 1,
 		}
-		w.populate(id, now)
+		if meta.Check != "" {
+			w.Replicas = append(slices.Clone(w.Replicas), Replica{ID: id + "-0", JobID: id, Status: ReplicaStopped, CreatedAt: now})
+		} else {
+			w.populate(id, now)
+		}
 		if meta.Prefetch != "" {
 			w.prefetched(id, now)
 		}
