@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -158,6 +159,7 @@ func TestReadiness(t *testing.T) {
 			t.Error("a replica that cannot be reached is there")
 		}
 		time.Sleep(left)
+		synctest.Wait() // for the gate, which wakes in the same moment
 		if g.Readiness() != Awake {
 			t.Error("a replica does not return")
 		}
