@@ -107,7 +107,7 @@ func (s *Server) applicationMetrics(m *metricSet, view *View) {
 // phases are those of a node, in order.
 func phases() []raftstate.NodePhase {
 	return []raftstate.NodePhase{
-		raftstate.NodeLaunching, raftstate.NodeReady, raftstate.NodeDraining, raftstate.NodeReturning, raftstate.NodeTerminating,
+		raftstate.NodeLaunching, raftstate.NodeReady, raftstate.NodeRetiring, raftstate.NodeDraining, raftstate.NodeReturning, raftstate.NodeTerminating,
 	}
 }
 

@@ -141,9 +141,11 @@ func TestPlanOfWorkerGroups(t *testing.T) {
 	i.mustApply(t, raftstate.Command{ChangeNodes: &raftstate.ChangeNodes{Changes: []raftstate.NodeChange{
 		{ID: "gpu-00000001", Group: "gpu", To: raftstate.NodeLaunching, Reason: "test"},
 	}}})
-	_, err = i.client.Plan(t.Context(), serve.PlanRequest{WorkerGroups: []*appspec.WorkerGroup{changed}})
-	if e := asError(t, err); e.Code != serve.CodeConflict || !strings.Contains(e.Message, "node") {
-		t.Errorf("another shape of a group with a node: %v", e)
+	moved := group("gpu")
+	moved.NodePool = "elsewhere"
+	_, err = i.client.Plan(t.Context(), serve.PlanRequest{WorkerGroups: []*appspec.WorkerGroup{moved}})
+	if e := asError(t, err); e.Code != serve.CodeConflict || !strings.Contains(e.Message, "while it has 1 node") {
+		t.Errorf("another pool of a group with a node: %v", e)
 	}
 }
 

@@ -182,7 +182,7 @@ func deployCommand(req *DeployRequest) (*raftstate.Deploy, error) {
 	if len(faults) > 0 {
 		return nil, faulty("the spec has faults; nothing was changed", faults)
 	}
-	command := &raftstate.Deploy{Message: req.Message, Rollouts: 1}
+	command := &raftstate.Deploy{Message: req.Message, Rollouts: raftstate.RolloutsOfNodes}
 	for _, spec := range req.Applications {
 		spec.Complete()
 		in := raftstate.DeployApplication{Spec: spec, Hashes: map[string]string{}}

@@ -98,6 +98,12 @@ func needsNewNodes(path string) bool {
 		path == "target.kind" || path == "target.plugin"
 }
 
+// identifies says whether a field of a worker group tells its nodes from others,
+// or who makes and removes them.
+func identifies(path string) bool {
+	return slices.Contains([]string{"node_pool", "node.class", "target.kind", "target.plugin"}, path)
+}
+
 // topField is the field or block of a worker group that a path begins with.
 func topField(path string) string {
 	return path[:len(path)-len(strings.TrimLeft(path, "abcdefghijklmnopqrstuvwxyz_"))]

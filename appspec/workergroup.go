@@ -1,7 +1,6 @@
 package appspec
 
 import (
-	"slices"
 	"time"
 
 	"github.com/hashicorp/nomad/api"
@@ -118,17 +117,37 @@ func (g *WorkerGroup) EffectiveScaleDown() ScaleDown {
 	return DefaultScaleDown()
 }
 
-// Changed says which fields and blocks differ between two specs of one group
-// that only new nodes can have, such as node_pool and node: such a change is
-// refused while the group has nodes. DiffWorkerGroup says what in them differs.
-func (g *WorkerGroup) Changed(to *WorkerGroup) []string {
-	var names []string
+// Reshaped says which fields differ between two specs of one group that only new
+// nodes can have, such as node.memory and env: new nodes take the place of those
+// that it has.
+func (g *WorkerGroup) Reshaped(to *WorkerGroup) []string {
+	return g.changed(to, func(path string) bool { return !identifies(path) })
+}
+
+// Remade says which fields differ between two specs of one group that tell its
+// nodes from others, or who makes and removes them, such as node_pool: they do not
+// change while there are nodes.
+func (g *WorkerGroup) Remade(to *WorkerGroup) []string { return g.changed(to, identifies) }
+
+// changed lists the paths of changes that only new nodes can have.
+func (g *WorkerGroup) changed(to *WorkerGroup, counts func(path string) bool) []string {
+	var paths []string
 	for _, c := range DiffWorkerGroup(g, to) {
-		if c.Effect == EffectNodes {
-			names = append(names, topField(c.Path))
+		if c.Effect == EffectNodes && counts(c.Path) {
+			paths = append(paths, c.Path)
 		}
 	}
-	return slices.Compact(names) // they are sorted
+	return paths
+}
+
+// WithShapeOf returns the group with all in which Reshaped finds that another spec
+// of it differs as that has it.
+func (g *WorkerGroup) WithShapeOf(other *WorkerGroup) *WorkerGroup {
+	out := *g
+	class := g.Node.Class
+	out.Node, out.Labels, out.Env, out.Spot = other.Node, other.Labels, other.Env, other.Spot
+	out.Node.Class = class
+	return &out
 }
 
 // DefaultScaleDown is the scale_down block of a group that has none.

@@ -83,11 +83,18 @@ func TestDiffOfWorkerGroups(t *testing.T) {
 		fmt.Fprintln(&lines)
 	}
 	golden(t, "groups-diff.txt", []byte(lines.String()))
-	if want := []string{"env", "labels", "node", "spot", "target"}; !slices.Equal(old.Changed(g), want) {
-		t.Errorf("changed: %v, want %v", old.Changed(g), want)
+	reshaped := old.Reshaped(g)
+	if want := []string{"env.HF_HOME", "env.HF_TOKEN", `labels.zone`}; !slices.Equal(reshaped[:3], want) || !slices.Contains(reshaped, "node.memory") || !slices.Contains(reshaped, "spot") {
+		t.Errorf("reshaped: %v, want %v first", reshaped, want)
 	}
-	if fields := old.Changed(old); len(fields) > 0 {
+	if want := []string{"target.plugin"}; !slices.Equal(old.Remade(g), want) {
+		t.Errorf("remade: %v, want %v", old.Remade(g), want)
+	}
+	if fields := append(old.Reshaped(old), old.Remade(old)...); len(fields) > 0 {
 		t.Errorf("nothing changed, not %v", fields)
+	}
+	if back := g.WithShapeOf(old); len(old.Reshaped(back)) > 0 || !slices.Equal(old.Remade(back), old.Remade(g)) || back.MaxNodes != g.MaxNodes {
+		t.Errorf("with its old shape it differs in %v and %v", old.Reshaped(back), old.Remade(back))
 	}
 	absent := &WorkerGroup{}
 	explicit := &WorkerGroup{ScaleDown: new(DefaultScaleDown()), Node: NodeShape{Datacenter: "dc1"}, Target: NodeTarget{Kind: TargetNone}}

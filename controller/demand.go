@@ -9,6 +9,7 @@ import (
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/placement"
+	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
@@ -26,7 +27,7 @@ func (n *noder) input(view *View, seen, now time.Time) nodescale.Input {
 		in.Hold = "Consul is not known: " + world.ConsulError
 	}
 	for name, g := range state.WorkerGroups {
-		in.CoreMHz[name] = reconcile.CoreMHz(world, g.Spec)
+		in.CoreMHz[name] = reconcile.CoreMHz(state, world, g.Spec)
 	}
 	n.mu.Lock()
 	maps.Copy(in.Lists, n.lists)
@@ -71,6 +72,7 @@ func (n *noder) jobs(in *nodescale.Input, view *View) {
 			Application: job.Application, Deployment: job.Deployment, Target: target, Passing: passing[id],
 			Blocked: job.Blocked, Ask: *job.Ask,
 		}
+		j.Group, j.Shape = home(view.State.Applications[job.Application], job)
 		j.Ask.Key = id
 		in.Jobs[id] = j
 		// A target that was lowered is on its way to Nomad: what it lets go is not wanted.
@@ -81,6 +83,25 @@ func (n *noder) jobs(in *nodescale.Input, view *View) {
 			in.Asks = append(in.Asks, ask)
 		}
 	}
+}
+
+// home returns the worker group that a job's deployment names, and which shape
+// its nodes are to have for the version that the job is of; "": it names none. A
+// version that leaves has its replicas where it had them.
+func home(app *raftstate.Application, job reconcile.Job) (group string, shape int) {
+	if app == nil {
+		return "", 0
+	}
+	versions := []*raftstate.Version{app.Serving, app.Wanted}
+	for _, l := range app.Leaving {
+		versions = append(versions, l.Version)
+	}
+	for _, v := range versions {
+		if d := v.Spec.Deployment(job.Deployment); d != nil && v.DeploymentVersion(d.Name) == job.Version {
+			return d.WorkerGroup, v.Shapes[d.WorkerGroup]
+		}
+	}
+	return "", 0
 }
 
 // serving counts the replicas of each job that serve, by both Nomad and Consul.

@@ -75,7 +75,7 @@ func (n *noder) call(ctx context.Context, what, id string, a nodescale.Act, view
 	}
 	n.calls[id] = call
 	turn := n.turn(group.Name)
-	blueprint := nodescale.BlueprintOf(view.State.ClusterID, group.Spec, in.CoreMHz[group.Name])
+	blueprint := nodescale.BlueprintOf(view.State.ClusterID, group.SpecOf(record), in.CoreMHz[group.Name])
 	n.log.Info("target called", "what", what, "node", id, "worker_group", group.Name, "target", blueprint.Kind, "reason", a.Reason)
 	begun.Go(func() {
 		defer cancel()

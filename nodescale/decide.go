@@ -85,6 +85,7 @@ type decider struct {
 	hand    []*placement.Node  // nodes of groups that nobody ordered
 
 	packed  placement.Input
+	own     int       // of packed.Asks, those before what asks for room to move to
 	holders []*record // of packed.Nodes: the record, nil for a node that nobody ordered
 	result  placement.Result
 	room    *room // for consolidation; made when it is needed
@@ -124,15 +125,21 @@ type order struct {
 	claimed bool // something that waits is to be placed on it
 }
 
-// phase counts the group's nodes in any of these phases.
+// phase counts the group's nodes of its present shape in any of these phases.
 func (g *group) phase(phases ...raftstate.NodePhase) int {
 	n := 0
 	for _, r := range g.records {
-		if slices.Contains(phases, r.Phase) {
+		if !r.outdated() && slices.Contains(phases, r.Phase) {
 			n++
 		}
 	}
 	return n
+}
+
+// outdated says whether a node is of an earlier shape than its group has now. A
+// group that goes has no use for another shape.
+func (r *record) outdated() bool {
+	return r.group != nil && !r.group.Deleting && r.group.Outdated(r.Node)
 }
 
 // staying is how many nodes the group has or is about to have.

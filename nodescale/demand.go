@@ -28,7 +28,7 @@ func (d *decider) demand() {
 			back.Closed, back.Imagined = "", true
 			n = &back
 		}
-		if n.Closed != "" || r != nil && r.Phase != raftstate.NodeReady && r.Phase != raftstate.NodeLaunching {
+		if n.Closed != "" || r != nil && (r.outdated() || r.Phase != raftstate.NodeReady && r.Phase != raftstate.NodeLaunching) {
 			continue
 		}
 		d.packed.Nodes = append(d.packed.Nodes, n)
@@ -37,7 +37,7 @@ func (d *decider) demand() {
 	for _, r := range d.records {
 		// A node that has just registered is not ready yet, and as much on its way
 		// as one that has not.
-		if r.Phase == raftstate.NodeLaunching && !r.open() && r.group != nil && !r.group.Deleting {
+		if r.Phase == raftstate.NodeLaunching && !r.open() && r.group != nil && !r.group.Deleting && !r.outdated() {
 			coming := *r.group.pattern
 			coming.ID, coming.Name = r.ID, r.ID
 			d.packed.Nodes = append(d.packed.Nodes, &coming)
@@ -52,6 +52,8 @@ func (d *decider) demand() {
 		d.packed.Shapes = append(d.packed.Shapes, s)
 	}
 	d.packed.Asks = d.asks()
+	d.own = len(d.packed.Asks)
+	d.packed.Asks = append(d.packed.Asks, d.strayAsks()...)
 	if len(d.packed.Asks) == 0 {
 		return
 	}
@@ -148,8 +150,20 @@ func (d *decider) shape(g *group) placement.Shape {
 }
 
 // occupied is how many nodes count towards max_nodes: also those that go, until
-// they are gone.
-func (g *group) occupied() int { return g.hand + len(g.records) }
+// they are gone, but none of an earlier shape. There is to be room for the new
+// ones while replicas move there.
+func (g *group) occupied() int { return g.hand + len(g.records) - g.outdated() }
+
+// outdated counts the group's nodes of earlier shapes.
+func (g *group) outdated() int {
+	n := 0
+	for _, r := range g.records {
+		if r.outdated() {
+			n++
+		}
+	}
+	return n
+}
 
 // backoffUntil is when a group whose launches fail may try again. A failure that
 // is to come is one of a clock that went back, and is not waited for.

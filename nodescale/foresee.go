@@ -19,11 +19,12 @@ type Outlook struct {
 
 // GroupOutlook is the nodes that a worker group would order.
 type GroupOutlook struct {
-	Name   string `json:"name"`
-	Have   int    `json:"nodes"` // that count towards Most
-	More   int    `json:"more"`
-	Most   int    `json:"max_nodes"`
-	DryRun bool   `json:"dry_run,omitempty"` // it would order them if it did more than tell
+	Name     string `json:"name"`
+	Have     int    `json:"nodes"` // that count towards Most
+	More     int    `json:"more"`
+	Most     int    `json:"max_nodes"`
+	Outdated int    `json:"outdated,omitempty"` // nodes of an earlier shape, which go once nothing is left on them: beside Have
+	DryRun   bool   `json:"dry_run,omitempty"`  // it would order them if it did more than tell
 }
 
 // ShortOutlook is replicas of one job without a place.
@@ -97,7 +98,7 @@ func (d *decider) coming(keys map[string]bool) map[string]bool {
 func (d *decider) groupOutlooks(keys map[string]bool) []GroupOutlook {
 	var list []GroupOutlook
 	for i, g := range d.groups {
-		o := GroupOutlook{Name: g.Name, Have: g.occupied(), Most: g.most, DryRun: g.dry}
+		o := GroupOutlook{Name: g.Name, Have: g.occupied(), Most: g.most, Outdated: g.outdated(), DryRun: g.dry}
 		for _, n := range d.result.New {
 			if n.Shape == i && holdsAny(n, keys) {
 				o.More++

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/placement"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
@@ -19,6 +20,8 @@ func (d *decider) live(r *record) {
 		d.launching(r)
 	case raftstate.NodeReady:
 		d.ready(r)
+	case raftstate.NodeRetiring:
+		d.retiring(r)
 	case raftstate.NodeDraining:
 		d.draining(r)
 	case raftstate.NodeReturning:
@@ -57,6 +60,8 @@ func (d *decider) launching(r *record) {
 		d.move(r, raftstate.NodeReady, fmt.Sprintf("joined Nomad %s after it was ordered", d.in.Now.Sub(r.At).Round(100*time.Millisecond)))
 	case r.group == nil || r.group.Deleting:
 		d.move(r, raftstate.NodeTerminating, "the group is being deleted")
+	case r.outdated() && r.group.Spec.Target.Kind != appspec.TargetPlugin: // which knows only machines that joined
+		d.move(r, raftstate.NodeTerminating, "its group's nodes have another shape now")
 	case call.What == "launch" && !call.Running && call.Error != "":
 		d.fail(r, "it could not be made: "+call.Error)
 	case d.ended(r) != "":
@@ -152,10 +157,14 @@ func (d *decider) ended(r *record) string {
 	return ""
 }
 
-// ready watches for nodes that are lost.
+// ready watches for nodes that are lost, and for those of an earlier shape.
 func (d *decider) ready(r *record) {
 	if lost := d.lost(r); lost != "" {
 		d.move(r, raftstate.NodeTerminating, lost)
+		return
+	}
+	if r.outdated() {
+		d.retire(r)
 	}
 }
 
@@ -302,6 +311,8 @@ func (d *decider) returning(r *record) {
 	d.since(d.mem.Kept, d.next.Kept, r.ID)
 	switch {
 	case d.in.Blind != "":
+	case r.outdated() && r.node != nil:
+		d.retire(r)
 	case r.node == nil:
 		d.move(r, raftstate.NodeTerminating, "Nomad does not know it any more")
 	case !r.node.Said.Eligible || r.node.Said.Draining:

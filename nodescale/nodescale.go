@@ -37,6 +37,8 @@ type Job struct {
 	Deployment  string
 	Target      int    // replicas that are intended, without those that run beside them while a node drains
 	Passing     int    // replicas that serve
+	Group       string // worker group that the deployment names; "": none
+	Shape       int    // of the group's nodes that its version is to run on
 	Blocked     string // why Nomad places no more of it, in its words
 	Ask         placement.Ask
 }
@@ -92,8 +94,9 @@ type GroupReport struct {
 	Deleting  bool      `json:"deleting,omitempty"`
 	Ready     int       `json:"ready"`
 	Launching int       `json:"launching"`
-	Draining  int       `json:"draining"` // and terminating
-	ByHand    int       `json:"by_hand"`  // nodes of its pool that it has not ordered: used, never removed
+	Draining  int       `json:"draining"`           // and terminating
+	Outdated  int       `json:"outdated,omitempty"` // nodes of an earlier shape, which go: in none of the other numbers
+	ByHand    int       `json:"by_hand"`            // nodes of its pool that it has not ordered: used, never removed
 	MinNodes  int       `json:"min_nodes"`
 	MaxNodes  int       `json:"max_nodes"`
 	Wants     int       `json:"wants"` // nodes that it would have, by demand and bounds

@@ -100,7 +100,7 @@ func (d *decider) free(g *group) int {
 	n := 0
 	for _, r := range g.records {
 		switch {
-		case r.claim != "":
+		case r.claim != "", r.outdated():
 		case r.Phase == raftstate.NodeLaunching,
 			r.Phase == raftstate.NodeReady && r.open() && len(left(r.node)) == 0:
 			n++

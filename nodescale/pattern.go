@@ -15,7 +15,7 @@ func (d *decider) patterns() {
 	newest := map[*group]*placement.Node{}
 	for _, n := range d.in.Nodes {
 		g := d.groupOf(n)
-		if g == nil || n.Said.Status != "ready" || d.owner[n.ID] == nil {
+		if r := d.owner[n.ID]; g == nil || n.Said.Status != "ready" || r == nil || r.outdated() {
 			continue
 		}
 		if newest[g] == nil || n.Said.Since.After(newest[g].Said.Since) {

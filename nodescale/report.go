@@ -36,7 +36,7 @@ func (d *decider) groupReport(g *group) GroupReport {
 	r := GroupReport{
 		Name: g.Name, NodePool: g.Spec.NodePool, Target: g.Spec.Target.Kind, DryRun: g.dry, Deleting: g.Deleting,
 		Ready: g.phase(raftstate.NodeReady), Launching: g.phase(raftstate.NodeLaunching),
-		Draining: g.phase(raftstate.NodeDraining, raftstate.NodeReturning, raftstate.NodeTerminating), ByHand: g.hand,
+		Draining: g.phase(raftstate.NodeDraining, raftstate.NodeReturning, raftstate.NodeTerminating), ByHand: g.hand, Outdated: g.outdated(),
 		MinNodes: g.least, MaxNodes: g.most, Price: g.Spec.Price, StartTime: StartTime(g.WorkerGroup).Seconds(), Notes: g.notes,
 		Failure: g.Failures.Reason, Cost: d.cost(g),
 	}
@@ -49,12 +49,17 @@ func (d *decider) groupReport(g *group) GroupReport {
 	}
 	r.Wants = g.staying()
 	for _, c := range d.out.Changes {
-		if c.Group == g.Name && (c.To == raftstate.NodeDraining || c.To == raftstate.NodeTerminating) && c.From != raftstate.NodeDraining {
+		if c.Group == g.Name && (c.To == raftstate.NodeDraining || c.To == raftstate.NodeTerminating) && c.From != raftstate.NodeDraining && !d.isOutdated(c.ID) {
 			r.Wants--
 		}
 	}
 	r.Reason = d.groupReason(g)
 	return r
+}
+
+// isOutdated says whether a record is of an earlier shape of its group.
+func (d *decider) isOutdated(id string) bool {
+	return slices.ContainsFunc(d.records, func(r *record) bool { return r.ID == id && r.outdated() })
 }
 
 func (d *decider) groupReason(g *group) string {
@@ -69,7 +74,7 @@ func (d *decider) groupReason(g *group) string {
 		return "orders no node now: " + g.missed
 	case d.shortage(g) != "":
 		return d.shortage(g)
-	case g.staying() == 0 && g.least == 0:
+	case g.staying() == 0 && g.least == 0 && g.outdated() == 0:
 		return "nothing asks for a node"
 	case g.staying() <= g.least:
 		return g.why
@@ -105,7 +110,7 @@ func (d *decider) use(g *group) string {
 		}
 	}
 	for _, r := range g.records {
-		if r.node != nil && (r.Phase == raftstate.NodeReady || r.Phase == raftstate.NodeReturning) {
+		if r.node != nil && !r.outdated() && (r.Phase == raftstate.NodeReady || r.Phase == raftstate.NodeReturning) {
 			count(r.node, r.claim == waiting)
 		}
 	}
@@ -125,6 +130,9 @@ func (d *decider) use(g *group) string {
 	}
 	if over := g.staying() - g.most; over > 0 {
 		parts = append(parts, fmt.Sprintf("%d above max_nodes", over))
+	}
+	if n := g.outdated(); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d of an earlier shape", n))
 	}
 	return strings.Join(parts, ", ")
 }

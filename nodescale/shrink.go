@@ -22,6 +22,7 @@ func (d *decider) shrink() {
 		s.budget, s.budgetWhy = g.Spec.EffectiveScaleDown().BudgetAt(d.in.Now, s.total+s.going)
 		s.empty()
 		s.consolidate()
+		s.moveStrays()
 		if g.Deleting && len(g.records) == 0 {
 			d.out.Forget = append(d.out.Forget, g.Name)
 		}
@@ -38,7 +39,7 @@ func (g *group) surplus(d *decider) {
 		if over <= 0 {
 			return
 		}
-		if r.Phase == raftstate.NodeLaunching && r.verdict == "wait" && r.node == nil {
+		if r.Phase == raftstate.NodeLaunching && !r.outdated() && r.verdict == "wait" && r.node == nil {
 			d.move(r, raftstate.NodeTerminating, fmt.Sprintf("the group has more nodes than it may have, %d", g.most))
 			over--
 		}
@@ -50,7 +51,7 @@ func (g *group) surplus(d *decider) {
 func (g *group) givenUp() int {
 	n := 0
 	for _, r := range g.records {
-		if r.to == raftstate.NodeTerminating && r.Phase != raftstate.NodeDraining {
+		if r.to == raftstate.NodeTerminating && r.Phase != raftstate.NodeDraining && !r.outdated() {
 			n++
 		}
 	}
@@ -62,7 +63,7 @@ func (g *group) givenUp() int {
 func (g *group) going() int {
 	n := 0
 	for _, r := range g.records {
-		if r.Phase == raftstate.NodeDraining || r.Phase == raftstate.NodeTerminating && !r.JoinedAt.IsZero() {
+		if !r.outdated() && (r.Phase == raftstate.NodeDraining || r.Phase == raftstate.NodeTerminating && !r.JoinedAt.IsZero()) {
 			n++
 		}
 	}
@@ -121,7 +122,8 @@ func areGoing(n int) string {
 func (s *shrinker) candidates() []*record {
 	var list []*record
 	for _, r := range s.group.records {
-		if r.Phase != raftstate.NodeReady || r.verdict != "keep" || r.node == nil {
+		retired := s.group.Deleting && r.Phase == raftstate.NodeRetiring
+		if r.Phase != raftstate.NodeReady && !retired || r.verdict != "keep" || r.node == nil || r.outdated() {
 			continue
 		}
 		if r.node.Closed != "" && (!s.group.Deleting || r.node.Said.Status != "ready") {
@@ -267,6 +269,9 @@ func (s *shrinker) consolidate() {
 		// The same: they would take that room, and it would be bought again.
 		unrest = "not in a group that keeps room free for replicas"
 	}
+	if b := g.Spec.Buffer; unrest == "" && !forced && b != nil && s.free(g) < b.Nodes {
+		unrest = "not while the group has fewer empty nodes than it is to keep: another would be bought in its stead"
+	}
 	for _, r := range list {
 		if r.claim != "" {
 			if len(left(r.node)) > 0 {
@@ -328,7 +333,7 @@ func (s *shrinker) later(r *record) {
 
 // standsEmpty says whether Nomad may place replicas on the node, and it has none.
 func (r *record) standsEmpty() bool {
-	return r.Phase == raftstate.NodeReady && r.verdict != "remove" && r.open() && len(left(r.node)) == 0
+	return r.Phase == raftstate.NodeReady && !r.outdated() && r.verdict != "remove" && r.open() && len(left(r.node)) == 0
 }
 
 // unrest says why nothing is moved now.
@@ -408,7 +413,7 @@ func (s *shrinker) openNodes() *room {
 		}
 	}
 	open := newRoom(nodes)
-	for i := range s.packed.Asks {
+	for i := range s.packed.Asks[:s.own] {
 		open.board.Place(&s.packed.Asks[i], s.packed.Asks[i].Count)
 	}
 	return open

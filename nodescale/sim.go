@@ -58,6 +58,7 @@ type SimDelay struct{ Mean, Spread time.Duration }
 type SimJob struct {
 	Application string
 	Deployment  string
+	Group       string        // worker group that it names: it gets a new version when that gets another shape; "": none
 	Ask         placement.Ask // of one replica
 	Start       SimDelay      // from its place until it serves
 	Stop        time.Duration // from the order to stop until its room is free
@@ -160,6 +161,9 @@ func (in *SimInput) check() error {
 		groups[g.Spec.Name] = true
 	}
 	for i := range in.Jobs {
+		if name := in.Jobs[i].Group; name != "" && !groups[name] {
+			return fmt.Errorf("job %q names worker group %q, which is not simulated", in.Jobs[i].Ask.Job, name)
+		}
 		if id := in.Jobs[i].Ask.Job; id == "" || jobs[id] {
 			return fmt.Errorf("each job of a simulation needs an id of its own, unlike %q", id)
 		}

@@ -76,7 +76,7 @@ func (s *simulation) input() Input {
 		if j.want == 0 && j.count == 0 && j.live == 0 {
 			continue
 		}
-		job := Job{Application: j.Application, Deployment: j.Deployment, Target: j.want, Passing: j.serving, Ask: j.Ask}
+		job := Job{Application: j.Application, Deployment: j.Deployment, Target: j.want, Passing: j.serving, Group: j.Group, Shape: j.shape, Ask: j.Ask}
 		unplaced := j.count - j.live
 		if unplaced > 0 {
 			job.Blocked = "no node has room"

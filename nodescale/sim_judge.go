@@ -19,6 +19,9 @@ func (s *simulation) judge(in Input, c raftstate.NodeChange) {
 	if c.To == raftstate.NodeDraining {
 		s.early(c)
 	}
+	if c.From == raftstate.NodeRetiring && c.To == raftstate.NodeTerminating {
+		s.bare(c)
+	}
 }
 
 func (s *simulation) nodeOf(record string) *simNode {
@@ -48,7 +51,7 @@ func (s *simulation) early(c raftstate.NodeChange) {
 func (s *simulation) staying(group string) int {
 	count := s.groupOf(group).ByHand
 	for _, r := range s.state.Nodes {
-		if r.Group == group && (r.Phase == raftstate.NodeLaunching || r.Phase == raftstate.NodeReady || r.Phase == raftstate.NodeReturning) {
+		if r.Group == group && !s.ofEarlier(r) && (r.Phase == raftstate.NodeLaunching || r.Phase == raftstate.NodeReady || r.Phase == raftstate.NodeReturning) {
 			count++
 		}
 	}
@@ -65,7 +68,7 @@ func (s *simulation) bounds(was *raftstate.State) {
 		}
 		before, after, drained := g.ByHand, g.ByHand, 0
 		for id, r := range was.Nodes {
-			if r.Group == name && r.Phase != raftstate.NodeTerminating {
+			if r.Group == name && r.Phase != raftstate.NodeTerminating && !s.ofEarlier(r) {
 				before++
 				if now := s.state.Nodes[id]; now != nil && r.Phase == raftstate.NodeReady && now.Phase == raftstate.NodeDraining {
 					drained++
@@ -73,7 +76,7 @@ func (s *simulation) bounds(was *raftstate.State) {
 			}
 		}
 		for _, r := range s.state.Nodes {
-			if r.Group == name && r.Phase != raftstate.NodeTerminating {
+			if r.Group == name && r.Phase != raftstate.NodeTerminating && !s.ofEarlier(r) {
 				after++
 			}
 		}
@@ -91,7 +94,7 @@ func (s *simulation) bounds(was *raftstate.State) {
 func (s *simulation) limits(g *simGroup) {
 	going := 0
 	for id, m := range s.machines {
-		if r := s.state.Nodes[id]; m.group == g && !m.ended && (r == nil || r.Phase == raftstate.NodeTerminating) {
+		if r := s.state.Nodes[id]; m.group == g && !m.ended && (r == nil || r.Phase == raftstate.NodeTerminating || s.ofEarlier(r)) {
 			going++
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/nodescale"
+	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
 // seconds draws a time.
@@ -62,11 +63,15 @@ func anyGroups(t *rapid.T, sound bool) []nodescale.SimGroup {
 func anyJobs(t *rapid.T, groups []nodescale.SimGroup) []nodescale.SimJob {
 	var jobs []nodescale.SimJob
 	for i := range rapid.IntRange(1, 4).Draw(t, "jobs") {
-		pool := "all"
+		pool, named := "all", ""
 		if rapid.Bool().Draw(t, "one pool") {
 			pool = rapid.SampledFrom(groups).Draw(t, "group").Spec.NodePool
+			if rapid.Bool().Draw(t, "by the group's name") {
+				named = pool // of which each group has its own
+			}
 		}
 		j := simJob(fmt.Sprintf("j%d", i), pool)
+		j.Group = named
 		j.Ask.Uses.CPU = rapid.IntRange(1, 6).Draw(t, "cpu") * 500
 		j.Ask.Uses.MemoryMB = rapid.IntRange(1, 8).Draw(t, "memory") * 512
 		j.Ask.DistinctHosts = rapid.IntRange(0, 5).Draw(t, "distinct") == 0
@@ -119,6 +124,22 @@ func anyOthers(t *rapid.T, groups []nodescale.SimGroup, until int) []nodescale.S
 	return others
 }
 
+// anyShapes draws changes of what the groups' nodes are like.
+func anyShapes(t *rapid.T, groups []nodescale.SimGroup, until int) []nodescale.SimCommand {
+	var commands []nodescale.SimCommand
+	for range rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(t, "shapes") {
+		spec := *rapid.SampledFrom(groups).Draw(t, "reshaped group").Spec
+		spec.Node.CPU = float64(rapid.IntRange(2, 8).Draw(t, "other cores"))
+		commands = append(commands, nodescale.SimCommand{
+			At: seconds(t, "reshaped at", 0, until),
+			Command: raftstate.Command{Deploy: &raftstate.Deploy{
+				WorkerGroups: []raftstate.DeployWorkerGroup{{Spec: &spec}}, Rollouts: raftstate.RolloutsOfNodes,
+			}},
+		})
+	}
+	return commands
+}
+
 // run simulates, and says what happened when a promise was broken.
 func run(t *rapid.T, in nodescale.SimInput) nodescale.SimResult {
 	var log []string
@@ -147,7 +168,7 @@ func TestSimulatedLaws(t *testing.T) {
 		jobs := anyJobs(t, groups)
 		run(t, nodescale.SimInput{
 			Until: until * time.Second, Groups: groups, Jobs: jobs, Demand: anyDemand(t, jobs, until),
-			Faults: anyFaults(t, until, true), Others: anyOthers(t, groups, until),
+			Faults: anyFaults(t, until, true), Others: anyOthers(t, groups, until), People: anyShapes(t, groups, until),
 		})
 	})
 }
@@ -161,10 +182,37 @@ func TestSimulatedDemandSettles(t *testing.T) {
 		jobs := anyJobs(t, groups)
 		result := run(t, nodescale.SimInput{
 			Until: 2 * time.Hour, Groups: groups, Jobs: jobs, Demand: anyDemand(t, jobs, until),
-			Faults: anyFaults(t, until, false),
+			Faults: anyFaults(t, until, false), People: anyShapes(t, groups, until),
 		})
 		if result.LastChange > 6300 {
 			t.Fatalf("a node changed at %.0f s, and demand not since %d s: %+v", result.LastChange, until, result)
+		}
+	})
+}
+
+// Where groups may have as many nodes as they need, and replicas find room on
+// them, none of an earlier shape is left.
+func TestSimulatedShapesEnd(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const until = 900
+		groups := anyGroups(t, true)
+		for i := range groups {
+			groups[i].Spec.MaxNodes, groups[i].Spec.Buffer = 100, nil
+		}
+		jobs := anyJobs(t, groups)
+		for i := range jobs { // what is of several sizes may fit in one order and not in another
+			jobs[i].Ask.Uses = jobs[0].Ask.Uses
+		}
+		shapes := anyShapes(t, groups, until)
+		for _, c := range shapes {
+			c.Command.Deploy.WorkerGroups[0].Spec.Node.CPU += 2 // so that each can hold any replica
+		}
+		result := run(t, nodescale.SimInput{
+			Until: 2 * time.Hour, Groups: groups, Jobs: jobs, Demand: anyDemand(t, jobs, until),
+			Faults: anyFaults(t, until, false), People: shapes,
+		})
+		if result.EndWaiting == 0 && result.EndOutdated > 0 {
+			t.Fatalf("nodes of an earlier shape are left, though all replicas serve: %+v", result)
 		}
 	})
 }
@@ -196,7 +244,7 @@ func TestSimulatedNodesGoWithoutDemand(t *testing.T) {
 		}
 		result := run(t, nodescale.SimInput{
 			Until: 4 * time.Hour, Groups: groups, Jobs: jobs, Demand: demand,
-			Faults: anyFaults(t, until, false), Others: anyOthers(t, groups, until),
+			Faults: anyFaults(t, until, false), Others: anyOthers(t, groups, until), People: anyShapes(t, groups, until),
 		})
 		if result.EndNodes != want {
 			t.Fatalf("%d nodes are left, not %d: %+v", result.EndNodes, want, result)

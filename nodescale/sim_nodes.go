@@ -11,6 +11,9 @@ import (
 // hand.
 func (s *simulation) join(g *simGroup, m *simMachine, id string) {
 	shape := g.shape
+	if m != nil {
+		shape = m.shape
+	}
 	shape.ID, shape.Name = id, id
 	shape.Said = placement.Said{Status: "ready", Eligible: true, Since: s.clock()}
 	if m != nil {
@@ -66,6 +69,7 @@ func (s *simulation) down(n *simNode) {
 	n.allocs, n.Allocs, n.of = nil, nil, nil
 	n.Said.Status, n.Said.Draining, n.Said.Since = "down", false, s.clock()
 	n.close()
+	s.after(simReconcile, s.recount)
 	s.tell("node %s is down", n.ID)
 	s.schedule()
 	s.touch()
@@ -98,6 +102,7 @@ func (s *simulation) eligible(n *simNode, open bool) {
 	}
 	n.close()
 	s.touch()
+	s.after(simReconcile, s.recount)
 }
 
 // drain begins to move what is on a node elsewhere, and stops what is left at

@@ -13,6 +13,8 @@ import (
 type simJob struct {
 	SimJob
 	id      string
+	root    string      // id of its first version
+	shape   int         // that the nodes of its group are to have
 	groups  []*simGroup // that could hold a replica
 	want    int         // replicas that are intended
 	changed time.Duration
@@ -48,21 +50,28 @@ type simNode struct {
 	empty    time.Duration // since when it holds nothing, if it does not
 	deadline time.Duration // of its drain
 	dead     bool          // its machine is gone, whatever Nomad says
+	outdated time.Duration // when its group's shape last changed
 }
 
 func (s *simulation) enterJobs() {
 	for _, j := range s.in.Jobs {
-		job := &simJob{SimJob: j, id: j.Ask.Job, blocked: -1}
+		job := &simJob{SimJob: j, id: j.Ask.Job, root: j.Ask.Job, blocked: -1}
 		job.Ask.Key = job.id
-		for _, g := range s.groups {
-			if canHold(g, job.Ask) {
-				job.groups = append(job.groups, g)
-			}
-		}
+		s.holders(job)
 		s.jobs = append(s.jobs, job)
 		s.jobByID[job.id] = job
 	}
 	slices.SortStableFunc(s.jobs, func(a, b *simJob) int { return cmp.Compare(b.Ask.Priority, a.Ask.Priority) })
+}
+
+// holders finds the groups that could hold a replica of a job. One that could
+// once still has nodes of that time.
+func (s *simulation) holders(job *simJob) {
+	for _, g := range s.groups {
+		if canHold(g, job.Ask) && !slices.Contains(job.groups, g) {
+			job.groups = append(job.groups, g)
+		}
+	}
 }
 
 // canHold says whether a group's nodes could hold a replica when they are empty.
@@ -80,8 +89,13 @@ func (s *simulation) demand(d SimDemand) {
 		return
 	}
 	s.tell("job %s: %d -> %d replicas wanted", j.id, j.want, d.Replicas)
-	j.want, j.changed = d.Replicas, s.now
-	s.needed(j, true)
+	for _, version := range s.jobs {
+		if version == j || version.root == j.root && version.want > 0 {
+			version.want, version.changed = d.Replicas, s.now
+			s.needed(version, true)
+		}
+	}
+	s.takeOver()
 	s.touch()
 	s.after(simReconcile, s.recount)
 }
@@ -97,7 +111,7 @@ func (s *simulation) recount() {
 	}
 	for _, j := range s.jobs {
 		count := j.want + surge[j.id]
-		if count == j.count {
+		if count == j.count || s.waits(j) {
 			continue
 		}
 		j.count = count
@@ -190,6 +204,7 @@ func gpusOf(a placement.Ask) int {
 
 // begin starts a replica on a node.
 func (s *simulation) begin(j *simJob, n *simNode) {
+	s.kept(j, n)
 	a := &simAlloc{job: j, index: slices.Index(j.slots, nil)}
 	if a.index < 0 {
 		a.index = len(j.slots)
@@ -213,6 +228,7 @@ func (s *simulation) begin(j *simJob, n *simNode) {
 		a.serving, a.since = true, s.now
 		j.serving++
 		s.needed(j, false)
+		s.takeOver()
 		s.touch()
 		s.after(simHealthy, s.drains)
 	})

@@ -99,12 +99,7 @@ func (s *simulation) plan() {
 		s.at(o.At, func() { s.other(o) })
 	}
 	for _, c := range s.in.People {
-		s.at(c.At, func() {
-			if result := s.propose(c.Command); result.Error != "" {
-				s.tell("refused: %s", result.Error)
-			}
-			s.touch()
-		})
+		s.at(c.At, func() { s.command(c.Command) })
 	}
 	if s.in.Sample > 0 {
 		s.at(0, s.sample)
@@ -187,9 +182,10 @@ func (s *simulation) propose(c raftstate.Command) raftstate.Result {
 // fault makes something go wrong.
 func (s *simulation) fault(f SimFault) {
 	s.tell("fault: %s", f.Kind)
+	s.watch.trouble = s.now
 	over := func(count *int) {
 		*count++
-		s.after(f.For, func() { *count--; s.touch() })
+		s.after(f.For, func() { *count--; s.watch.trouble = s.now; s.touch() })
 	}
 	switch f.Kind {
 	case SimLeader:

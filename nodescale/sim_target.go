@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/placement"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 )
 
@@ -11,6 +12,7 @@ import (
 type simMachine struct {
 	id    string
 	group *simGroup
+	shape placement.Node
 	node  *simNode // nil: it has not joined
 	going bool     // its target has agreed to remove it
 	ended bool
@@ -114,7 +116,11 @@ func (s *simulation) launch(c *simCall) {
 		return
 	}
 	g := c.group
-	m := &simMachine{id: c.record, group: g}
+	m := &simMachine{id: c.record, group: g, shape: g.shape}
+	if r := s.state.Nodes[m.id]; r != nil {
+		spec := s.state.WorkerGroups[r.Group].SpecOf(r)
+		m.shape = newSimGroup(SimGroup{Spec: spec, CoreMHz: g.CoreMHz}).shape
+	}
 	s.machines[m.id] = m
 	s.watch.machine(g, 1)
 	s.limits(g)

@@ -22,17 +22,18 @@ type SimResult struct {
 	WaitingSeconds float64    `json:"waiting_replica_seconds"` // replicas that are wanted and do not serve, over time
 	Wait           SimWait    `json:"wait"`
 	Launches       int        `json:"launches"`
-	Failures       int        `json:"failed_launches"` // of these, those that were given up
-	Removals       int        `json:"removals"`        // of nodes that had joined, by decision
-	Lost           int        `json:"lost"`            // machines that were taken away
-	Moved          int        `json:"moved_replicas"`  // by drains
-	Forced         int        `json:"forced_replicas"` // of these, those stopped by a drain's deadline
-	MaxNodes       int        `json:"max_nodes"`       // machines at once
-	EndNodes       int        `json:"end_nodes"`       // machines at the end
-	EndWaiting     int        `json:"end_waiting"`     // replicas that do not serve at the end
-	Use            float64    `json:"use"`             // share of the machines that replicas hold, of what is scarcest, over time
-	LeastSpare     int        `json:"least_spare"`     // replicas that serve beyond the target, at least, when a drain stopped one
-	LastChange     float64    `json:"last_change_s"`   // when a node's phase last changed
+	Failures       int        `json:"failed_launches"`        // of these, those that were given up
+	Removals       int        `json:"removals"`               // of nodes that had joined, by decision
+	Lost           int        `json:"lost"`                   // machines that were taken away
+	Moved          int        `json:"moved_replicas"`         // by drains
+	Forced         int        `json:"forced_replicas"`        // of these, those stopped by a drain's deadline
+	MaxNodes       int        `json:"max_nodes"`              // machines at once
+	EndNodes       int        `json:"end_nodes"`              // machines at the end
+	EndWaiting     int        `json:"end_waiting"`            // replicas that do not serve at the end
+	EndOutdated    int        `json:"end_outdated,omitempty"` // nodes of an earlier shape of their group at the end
+	Use            float64    `json:"use"`                    // share of the machines that replicas hold, of what is scarcest, over time
+	LeastSpare     int        `json:"least_spare"`            // replicas that serve beyond the target, at least, when a drain stopped one
+	LastChange     float64    `json:"last_change_s"`          // when a node's phase last changed
 	Decisions      int        `json:"decisions"`
 	DecideMean     float64    `json:"decide_mean_s,omitempty"` // by the stopwatch
 	DecideMax      float64    `json:"decide_max_s,omitempty"`
@@ -80,6 +81,7 @@ type simWatch struct {
 	longest    time.Duration
 	leastSpare int
 	draining   []*simNode
+	trouble    time.Duration // when a fault last began or ended
 }
 
 // simAmount is CPU, memory and GPUs.
@@ -248,6 +250,11 @@ func (s *simulation) finish() SimResult {
 		}
 	}
 	r.Broken = w.result.Broken
+	for _, record := range s.state.Nodes {
+		if s.ofEarlier(record) {
+			r.EndOutdated++
+		}
+	}
 	for _, j := range s.jobs {
 		if len(j.groups) == 0 {
 			r.Hopeless = append(r.Hopeless, j.id)

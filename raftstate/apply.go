@@ -94,6 +94,7 @@ func (s *State) deploy(c Command, cmd *Deploy) *Refusal {
 	if len(cmd.Applications) == 0 && len(cmd.WorkerGroups) == 0 {
 		return refuse(CodeInvalid, "nothing to deploy")
 	}
+	before := s.WorkerGroups
 	// The groups come first: a deployment may name one that comes with it.
 	if refusal := s.deployGroups(c, cmd); refusal != nil {
 		return refusal
@@ -114,6 +115,7 @@ func (s *State) deploy(c Command, cmd *Deploy) *Refusal {
 			return refusal
 		}
 	}
+	s.moveAlong(c, cmd, before)
 	return s.routeClash()
 }
 
@@ -163,9 +165,12 @@ func (a *Application) checkIndex(name string, want *uint64) *Refusal {
 // there is none. The command may be from before there were strategies.
 func (s *State) want(c Command, old *Application, v *Version, strategies bool) {
 	name := v.Spec.Name
-	v.Replicas, v.Unproven = map[string]int{}, strategies
-	for _, d := range v.Spec.Deployments {
-		v.Replicas[d.Name] = old.targetOf(d)
+	v.Unproven, v.Shapes = strategies, s.shapesOf(v.Spec)
+	if v.Replicas == nil {
+		v.Replicas = map[string]int{}
+		for _, d := range v.Spec.Deployments {
+			v.Replicas[d.Name] = old.targetOf(d)
+		}
 	}
 	if old.unchangedBy(v) {
 		return
@@ -182,7 +187,7 @@ func (s *State) want(c Command, old *Application, v *Version, strategies bool) {
 	switch {
 	case old == nil || old.Deleting:
 	case strategies:
-		app.follow(old, c)
+		app.follow(old, c, s.moves(old.Serving, v))
 	case !sameReplicas(old.Serving, v):
 		app.Serving = old.Serving
 	}
@@ -195,7 +200,7 @@ func (s *State) want(c Command, old *Application, v *Version, strategies bool) {
 // its way to be.
 func (a *Application) unchangedBy(v *Version) bool {
 	return a != nil && !a.Deleting && a.Rollout.Status != RolloutFailed &&
-		maps.Equal(a.Wanted.Hashes, v.Hashes) && maps.Equal(a.Wanted.Replicas, v.Replicas) &&
+		maps.Equal(a.Wanted.Hashes, v.Hashes) && maps.Equal(a.Wanted.Replicas, v.Replicas) && maps.Equal(a.Wanted.Shapes, v.Shapes) &&
 		sameJSON(a.Wanted.Spec, v.Spec)
 }
 
@@ -211,7 +216,7 @@ func sameJSON[T any](a, b *T) bool {
 // sameReplicas says whether going from a to b starts and stops no replica
 // because of what it runs, only because of how many: such a change is live.
 func sameReplicas(a, b *Version) bool {
-	return a.Spec.Ingress == b.Spec.Ingress && maps.Equal(a.Hashes, b.Hashes)
+	return a.Spec.Ingress == b.Spec.Ingress && maps.Equal(a.Hashes, b.Hashes) && len(movedGroups(a, b)) == 0
 }
 
 // routeClash refuses two applications on one route_prefix: which of them a

@@ -17,7 +17,7 @@ func (s *State) changeNodes(c Command, cmd *ChangeNodes) *Refusal {
 	c.By = ByNodeAutoscaler
 	book := nodeBook{at: c.At, nodes: cloned(s.Nodes), groups: cloned(s.WorkerGroups), held: map[string]int{}}
 	for _, node := range s.Nodes {
-		if node.Phase.held() {
+		if book.counts(node) {
 			book.held[node.Group]++
 		}
 	}
@@ -32,6 +32,11 @@ func (s *State) changeNodes(c Command, cmd *ChangeNodes) *Refusal {
 		s.Nodes, s.WorkerGroups = book.nodes, book.groups
 		s.addEvents(events...)
 	}
+	for _, change := range cmd.Changes {
+		if change.To == "" {
+			s.prune(change.Group)
+		}
+	}
 	return nil
 }
 
@@ -41,7 +46,7 @@ type nodeBook struct {
 	at     time.Time
 	nodes  map[string]*Node
 	groups map[string]*WorkerGroup
-	held   map[string]int // group -> nodes that count towards max_nodes
+	held   map[string]int // group -> nodes that count towards max_nodes: those of its present shape
 }
 
 // make makes one change, and says whether it could be made.
@@ -56,14 +61,14 @@ func (b *nodeBook) make(change NodeChange) bool {
 			return false
 		}
 		b.nodes[change.ID] = &Node{
-			ID: change.ID, Group: change.Group, Phase: NodeLaunching, Reason: change.Reason,
+			ID: change.ID, Group: change.Group, Shape: group.Shape, Phase: NodeLaunching, Reason: change.Reason,
 			At: b.at, PhaseAt: b.at, Instance: change.Instance,
 		}
 		copied.Usage.Launched++
 		b.held[change.Group]++
 	} else {
 		old := b.nodes[change.ID]
-		if old == nil || old.Group != change.Group || old.Phase != change.From {
+		if old == nil || old.Group != change.Group || old.Phase != change.From || change.To == NodeRetiring && !group.Outdated(old) {
 			return false
 		}
 		b.move(*old, change, &copied)
@@ -80,7 +85,7 @@ func (b *nodeBook) mayLaunch(group *WorkerGroup, id string) bool {
 
 // move brings a node, and what its group keeps count of, to another phase.
 func (b *nodeBook) move(node Node, change NodeChange, group *WorkerGroup) {
-	if node.Phase.held() && !change.To.held() {
+	if b.counts(&node) && !change.To.held() {
 		b.held[node.Group]--
 	}
 	if change.To == "" {
@@ -147,9 +152,16 @@ func (change NodeChange) bounded() bool {
 	return true
 }
 
-// held says whether a node in this phase counts towards max_nodes.
+// counts says whether a node counts towards its group's max_nodes.
+func (b *nodeBook) counts(node *Node) bool {
+	group := b.groups[node.Group]
+	return node.Phase.held() && group != nil && !group.Outdated(node)
+}
+
+// held says whether a node in this phase is there, or about to be, and not on
+// its end.
 func (p NodePhase) held() bool {
-	return p == NodeLaunching || p == NodeReady || p == NodeDraining || p == NodeReturning
+	return p == NodeLaunching || p == NodeReady || p == NodeRetiring || p == NodeDraining || p == NodeReturning
 }
 
 // precedes says whether a node may go from p to the next phase; "" is before
@@ -158,10 +170,14 @@ func (p NodePhase) precedes(next NodePhase) bool {
 	switch p {
 	case "":
 		return next == NodeLaunching
-	case NodeLaunching, NodeReturning:
+	case NodeLaunching:
 		return next == NodeReady || next == NodeTerminating
+	case NodeReturning:
+		return next == NodeReady || next == NodeRetiring || next == NodeTerminating
 	case NodeReady:
-		return next == NodeDraining || next == NodeTerminating
+		return next == NodeRetiring || next == NodeDraining || next == NodeTerminating
+	case NodeRetiring:
+		return next == NodeReturning || next == NodeDraining || next == NodeTerminating
 	case NodeDraining:
 		return next == NodeReturning || next == NodeTerminating
 	case NodeTerminating:

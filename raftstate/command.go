@@ -49,10 +49,15 @@ type Deploy struct {
 	Applications []DeployApplication `json:"applications"`
 	WorkerGroups []DeployWorkerGroup `json:"worker_groups,omitempty"`
 	Message      string              `json:"message,omitempty"`
-	// 1: rollouts have strategies. 0: the command is from before that, and a new
+	// RolloutsOfNodes, or what the command's writer knew less of: 1: rollouts have
+	// strategies, and no shape of nodes changes while there are some; 0: a new
 	// version takes over all at once.
 	Rollouts int `json:"rollouts,omitempty"`
 }
+
+// RolloutsOfNodes is Deploy.Rollouts of commands by which another shape of a
+// worker group's nodes is rolled out.
+const RolloutsOfNodes = 2
 
 // DeployApplication is one application of a Deploy.
 type DeployApplication struct {

@@ -45,7 +45,7 @@ func anyGroup(t *rapid.T, name string) *appspec.WorkerGroup {
 }
 
 func anyNodeChange(t *rapid.T) NodeChange {
-	phases := []NodePhase{"", NodeLaunching, NodeReady, NodeDraining, NodeReturning, NodeTerminating, "odd"}
+	phases := []NodePhase{"", NodeLaunching, NodeReady, NodeRetiring, NodeDraining, NodeReturning, NodeTerminating, "odd"}
 	c := phase(rapid.SampledFrom([]string{"g", "g", "h", "i"}).Draw(t, "group"), rapid.IntRange(1, 6).Draw(t, "node"),
 		rapid.SampledFrom(phases).Draw(t, "from"), rapid.SampledFrom(phases).Draw(t, "to"))
 	c.Failed = rapid.Bool().Draw(t, "failed")
@@ -70,13 +70,14 @@ func checkNodesChanged(t *rapid.T, old, next *State, r Result) {
 	}
 	held := map[string]int{}
 	for _, node := range next.Nodes {
-		if node.Phase.held() {
+		if node.Phase.held() && !next.WorkerGroups[node.Group].Outdated(node) {
 			held[node.Group]++
 		}
 	}
 	for name, group := range next.WorkerGroups {
 		was, is := *old.WorkerGroups[name], *group
 		was.Failures, was.Usage, is.Failures, is.Usage = Failures{}, Usage{}, Failures{}, Usage{}
+		was.Former, is.Former = nil, nil // those of which there is no node any more are forgotten
 		if groupIn(t, &was) != groupIn(t, &is) {
 			t.Fatalf("a command about nodes changed more of group %s than what it keeps count of", name)
 		}

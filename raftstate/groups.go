@@ -68,27 +68,34 @@ func (s *State) deployGroup(c Command, cmd *Deploy, in DeployWorkerGroup) *Refus
 		if sameJSON(old.Spec, in.Spec) {
 			return nil
 		}
-		if refusal := s.fixed(old.Spec, in.Spec); refusal != nil {
+		if refusal := s.fixed(cmd, old.Spec, in.Spec); refusal != nil {
 			return refusal
 		}
 		// The failures are forgotten: the change may well be what mends them.
 		group.CreateIndex, group.Usage = old.CreateIndex, old.Usage
+		if refusal := s.reshape(group, old); refusal != nil {
+			return refusal
+		}
 	}
 	s.WorkerGroups[name] = group
+	s.prune(name)
 	s.groupEvent(c, "group-deployed", name, withMessage(
 		fmt.Sprintf("%d to %d nodes of node pool %s", in.Spec.MinNodes, in.Spec.MaxNodes, in.Spec.NodePool), cmd.Message))
 	return nil
 }
 
 // fixed refuses a change of what cannot change while something depends on it:
-// nodes that were made by the old spec, or jobs that look for them where the
-// old spec says.
-func (s *State) fixed(old, spec *appspec.WorkerGroup) *Refusal {
-	if fields := old.Changed(spec); len(fields) > 0 {
-		if n := s.nodesOf(old.Name); n > 0 {
-			return refuse(CodeConflict, "worker group %q: %s cannot change while it has %s, which were made as it was. "+
-				"Deploy it as a group of another name, or wait until its nodes are gone", old.Name, some(fields), nodes(n))
-		}
+// nodes that are told by it from others, or are to be removed by it, or jobs
+// that look for them where the old spec says. Commands from before a change of
+// the shape was a rollout change no shape either.
+func (s *State) fixed(cmd *Deploy, old, spec *appspec.WorkerGroup) *Refusal {
+	fields := old.Remade(spec)
+	if cmd.Rollouts < RolloutsOfNodes {
+		fields = append(fields, old.Reshaped(spec)...)
+	}
+	if n := s.nodesOf(old.Name); n > 0 && len(fields) > 0 {
+		return refuse(CodeConflict, "worker group %q: %s cannot change while it has %s, which were made as it was. "+
+			"Deploy it as a group of another name, or wait until its nodes are gone", old.Name, some(fields), nodes(n))
 	}
 	users := s.usersOf(old.Name)
 	if len(users) == 0 {

@@ -17,6 +17,12 @@ type WorkerGroup struct {
 	CreateIndex uint64               `json:"create_index"`
 	ModifyIndex uint64               `json:"modify_index"` // of the last change that people made
 
+	// Nodes have the shape that the group had when they were ordered. Shapes are
+	// numbered from 0; a spec without nodes changes, and its shape keeps its number.
+	Shape     int     `json:"shape,omitempty"`      // of nodes that are ordered now
+	LastShape int     `json:"last_shape,omitempty"` // the largest number so far
+	Former    []Shape `json:"former,omitempty"`     // earlier shapes, the one that was left last at the end
+
 	Failures Failures `json:"failures,omitzero"` // a change of the spec forgets them: it may be what mends them
 	Usage    Usage    `json:"usage,omitzero"`
 }
@@ -44,6 +50,7 @@ type Usage struct {
 type Node struct {
 	ID       string         `json:"id"` // "<group>-<8 hex digits>"; the target makes the machine under it, once
 	Group    string         `json:"group"`
+	Shape    int            `json:"shape,omitempty"` // number of the group's shape when it was ordered
 	Phase    NodePhase      `json:"phase"`
 	Reason   string         `json:"reason"` // why it is in this phase
 	At       time.Time      `json:"at"`     // when it was ordered
@@ -57,12 +64,13 @@ type Node struct {
 // NodePhase is where a node is in its life.
 type NodePhase string
 
-// The phases of a node. It goes from one to the next, from draining also back
-// by way of returning, and from any of them to terminating. After terminating
-// there is no Node.
+// The phases of a node. It goes from one to the next, from draining and retiring
+// also back by way of returning, and from any of them to terminating. After
+// terminating there is no Node.
 const (
 	NodeLaunching   NodePhase = "launching"   // the target is to make it, and it is to join Nomad
 	NodeReady       NodePhase = "ready"       // it joined
+	NodeRetiring    NodePhase = "retiring"    // its group has another shape now: closed to new replicas, its own go on until others have taken over
 	NodeDraining    NodePhase = "draining"    // closed to new replicas; replacements start, then its own finish
 	NodeReturning   NodePhase = "returning"   // it is needed after all: to be opened again
 	NodeTerminating NodePhase = "terminating" // the target is to remove it, and Nomad to forget it
@@ -89,9 +97,10 @@ type ForgetWorkerGroup struct {
 
 // ChangeNodes moves nodes from phase to phase, as the node autoscaler has
 // decided. Each change is made only if the node still is in the phase that it
-// was decided from, and a launch only within max_nodes of the spec as it is by
-// now, the largest that a schedule may set; the others are left out. It is never
-// refused and has no receipt.
+// was decided from, one retires only if it is of an earlier shape, and a launch
+// is only within max_nodes of the spec as it is by now, the largest that a
+// schedule may set: so many nodes of its present shape; the others are left out.
+// It is never refused and has no receipt.
 type ChangeNodes struct {
 	Changes []NodeChange `json:"changes"`
 }

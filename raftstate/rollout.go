@@ -11,7 +11,8 @@ import (
 )
 
 // follow plans how a, whose wanted version is new, takes over from what old is.
-func (a *Application) follow(old *Application, c Command) {
+// moves is why its replicas are to run on other nodes; "": they are not.
+func (a *Application) follow(old *Application, c Command, moves string) {
 	v, base := a.Wanted, old.Serving
 	a.Leaving = slices.Clone(old.Leaving)
 	if old.RollingOut() {
@@ -39,7 +40,10 @@ func (a *Application) follow(old *Application, c Command) {
 	a.Serving = base
 	r := &a.Rollout
 	r.Strategy, r.Why = appspec.ChooseStrategy(base.Spec, v.Spec)
-	if r.Strategy == appspec.StrategyLive { // hashes by another release of the proposer
+	switch {
+	case moves != "":
+		r.move(v.Spec, moves)
+	case r.Strategy == appspec.StrategyLive: // hashes by another release of the proposer
 		r.Strategy, r.Why = appspec.StrategyRolling, "the deployment versions changed"
 	}
 	if base.Unproven {
@@ -67,7 +71,7 @@ func (a *Application) generation(old *Application) int {
 			return l.Version.Generation
 		}
 	}
-	if old.RollingOut() && old.Wanted.Generation != base.Generation && old.generationWeight() == 0 {
+	if old.RollingOut() && old.Wanted.Generation != base.Generation && old.generationWeight() == 0 && len(movedGroups(old.Wanted, a.Wanted)) == 0 {
 		return old.Wanted.Generation // nobody has asked it anything yet
 	}
 	return a.Wanted.Number
@@ -120,6 +124,7 @@ func (s *State) endRollout(c Command, cmd *EndRollout) *Refusal {
 	app.end(c, cmd.Status, cmd.Reason, LeavingFailed)
 	s.put(app)
 	s.event(c, "rollout-"+string(cmd.Status), cmd.Application, "", fmt.Sprintf("version %d: %s", cmd.Version, cmd.Reason))
+	s.settleShapes(c, app)
 	return nil
 }
 
@@ -194,6 +199,7 @@ func (s *State) steerRollout(c Command, cmd *SteerRollout) *Refusal {
 	}
 	s.put(app)
 	s.event(c, kind, app.Name, "", withMessage(fmt.Sprintf("version %d", app.Wanted.Number), message))
+	s.settleShapes(c, app)
 	return nil
 }
 
@@ -239,6 +245,10 @@ func (s *State) rollback(c Command, cmd *Rollback) *Refusal {
 	v := &Version{
 		Number: 1, Spec: to.Spec, Hashes: maps.Clone(to.Hashes), Replaced: maps.Clone(to.Replaced), By: c.By, At: c.At,
 		Message: withMessage(fmt.Sprintf("rollback to version %d", to.Number), clip(cmd.Message, maxReason)),
+	}
+	if v.Shapes = s.shapesOf(v.Spec); old.RollingOut() && to.Number == old.Serving.Number && s.moves(to, v) != "" {
+		// It serves, on the nodes that it has: it is not to be moved as well.
+		return s.steerRollout(c, &SteerRollout{Application: old.Name, Action: ActionAbort, Message: v.Message})
 	}
 	s.want(c, old, v, true)
 	return s.routeClash()

@@ -103,6 +103,11 @@ func (s *State) soundNodes() error {
 		if refusal := soundGroup(group.Spec); refusal != nil {
 			return refusal
 		}
+		for _, f := range group.Former {
+			if f.Spec == nil {
+				return fmt.Errorf("worker group %q lacks an earlier shape", name)
+			}
+		}
 	}
 	for id, node := range s.Nodes {
 		switch {

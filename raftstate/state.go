@@ -76,10 +76,13 @@ type Version struct {
 	Unproven bool `json:"unproven,omitempty"`
 	// Versions of one generation share the jobs of deployments that are alike in
 	// them, and their replicas call each other. 0: the first one.
-	Generation int       `json:"generation,omitempty"`
-	By         string    `json:"by,omitempty"`
-	Message    string    `json:"message,omitempty"`
-	At         time.Time `json:"at"`
+	Generation int `json:"generation,omitempty"`
+	// Worker group -> number of the shape that its nodes are to have. One that is
+	// not there has its first, 0.
+	Shapes  map[string]int `json:"shapes,omitempty"`
+	By      string         `json:"by,omitempty"`
+	Message string         `json:"message,omitempty"`
+	At      time.Time      `json:"at"`
 }
 
 // DeploymentVersion returns the deployment version that a deployment's replicas
@@ -159,7 +162,7 @@ type Event struct {
 	Index       uint64    `json:"index"`
 	At          time.Time `json:"at"`
 	By          string    `json:"by,omitempty"`
-	Type        string    `json:"type"` // deployed | scaled | autoscaled | deleting | deleted | rollout-advanced | rollout-paused | rollout-resumed | rollout-promoted | rollout-successful | rollout-failed | config-refused | version-gone | group-deployed | group-deleting | group-deleted | node-launching | node-ready | node-draining | node-kept | node-terminating | node-gone | launch-failed
+	Type        string    `json:"type"` // deployed | scaled | autoscaled | deleting | deleted | rollout-advanced | rollout-paused | rollout-resumed | rollout-promoted | rollout-successful | rollout-failed | config-refused | version-gone | group-deployed | group-rolled-back | group-deleting | group-deleted | node-launching | node-ready | node-retiring | node-draining | node-kept | node-terminating | node-gone | launch-failed
 	Application string    `json:"application,omitempty"`
 	Deployment  string    `json:"deployment,omitempty"`
 	WorkerGroup string    `json:"worker_group,omitempty"`

@@ -90,7 +90,7 @@ func (d *differ) prefetch(group *raftstate.WorkerGroup, p *appspec.Prefetch) {
 	}
 	coreMHz := job.CoreMHz // as it was made, or Nomad would run it everywhere again
 	if coreMHz == 0 {
-		coreMHz = CoreMHz(d.world.World, group.Spec)
+		coreMHz = CoreMHz(d.state, d.world.World, group.Spec)
 	}
 	why := fmt.Sprintf("it has not run on node %s", lacks[0].Name)
 	if more := len(lacks) - 1; more > 0 {

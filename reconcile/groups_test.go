@@ -207,12 +207,12 @@ func TestCoreMHz(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			world := &reconcile.World{Nodes: test.nodes, CoreMHz: map[string]int{"all": 2300}}
-			if got := reconcile.CoreMHz(world, test.group); got != test.want {
+			if got := reconcile.CoreMHz(&raftstate.State{}, world, test.group); got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
 			}
 		})
 	}
-	if got := reconcile.CoreMHz(&reconcile.World{}, group("g")); got != jobspec.DefaultCoreMHz {
+	if got := reconcile.CoreMHz(&raftstate.State{}, &reconcile.World{}, group("g")); got != jobspec.DefaultCoreMHz {
 		t.Errorf("where nothing is known: %d", got)
 	}
 }

@@ -33,7 +33,10 @@ func (w sight) place(state *raftstate.State, settings Settings, d *appspec.Deplo
 		case !w.NodesKnown:
 			return place{problem: "Nomad's nodes and node pools have not been looked at yet"}
 		}
-		return place{group: group.Spec, coreMHz: cmp.Or(made, CoreMHz(w.World, group.Spec))}
+		if open := w.openOutdated(state, group); len(open) > 0 {
+			return place{problem: fmt.Sprintf("worker group %s has another shape now, and %d of its earlier nodes take replicas still: they are closed first", group.Name, len(open))}
+		}
+		return place{group: group.Spec, coreMHz: cmp.Or(made, CoreMHz(state, w.World, group.Spec))}
 	}
 	pool := cmp.Or(jobspec.NodePool(d, nil, settings.Placement), api.NodePoolDefault)
 	slowest, grouped := w.slowestGroup(state, pool)
@@ -63,7 +66,7 @@ func (w sight) slowestGroup(state *raftstate.State, pool string) (mhz int, found
 		if group.Deleting || pool != api.NodePoolAll && pool != group.Spec.NodePool {
 			continue
 		}
-		if own := CoreMHz(w.World, group.Spec); !found || own < mhz {
+		if own := CoreMHz(state, w.World, group.Spec); !found || own < mhz {
 			mhz, found = own, true
 		}
 	}
@@ -73,14 +76,18 @@ func (w sight) slowestGroup(state *raftstate.State, pool string) (mhz int, found
 // CoreMHz returns what a core of a worker group's nodes counts for: what its
 // spec says, or what the slowest of its nodes that are ready has for each core,
 // or, when it has none, the slowest core that there is. It is never 0.
-func CoreMHz(world *World, group *appspec.WorkerGroup) int {
+func CoreMHz(state *raftstate.State, world *World, group *appspec.WorkerGroup) int {
 	if group.Node.CoreMHz > 0 {
 		return group.Node.CoreMHz
 	}
 	var own, others, clocks slowest
+	made := outdated(state, group.Name)
 	for _, n := range world.Nodes {
+		shape, former := made[n.Said.Launch]
 		switch {
 		case n.Said.Status != api.NodeStatusReady:
+		case former:
+			others.see(coreOf(n, shape.Node.CPU))
 		case inGroup(n, group):
 			own.see(coreOf(n, group.Node.CPU))
 		case n.Said.Launch == "":
@@ -93,6 +100,43 @@ func CoreMHz(world *World, group *appspec.WorkerGroup) int {
 		}
 	}
 	return cmp.Or(own.mhz, others.mhz, clocks.mhz, world.CoreMHz[api.NodePoolAll], jobspec.DefaultCoreMHz)
+}
+
+// outdated returns what the nodes of a worker group were made by that have
+// another shape than it has now, by their ids.
+func outdated(state *raftstate.State, name string) map[string]*appspec.WorkerGroup {
+	group := state.WorkerGroups[name]
+	if group == nil || len(group.Former) == 0 {
+		return nil
+	}
+	made := map[string]*appspec.WorkerGroup{}
+	for id, n := range state.Nodes {
+		if n.Group == name && group.Outdated(n) {
+			made[id] = group.SpecOf(n)
+		}
+	}
+	return made
+}
+
+// openOutdated returns the nodes of a worker group's earlier shapes on which Nomad
+// would still place replicas. What is made for its present shape waits until there
+// are none.
+func (w *World) openOutdated(state *raftstate.State, group *raftstate.WorkerGroup) []*placement.Node {
+	made := outdated(state, group.Name)
+	if len(made) == 0 {
+		return nil
+	}
+	joined := map[string]bool{} // by Nomad's id: targets that only count do not tell a node its own
+	for id := range made {
+		joined[state.Nodes[id].NomadID] = true
+	}
+	var list []*placement.Node
+	for _, n := range w.Nodes {
+		if _, former := made[n.Said.Launch]; (former || joined[n.ID]) && n.Said.Status == api.NodeStatusReady && n.Said.Eligible && !n.Said.Draining {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // coreOf returns the MHz of one core of a node. That of one which was ordered

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/jobspec"
+	"github.com/serve-nomad/serve-nomad/placement"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/routes"
 )
@@ -29,12 +30,13 @@ func Preview(state *raftstate.State, world *World, now time.Time, settings Setti
 	if len(next.WorkerGroups) > 0 {
 		world = withNodes(world)
 	}
+	after := closeOutdated(next, world)
 	due := map[string]bool{}
 	for _, s := range settle(state, world, now, settings) {
 		due[s.String()] = true
 	}
 	var steps []Step
-	for _, s := range settle(next, world, now, settings) {
+	for _, s := range settle(next, after, now, settings) {
 		if !due[s.String()] {
 			steps = append(steps, s)
 		}
@@ -53,6 +55,30 @@ func withNodes(world *World) *World {
 	w.NodesKnown, w.Pools = true, map[string]bool{}
 	for pool := range world.CoreMHz {
 		w.Pools[pool] = true
+	}
+	return &w
+}
+
+// closeOutdated is a world in which the node autoscaler has closed the nodes of
+// earlier shapes, as it does first.
+func closeOutdated(state *raftstate.State, world *World) *World {
+	closed := map[*placement.Node]bool{}
+	for _, group := range state.WorkerGroups {
+		for _, n := range world.openOutdated(state, group) {
+			closed[n] = true
+		}
+	}
+	if len(closed) == 0 {
+		return world
+	}
+	w := *world
+	w.Nodes = slices.Clone(world.Nodes)
+	for i, n := range w.Nodes {
+		if closed[n] {
+			n = new(*n)
+			n.Said.Eligible, n.Closed = false, "not eligible"
+			w.Nodes[i] = n
+		}
 	}
 	return &w
 }

@@ -243,7 +243,7 @@ func nodesOf(ctx context.Context, client *api.Client, application, deployment st
 			case n.Group != d.WorkerGroup:
 			case n.Phase == raftstate.NodeLaunching:
 				count.Launching++
-			case n.Phase == raftstate.NodeDraining, n.Phase == raftstate.NodeTerminating:
+			case n.Phase == raftstate.NodeRetiring, n.Phase == raftstate.NodeDraining, n.Phase == raftstate.NodeTerminating:
 				count.Going++
 			default:
 				count.Ready++

@@ -120,6 +120,7 @@ func nodesCell(g api.WorkerGroupStatus) string {
 	}{
 		{"ready", []raftstate.NodePhase{raftstate.NodeReady}},
 		{"launching", []raftstate.NodePhase{raftstate.NodeLaunching}},
+		{"retiring", []raftstate.NodePhase{raftstate.NodeRetiring}},
 		{"draining", []raftstate.NodePhase{raftstate.NodeDraining, raftstate.NodeReturning}},
 		{"terminating", []raftstate.NodePhase{raftstate.NodeTerminating}},
 	} {
