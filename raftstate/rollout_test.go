@@ -90,22 +90,26 @@ func TestStrategiesOfVersions(t *testing.T) {
 		"back once that is gone does not": {
 			[]Command{
 				version("b", appspec.StrategyBlueGreen), end("shop", 2, RolloutSuccessful),
-				{ForgetVersion: &ForgetVersion{Application: "shop", Version: 1}}, version("a", appspec.StrategyBlueGreen),
+				{ForgetVersion: &ForgetVersion{Application: "shop", Version: 1}},
+				version("a", appspec.StrategyBlueGreen),
 			},
 			2, 3, 3, appspec.StrategyBlueGreen, nil,
 		},
 		"a third version rolls beside the second": {[]Command{version("b", ""), version("c", "")}, 1, 3, 0, appspec.StrategyRolling, []int{2}},
 		"a third one goes on with a generation that nobody has asked": {
 			[]Command{version("b", appspec.StrategyBlueGreen), version("c", appspec.StrategyBlueGreen)},
-			1, 3, 2, appspec.StrategyBlueGreen, []int{2},
+			1, 3, 2, appspec.StrategyBlueGreen,
+			[]int{2},
 		},
 		"but not with one that takes requests": {
 			[]Command{version("b", appspec.StrategyCanary), advance(2, 0, 1), version("c", appspec.StrategyCanary)},
-			1, 3, 3, appspec.StrategyCanary, []int{2},
+			1, 3, 3, appspec.StrategyCanary,
+			[]int{2},
 		},
 		"a failed one is begun anew": {
 			[]Command{version("b", appspec.StrategyBlueGreen), end("shop", 2, RolloutFailed), version("b", appspec.StrategyBlueGreen)},
-			1, 3, 3, appspec.StrategyBlueGreen, []int{2},
+			1, 3, 3, appspec.StrategyBlueGreen,
+			[]int{2},
 		},
 		"an abort": {[]Command{version("b", ""), steer("shop", ActionAbort)}, 1, 2, 0, appspec.StrategyRolling, []int{2}},
 	} {

@@ -40,19 +40,23 @@ func TestJobCounts(t *testing.T) {
 	}{
 		"nothing": {counting(nil), []reconcile.Step{waiting(), {WriteRoute: &reconcile.WriteRoute{}}}, nil},
 		"one grows": {
-			counting(map[string]int{"a": 2, "untouched": 9}), []reconcile.Step{setTo("a", 5)},
+			counting(map[string]int{"a": 2, "untouched": 9}),
+			[]reconcile.Step{setTo("a", 5)},
 			[]reconcile.JobCount{counted("a", 2, 5, 5)},
 		},
 		"one shrinks": {
-			counting(map[string]int{"a": 5}), []reconcile.Step{setTo("a", 2)},
+			counting(map[string]int{"a": 5}),
+			[]reconcile.Step{setTo("a", 2)},
 			[]reconcile.JobCount{counted("a", 5, 5, 2)},
 		},
 		"a job that was stopped has none": {
-			stopped, []reconcile.Step{setTo("a", 2)},
+			stopped,
+			[]reconcile.Step{setTo("a", 2)},
 			[]reconcile.JobCount{counted("a", 0, 2, 2)},
 		},
 		"one beside another, which goes when that is there": {
-			counting(map[string]int{"old": 4, "new": 0}), []reconcile.Step{setTo("new", 4), waiting(), stopping("old")},
+			counting(map[string]int{"old": 4, "new": 0}),
+			[]reconcile.Step{setTo("new", 4), waiting(), stopping("old")},
 			[]reconcile.JobCount{counted("new", 0, 4, 4), counted("old", 4, 4, 0)},
 		},
 		"in batches": {
@@ -64,7 +68,8 @@ func TestJobCounts(t *testing.T) {
 			[]reconcile.JobCount{counted("new", 0, 1, 4), counted("old", 4, 4, 0)},
 		},
 		"two at once": {
-			counting(map[string]int{"a": 1, "b": 1, "c": 1}), []reconcile.Step{setTo("a", 3), setTo("b", 4), waiting(), setTo("c", 0), setTo("b", 2)},
+			counting(map[string]int{"a": 1, "b": 1, "c": 1}),
+			[]reconcile.Step{setTo("a", 3), setTo("b", 4), waiting(), setTo("c", 0), setTo("b", 2)},
 			[]reconcile.JobCount{counted("a", 1, 3, 3), counted("b", 1, 4, 2), counted("c", 1, 1, 0)},
 		},
 	} {
