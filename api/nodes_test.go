@@ -142,7 +142,7 @@ func TestPlanOfWorkerGroups(t *testing.T) {
 		{ID: "gpu-00000001", Group: "gpu", To: raftstate.NodeLaunching, Reason: "test"},
 	}}})
 	moved := group("gpu")
-	moved.NodePool = "elsewhere"
+	moved.NodePool, moved.Node.CPU = "elsewhere", 4
 	_, err = i.client.Plan(t.Context(), serve.PlanRequest{WorkerGroups: []*appspec.WorkerGroup{moved}})
 	if e := asError(t, err); e.Code != serve.CodeConflict || !strings.Contains(e.Message, "while it has 1 node") {
 		t.Errorf("another pool of a group with a node: %v", e)

@@ -47,6 +47,9 @@ func (s *Server) plan(ctx context.Context, view *View, command *raftstate.Deploy
 			return PlanResponse{}, err
 		}
 	}
+	if err := p.moved(); err != nil {
+		return PlanResponse{}, err
+	}
 	if p.changes && p.known {
 		if err := p.room(ctx); err != nil {
 			return PlanResponse{}, err
@@ -93,7 +96,7 @@ func (s *Server) newPlanning(view *View, command *raftstate.Deploy) (*planning, 
 func (p *planning) group(in raftstate.DeployWorkerGroup) error {
 	plan := groupPlan(p.view.State, p.next, in.Spec.Name)
 	if plan.Action != ActionNone {
-		steps, err := p.steps(&raftstate.Deploy{WorkerGroups: []raftstate.DeployWorkerGroup{in}})
+		steps, err := p.stepsOf("", &raftstate.Deploy{WorkerGroups: []raftstate.DeployWorkerGroup{in}})
 		if err != nil {
 			return err
 		}
@@ -107,9 +110,7 @@ func (p *planning) application(in raftstate.DeployApplication) error {
 	plan := applicationPlan(p.view.State, p.next, in.Spec.Name)
 	if plan.Action != ActionNone {
 		p.warn(misfits(p.next, in.Spec)...)
-		steps, err := p.steps(&raftstate.Deploy{
-			Applications: []raftstate.DeployApplication{in}, WorkerGroups: p.command.Deploy.WorkerGroups, Rollouts: p.command.Deploy.Rollouts,
-		})
+		steps, err := p.stepsOf(in.Spec.Name, &raftstate.Deploy{Applications: []raftstate.DeployApplication{in}, WorkerGroups: p.command.Deploy.WorkerGroups})
 		if err != nil {
 			return err
 		}
@@ -136,6 +137,16 @@ func misfits(state *raftstate.State, app *appspec.Application) []string {
 		}
 	}
 	return warnings
+}
+
+// stepsOf are what the controller would do for an application, or a worker group,
+// that a part of the command deploys.
+func (p *planning) stepsOf(application string, part *raftstate.Deploy) ([]reconcile.Step, error) {
+	if p.reshapes() {
+		return p.partOf(application)
+	}
+	part.Rollouts = p.command.Deploy.Rollouts
+	return p.steps(part)
 }
 
 // steps are what the controller would do for one part of the command. What
@@ -263,5 +274,13 @@ func groupPlan(before, after *raftstate.State, name string) GroupPlan {
 		}
 	}
 	p.Changes = append(p.Changes, appspec.DiffWorkerGroup(was, next.Spec)...)
+	for _, n := range after.Nodes {
+		if n.Group == name && next.Outdated(n) {
+			p.Outdated++
+		}
+	}
+	if next.Spec.Target.Kind == appspec.TargetNone {
+		p.Note = "its target, none, makes no nodes: its block says what those are like that are there, and none is replaced"
+	}
 	return p
 }

@@ -105,21 +105,24 @@ func (p *RoomPlan) Never() bool {
 	return p != nil && slices.ContainsFunc(p.Missing, func(s nodescale.ShortOutlook) bool { return s.Never })
 }
 
-// GroupPlan is the plan for one worker group. A change with EffectNodes is
-// refused while the group has nodes.
+// GroupPlan is the plan for one worker group. Where it has nodes, new ones take
+// their place after a change with EffectNodes.
 type GroupPlan struct {
 	Name       string           `json:"name"`
 	Action     string           `json:"action"`      // create | update | none
 	CheckIndex uint64           `json:"check_index"` // for DeployRequest.GroupCheckIndex
 	Changes    []appspec.Change `json:"changes"`
 	Steps      []string         `json:"steps"`
+	Outdated   int              `json:"outdated,omitempty"` // nodes of other shapes that it would have: they go once nothing is left on them
+	Note       string           `json:"note,omitempty"`     // what is special about it; "": nothing
 }
 
 // ApplicationPlan is the plan for one application.
 type ApplicationPlan struct {
 	Name       string           `json:"name"`
-	Action     string           `json:"action"`      // create | update | none
-	CheckIndex uint64           `json:"check_index"` // for DeployRequest.CheckIndex
+	Moved      bool             `json:"moved,omitempty"` // it is not among those to deploy, and moves with its worker group
+	Action     string           `json:"action"`          // create | update | none
+	CheckIndex uint64           `json:"check_index"`     // for DeployRequest.CheckIndex
 	Changes    []appspec.Change `json:"changes"`
 	Steps      []string         `json:"steps"` // that the controller would take if all went well, each with its reason
 

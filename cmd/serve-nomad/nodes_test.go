@@ -243,15 +243,27 @@ func TestPlanOfGroups(t *testing.T) {
 			{Path: "max_nodes", Old: "2", New: "4", Effect: appspec.EffectLive},
 			{Path: "node.cpu", Old: "2", New: "4", Effect: appspec.EffectNodes},
 		},
-	}, {Name: "cpu", Action: api.ActionNone}}}
+		Outdated: 3, Note: "its target is odd",
+	}, {Name: "cpu", Action: api.ActionNone}}, Applications: []api.ApplicationPlan{
+		{Name: "shop", Moved: true, Action: api.ActionUpdate, CheckIndex: 4, Version: 2, Serving: 1, Strategy: appspec.StrategyBlueGreen, Why: "worker group gpu: node.cpu changed"},
+	}}
 	want := `~ worker group "gpu" changes
   ~ max_nodes: 2 -> 4  (at once, no replica restarted)
-  ~ node.cpu: 2 -> 4  (new nodes only; it has none)
+  ~ node.cpu: 2 -> 4  (new nodes only)
+
+  It would have 3 nodes of another shape: closed to new replicas at once, and removed when
+  none is left on them. Until then there may be max_nodes of the new shape beside these.
+
+  Note: its target is odd
 
   What the controller would do:
    1. make node pool gpu
 
   worker group "cpu" stays as it is
+
+~ application "shop" moves with its worker group
+
+  Version 2 takes over from version 1: blue_green, a whole new set of replicas, then all requests at once, as worker group gpu: node.cpu changed
 
 To deploy exactly this, unless something changes before:
   serve-nomad deploy -group-check-index gpu=7 x.hcl

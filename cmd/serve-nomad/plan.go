@@ -27,8 +27,9 @@ func newPlanCommand(b *base) cli.Command {
 			"version would take over, and why so; how many replicas there would be of which job\n" +
 			"when there are the most of them, whether they fit, and how many nodes that takes;\n" +
 			"and which steps the controller would take, by the same code that takes them.\n" +
-			"Nothing is changed. What the deploy would be refused for, such as another shape of\n" +
-			"a worker group that has nodes, plan is refused for. A file \"-\" is standard input.",
+			"Applications that move to new nodes with their worker group are among them, also\n" +
+			"where no file names them. Nothing is changed. What the deploy would be refused for,\n" +
+			"such as another node pool of a group that has nodes, plan is refused for. A file \"-\" is standard input.",
 		examples: "$ serve-nomad plan search.hcl\n$ serve-nomad plan -var image_tag=1.5 search.hcl",
 		exits:    "0  a deploy would change nothing\n1  it did not work, or the command line is wrong; why is on standard error\n2  a deploy would change something\n130  interrupted",
 	})}
@@ -76,16 +77,21 @@ func planText(answer api.PlanResponse, words []string) string {
 	var checks []string
 	for _, g := range answer.WorkerGroups {
 		out.WriteString(heading("worker group", g.Name, g.Action, g.Changes))
+		out.WriteString(replacedText(g))
 		out.WriteString(stepsText(g.Steps))
 		if g.Action != api.ActionNone {
 			checks = append(checks, fmt.Sprintf("-group-check-index %s=%d", g.Name, g.CheckIndex))
 		}
 	}
 	for _, a := range answer.Applications {
-		out.WriteString(heading("application", a.Name, a.Action, a.Changes))
+		if a.Moved {
+			fmt.Fprintf(&out, "~ application %q moves with its worker group\n", a.Name)
+		} else {
+			out.WriteString(heading("application", a.Name, a.Action, a.Changes))
+		}
 		out.WriteString(rolloutText(a))
 		out.WriteString(stepsText(a.Steps))
-		if a.Action != api.ActionNone {
+		if a.Action != api.ActionNone && !a.Moved {
 			checks = append(checks, fmt.Sprintf("-check-index %s=%d", a.Name, a.CheckIndex))
 		}
 	}
@@ -133,6 +139,19 @@ func heading(what, name, action string, changes []appspec.Change) string {
 	return out.String()
 }
 
+// replacedText says what becomes of the nodes that a worker group has.
+func replacedText(g api.GroupPlan) string {
+	text := ""
+	if g.Outdated > 0 {
+		text = fmt.Sprintf("\n  It would have %s of another shape: closed to new replicas at once, and removed when\n"+
+			"  none is left on them. Until then there may be max_nodes of the new shape beside these.\n", plural(g.Outdated, "node"))
+	}
+	if g.Note != "" {
+		text += "\n  Note: " + printable(g.Note) + "\n"
+	}
+	return text
+}
+
 func stepsText(steps []string) string {
 	var out strings.Builder
 	if len(steps) > 0 {
@@ -169,7 +188,7 @@ func changeLine(c appspec.Change) string {
 	case appspec.EffectReplace:
 		line += "  (new replicas)"
 	case appspec.EffectNodes:
-		line += "  (new nodes only; it has none)"
+		line += "  (new nodes only)"
 	}
 	return printable(line)
 }

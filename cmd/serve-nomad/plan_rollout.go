@@ -89,6 +89,9 @@ func roomText(room *api.RoomPlan) string {
 	var out strings.Builder
 	for _, g := range room.Nodes {
 		line := fmt.Sprintf("Worker group %s orders %s, beside %d of at most %d", g.Name, plural(g.More, "node"), g.Have, g.Most)
+		if g.Outdated > 0 {
+			line += fmt.Sprintf(", and beside %d of an earlier shape", g.Outdated)
+		}
 		if g.DryRun {
 			line = fmt.Sprintf("Worker group %s would order %s if it did more than tell", g.Name, plural(g.More, "node"))
 		}
