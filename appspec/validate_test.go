@@ -109,7 +109,7 @@ func TestValidateTakesAnything(t *testing.T) {
 	}
 	deep := json.RawMessage(strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000))
 	odd := &Rollout{
-		MaxSurge: new(math.MinInt), Steps: make([]int, 1<<20), Interval: math.MinInt64, BakeTime: new(Duration(math.MinInt64)), Shadow: math.MaxInt,
+		MaxSurge: new(math.MinInt), Steps: make([]int, 1<<16), Interval: math.MinInt64, BakeTime: new(Duration(math.MinInt64)), Shadow: math.MaxInt,
 		Gates: &Gates{
 			MaxErrorIncrease: new(math.NaN()), MaxRestarts: new(math.MinInt),
 			Queries: []*Query{nil, {Name: huge, Query: huge, Min: new(math.NaN())}}, Checks: []*Check{nil, {Name: huge, Task: &api.Task{Name: huge}}},
