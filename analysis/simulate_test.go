@@ -114,17 +114,17 @@ func TestFalseAlarms(t *testing.T) {
 		race race
 		runs int
 	}{
-		{"1 request a second", race{old: steady(1, 0.01, 1, 0.5), new: steady(1, 0.01, 1, 0.5), before: 60}, 12},
-		{"1 request a second, latency all over", race{old: steady(1, 0.01, 1, 1.5), new: steady(1, 0.01, 1, 1.5), before: 5}, 12},
-		{"a tenth of 10 requests a second", race{old: steady(10, 0.01, 1, 0.5), new: steady(1, 0.01, 1, 0.5), before: 60}, 12},
-		{"10 requests a second", race{old: steady(10, 0.01, 1, 1.5), new: steady(10, 0.01, 1, 1.5), before: 5}, 6},
-		{"a hundredth of 200 requests a second", race{old: steady(200, 0.01, 1, 0.5), new: steady(2, 0.01, 1, 0.5), before: 60}, 2},
+		{"1 request a second", race{old: steady(1, 0.01, 1, 0.5), new: steady(1, 0.01, 1, 0.5), before: 60}, 4},
+		{"1 request a second, latency all over", race{old: steady(1, 0.01, 1, 1.5), new: steady(1, 0.01, 1, 1.5), before: 5}, 4},
+		{"a tenth of 10 requests a second", race{old: steady(10, 0.01, 1, 0.5), new: steady(1, 0.01, 1, 0.5), before: 60}, 4},
+		{"10 requests a second", race{old: steady(10, 0.01, 1, 1.5), new: steady(10, 0.01, 1, 1.5), before: 5}, 2},
+		{"a hundredth of 200 requests a second", race{old: steady(200, 0.01, 1, 0.5), new: steady(2, 0.01, 1, 0.5), before: 60}, 1},
 		{"200 requests a second", race{old: steady(200, 0.01, 1, 1.5), new: steady(200, 0.01, 1, 1.5), before: 5}, 1},
-		{"after a switch", race{old: steady(10, 0.01, 1, 0.5), new: steady(10, 0.01, 1, 0.5), before: 60, stops: true}, 6},
-		{"an outage of both", race{old: outage(10), new: outage(10), before: 20}, 6},
-		{"a few requests that are slow to begin with", race{old: steady(2, 0, 1, 0.5), new: warming(2), before: 60}, 15},
+		{"after a switch", race{old: steady(10, 0.01, 1, 0.5), new: steady(10, 0.01, 1, 0.5), before: 60, stops: true}, 2},
+		{"an outage of both", race{old: outage(10), new: outage(10), before: 20}, 2},
+		{"a few requests that are slow to begin with", race{old: steady(2, 0, 1, 0.5), new: warming(2), before: 60}, 5},
 		{"many that are slow to begin with", race{old: steady(50, 0, 1, 0.5), new: warming(50), before: 20}, 1},
-		{"a time in which both are slow", race{old: hindered(10), new: hindered(10), before: 60}, 6},
+		{"a time in which both are slow", race{old: hindered(10), new: hindered(10), before: 60}, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

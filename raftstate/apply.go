@@ -184,6 +184,9 @@ func (s *State) want(c Command, old *Application, v *Version, strategies bool) {
 		app.CreateIndex = old.CreateIndex
 		app.History = appendBounded(old.History, History{Version: old.Wanted, Rollout: old.Rollout}, maxHistory)
 	}
+	if strategies {
+		app.Rollout.StageAt = c.At
+	}
 	switch {
 	case old == nil || old.Deleting:
 	case strategies:

@@ -122,7 +122,11 @@ func (s *State) endRollout(c Command, cmd *EndRollout) *Refusal {
 		return refuse(CodeInvalid, "a rollout cannot end as %q", cmd.Status)
 	}
 	app.end(c, cmd.Status, cmd.Reason, LeavingFailed)
-	s.put(app)
+	if cmd.Status == RolloutFailed || app.Rollout.StageAt.IsZero() { // or the log is from before there were stages
+		s.put(app)
+	} else {
+		s.Applications[app.Name] = app // nobody's doing: who deploys next need not have seen it
+	}
 	s.event(c, "rollout-"+string(cmd.Status), cmd.Application, "", fmt.Sprintf("version %d: %s", cmd.Version, cmd.Reason))
 	s.settleShapes(c, app)
 	return nil

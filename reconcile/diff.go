@@ -67,7 +67,7 @@ func (d *differ) application(app *raftstate.Application) {
 		d.job(n)
 	}
 	settled := d.route(app, want)
-	d.rollout(app)
+	d.rollout(app, settled)
 	d.departures(app, settled)
 	if settled && d.world.NomadKnown {
 		d.stopUnneeded(app, jobsOf(want))

@@ -32,12 +32,17 @@ type verdict struct {
 }
 
 // rollout brings the running rollout on, or ends it when it has come to its end.
-func (d *differ) rollout(app *raftstate.Application) {
+// settled says that Consul has the route as it is to be: a stage has not begun
+// before.
+func (d *differ) rollout(app *raftstate.Application, settled bool) {
 	if app.Rollout.Status != raftstate.RolloutRunning || !d.world.NomadKnown || !d.world.ConsulKnown {
 		return
 	}
 	d.runChecks(app)
 	v := d.judge(app)
+	if app.RollingOut() && !settled && v.status != raftstate.RolloutFailed && !v.pause {
+		return
+	}
 	number, command := app.Wanted.Number, raftstate.Command{}
 	switch {
 	case v.status != raftstate.RolloutRunning:
@@ -200,7 +205,7 @@ func (d *differ) broken(app *raftstate.Application) string {
 		// asked for.
 		case n.target == 0:
 		case failures >= maxStartFailures && d.world.healthy(n.jobID()) == 0:
-			return fmt.Sprintf("%s: its replicas died %d times and none ever passed: %s", n.deployment.Name, failures, last)
+			return fmt.Sprintf("%s: its replicas died %d times and none passes: %s", n.deployment.Name, failures, last)
 		case app.RollingOut() && !app.Rollout.Promoted && restarts >= 0 && failures > restarts:
 			return fmt.Sprintf("%s: its replicas died %d times, and at most %d are allowed: %s", n.deployment.Name, failures, restarts, last)
 		}
