@@ -61,6 +61,11 @@ func TestPlanOfAnotherShape(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 
+	deployed, err := i.client.Deploy(t.Context(), serve.DeployRequest{WorkerGroups: []*appspec.WorkerGroup{larger}, Applications: []*appspec.Application{other}})
+	if err != nil || len(deployed.Applications) != 2 || deployed.Applications[1].Name != "one" || deployed.Applications[1].Version != 2 || !deployed.Applications[1].Changed {
+		t.Errorf("%+v, %v", deployed, err)
+	}
+
 	hand := group("hand")
 	hand.Target.Kind = appspec.TargetNone
 	answer, err = i.client.Plan(t.Context(), serve.PlanRequest{WorkerGroups: []*appspec.WorkerGroup{hand}})

@@ -42,7 +42,7 @@ type DeployRequest struct {
 // DeployResponse answers a DeployRequest that was accepted.
 type DeployResponse struct {
 	Index        uint64          `json:"index"`
-	Applications []Deployed      `json:"applications"`
+	Applications []Deployed      `json:"applications"` // also those that move with a worker group
 	WorkerGroups []DeployedGroup `json:"worker_groups"`
 }
 

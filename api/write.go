@@ -149,6 +149,7 @@ func deploy(c *call) error {
 		}
 		answer.Applications = append(answer.Applications, deployedAs(app, result.Index))
 	}
+	answer.Applications = append(answer.Applications, movedBy(result.Index, view.State, answer.Applications)...)
 	for _, spec := range req.WorkerGroups {
 		if group := view.State.WorkerGroups[spec.Name]; group != nil {
 			answer.WorkerGroups = append(answer.WorkerGroups, DeployedGroup{
@@ -157,6 +158,20 @@ func deploy(c *call) error {
 		}
 	}
 	return c.answer(answer)
+}
+
+// movedBy lists the applications beside those that were deployed that the same
+// command made new versions of: their nodes are to be others.
+func movedBy(index uint64, state *raftstate.State, deployed []Deployed) []Deployed {
+	var list []Deployed
+	for _, name := range slices.Sorted(maps.Keys(state.Applications)) {
+		app := state.Applications[name]
+		named := slices.ContainsFunc(deployed, func(d Deployed) bool { return d.Name == name })
+		if !named && !app.Deleting && app.ModifyIndex == index {
+			list = append(list, deployedAs(app, index))
+		}
+	}
+	return list
 }
 
 // deployCommand checks the specs, whoever wrote them, and makes the command.

@@ -177,7 +177,9 @@ func (c *deployCommand) prepare(ctx context.Context, client *api.Client, req *ap
 	var stages time.Duration
 	apps, groups := map[string]uint64{}, map[string]uint64{}
 	for _, a := range plan.Applications {
-		apps[a.Name] = a.CheckIndex
+		if !a.Moved {
+			apps[a.Name] = a.CheckIndex
+		}
 		stages = max(stages, lasting(a.Stages))
 	}
 	for _, g := range plan.WorkerGroups {
