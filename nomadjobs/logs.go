@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/nomad/api"
@@ -166,10 +167,14 @@ func (c *Client) ended(ctx context.Context, replica string) bool {
 type logReader struct {
 	ended  func() error // of the request's context
 	cancel context.CancelFunc
-	body   io.ReadCloser
+
+	mu   sync.Mutex // the body, which may be unzipped, is one goroutine's at a time
+	body io.ReadCloser
 }
 
 func (l *logReader) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	n, err := l.body.Read(p)
 	if err != nil && l.ended() != nil {
 		err = io.EOF
@@ -179,7 +184,9 @@ func (l *logReader) Read(p []byte) (int, error) {
 
 // Close ends the stream, also while another goroutine reads it.
 func (l *logReader) Close() error {
-	l.cancel()
+	l.cancel() // which ends the Read that there may be
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.body.Close()
 }
 
