@@ -19,7 +19,7 @@ unit: ## unit, golden and property tests; no agents needed
 
 e2e: ## tests on real agents; builds the pinned ones once when they are not on PATH
 	$(AGENTS)
-	$(GO) test -race -tags e2e -count=1 -timeout 40m -p 1 ./consulsd ./nomadjobs ./test/nomad-dev
+	$(GO) test -race -tags e2e -count=1 -timeout 55m -p 1 ./consulsd ./nomadjobs ./test/nomad-dev
 
 conformance: ## published suites and the long form of the tests that try to break the proxy; MINUTES=1 for each that goes on
 	SERVE_NOMAD_CONFORMANCE_MINUTES=$(or $(MINUTES),1) $(GO) test -race -tags conformance -count=1 -timeout 120m ./test/conformance
