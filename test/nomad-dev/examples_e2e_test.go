@@ -39,7 +39,8 @@ func TestExamples(t *testing.T) {
 			if out, code := s.cli(0, "delete", name); code != 0 {
 				t.Fatalf("delete: %s", out)
 			}
-			eventually(t, 10*time.Second, "no replica is left", func() error {
+			// Callers end before those whom they call.
+			eventually(t, 30*time.Second, "no replica is left", func() error {
 				if pids := taskPids(t, s.cluster); len(pids) > 0 {
 					return fmt.Errorf("%v", pids)
 				}
@@ -53,12 +54,13 @@ func TestExamples(t *testing.T) {
 func wanted(t *testing.T, example string) []string {
 	t.Helper()
 	rows := map[string][]string{
-		"echo":    {"replica"},
-		"elastic": {"hello", "replica"},
-		"grpc":    {"hello Nomad", "replica"},
-		"hello":   {"hello", "replica"},
-		"nodes":   {"hello", "replica"},
-		"search":  {`"id": "astronomy-01"`, `"score"`},
+		"echo":     {"replica"},
+		"elastic":  {"hello", "replica"},
+		"grpc":     {"hello Nomad", "replica"},
+		"hello":    {"hello", "replica"},
+		"nodes":    {"hello", "replica"},
+		"rollouts": {`"message": "hello"`, `"release": "1"`, "replica"},
+		"search":   {`"id": "astronomy-01"`, `"score"`},
 	}
 	row, ok := rows[example]
 	if !ok {

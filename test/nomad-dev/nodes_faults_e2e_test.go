@@ -347,11 +347,10 @@ func TestNodesOfBadSpecs(t *testing.T) {
 		s.refused(t, `share node pool "cpu"`, workerGroup("other", `node_pool = "cpu"`, "", byProcess))
 		s.refused(t, `share node pool "cpu"`, workerGroup("other", `node_pool = "cpu"`, `class = "x"`, byProcess))
 	})
-	t.Run("a group with nodes keeps their shape, and changes its bounds", func(t *testing.T) {
+	t.Run("a group with nodes keeps their class, and changes its bounds", func(t *testing.T) {
 		s.deployText(t, 0, workerGroup("cpu", "max_nodes = 2\nmin_nodes = 1", "", byProcess))
 		s.groupHas("cpu", 1)
-		s.refused(t, "cannot change while it has 1 node",
-			strings.Replace(workerGroup("cpu", "max_nodes = 2\nmin_nodes = 1", "", byProcess), "512MiB", "1GiB", 1))
+		s.refused(t, "cannot change while it has 1 node", workerGroup("cpu", "max_nodes = 2\nmin_nodes = 1", `class = "x"`, byProcess))
 		s.deployText(t, 0, workerGroup("cpu", "max_nodes = 3\nmin_nodes = 2", "", byProcess))
 		s.groupHas("cpu", 2)
 		s.deployText(t, 0, strings.Replace(workerGroup("cpu", "max_nodes = 3", "", byProcess), `"2s"`, `"1s"`, 1))
