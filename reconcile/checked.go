@@ -1,9 +1,6 @@
 package reconcile
 
-import (
-	"cmp"
-	"time"
-)
+import "cmp"
 
 // CheckState is where a gate's check stands.
 type CheckState string
@@ -23,12 +20,7 @@ func (w *World) Checked(jobID string) (state CheckState, reason string) {
 	if !exists || job.Stopped {
 		return CheckMissing, ""
 	}
-	var last *Replica
-	for i, r := range w.Replicas {
-		if r.JobID == jobID && (last == nil || r.CreatedAt.After(last.CreatedAt)) {
-			last = &w.Replicas[i]
-		}
-	}
+	last := w.newest(jobID)
 	switch {
 	case last == nil:
 		return CheckRunning, job.Blocked
@@ -43,12 +35,12 @@ func (w *World) Checked(jobID string) (state CheckState, reason string) {
 	}
 }
 
-// began says when the last replica of a job was made; zero: there is none.
-func (w *World) began(jobID string) time.Time {
-	var last time.Time
-	for _, r := range w.Replicas {
-		if r.JobID == jobID && r.CreatedAt.After(last) {
-			last = r.CreatedAt
+// newest returns the last replica that was made of a job, or nil.
+func (w *World) newest(jobID string) *Replica {
+	var last *Replica
+	for i, r := range w.Replicas {
+		if r.JobID == jobID && (last == nil || r.CreatedAt.After(last.CreatedAt)) {
+			last = &w.Replicas[i]
 		}
 	}
 	return last

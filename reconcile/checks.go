@@ -67,7 +67,7 @@ func (d *differ) checks(app *raftstate.Application) (waiting, fault string) {
 		case CheckMissing:
 			waiting = cmp.Or(waiting, fmt.Sprintf("check %q: it has not begun", check.Name))
 		case CheckRunning:
-			if began := d.world.began(id); !began.IsZero() && d.now.Sub(began) > check.Within() {
+			if last := d.world.newest(id); last != nil && !last.CreatedAt.IsZero() && d.now.Sub(last.CreatedAt) > check.Within() {
 				return "", fmt.Sprintf("check %q has not ended within %s", check.Name, check.Within())
 			}
 			text := fmt.Sprintf("check %q: it runs", check.Name)

@@ -28,8 +28,11 @@ func (w sight) route(clusterID string, app *raftstate.Application) routes.Route 
 	if app.RollingOut() {
 		r.Sticky = app.Wanted.Spec.Rollout != nil && app.Wanted.Spec.Rollout.Sticky
 	}
-	all := w.lanes(app)
-	for _, l := range all[1:] {
+	var others []lane
+	if changing(app) {
+		others = w.lanes(app)[1:]
+	}
+	for _, l := range others {
 		ingress := l.layers[0].version.Spec.Ingress
 		r.Others = append(r.Others, routes.Generation{
 			Number: l.generation, Weight: l.weight, Shadow: l.shadow, Ingress: ingress, Deployments: map[string]routes.Deployment{},
