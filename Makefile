@@ -33,7 +33,7 @@ fmt: ## format the code
 	$(LINT) fmt
 
 update: ## rewrite golden files; look at the diff before you commit it
-	$(GO) test ./appspec ./jobspec ./reconcile ./cmd/serve-nomad ./examples/hcl ./test/nomad-dev -update
+	$(GO) test ./appspec ./jobspec ./cmd/serve-nomad ./examples/hcl ./test/nomad-dev -update
 
 bench: ## benchmarks, as BENCHMARKS.md reports them
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./autoscale ./controller ./gate ./nodescale ./nomadjobs ./placement ./proxy ./reconcile ./raftstate

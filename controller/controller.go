@@ -88,6 +88,7 @@ type Controller struct {
 	acted   bool      // something was done since the last look at Nomad began
 	repeats repeats
 	counts  counts
+	hands   hands
 }
 
 // Pauses of the loop. After a pass it waits at least minPause, so that a burst
@@ -124,7 +125,7 @@ func New(cfg Config) *Controller {
 	}
 	c := &Controller{
 		cfg: cfg, log: cfg.Logger.Named("controller"), view: newViewer(cfg.Raft.State()),
-		poked: make(chan struct{}, 1), repeats: repeats{}, counts: counts{set: map[string]countSet{}},
+		poked: make(chan struct{}, 1), repeats: repeats{}, counts: counts{set: map[string]countSet{}}, hands: hands{},
 	}
 	c.scaler, c.noder, c.configs, c.queries = newScaler(c), newNoder(c), newConfigurer(c), newQueries(c)
 	return c
@@ -245,6 +246,9 @@ func (c *Controller) pass(ctx context.Context, whole bool) (took time.Duration, 
 	}
 	if whole {
 		c.counts.looked(began)
+		if world.NomadKnown {
+			c.hands.looked(began)
+		}
 	}
 
 	state := c.cfg.Raft.State()
@@ -336,6 +340,7 @@ func (c *Controller) execute(ctx context.Context, step reconcile.Step) error {
 	}
 	c.acted = true
 	err := c.act(ctx, step)
+	c.hands.wrote(step, time.Now(), err)
 	switch {
 	case err == nil:
 		c.log.Info("step done", "step", name)

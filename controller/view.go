@@ -87,6 +87,7 @@ func (c *Controller) publish(before, world *reconcile.World, now time.Time) {
 		return
 	}
 	events := reconcile.Observe(before, world, now)
+	events = append(events, reconcile.ByOthers(c.cfg.Raft.State().ClusterID, before, world, c.hands.may, now)...)
 	c.view.publish(func(v *View) {
 		v.World = world
 		c.remember(v, unintended(v.State, events))

@@ -85,6 +85,7 @@ func Render(in Input) *api.Job {
 			URL:   uiLink(in.UIAddress, app),
 		}}
 	}
+	job.Meta[SpecMeta] = digest(job)
 	return job
 }
 

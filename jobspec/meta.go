@@ -22,6 +22,7 @@ const (
 	CheckMeta              = "serve_check"                // job of a gate's check: its name
 	VersionMeta            = "serve_version"              // job and service
 	CoreMHzMeta            = "serve_core_mhz"             // job
+	SpecMeta               = "serve_spec"                 // job of a deployment: digest of what its replicas run as, see Edited
 	ReplicaMeta            = "serve_replica"              // service: the allocation id
 	MaxOngoingRequestsMeta = "serve_max_ongoing_requests" // service
 	LiveHashMeta           = "serve_live_hash"            // service

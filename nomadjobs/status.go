@@ -24,6 +24,7 @@ func observed(job *api.Job) (reconcile.Job, bool) {
 		ID: *job.ID, ClusterID: meta.ClusterID, Application: meta.Application, Deployment: meta.Deployment, Check: meta.Check,
 		Version: meta.Version, LiveHash: meta.LiveHash, CoreMHz: meta.CoreMHz,
 		Count: count, Stopped: job.Stop != nil && *job.Stop, ModifyIndex: *job.JobModifyIndex,
+		Edited: jobspec.Edited(job),
 	}, true
 }
 

@@ -57,6 +57,8 @@ type DeploymentStatus struct {
 
 	Generation int `json:"generation,omitempty"` // see raftstate.Version
 
+	Edited bool `json:"edited,omitempty"` // somebody edited its job in Nomad: its replicas are not what was deployed
+
 	Grows bool `json:"-"` // it lacks replicas only because more were asked for, of those that have a place
 
 	Surge       int    `json:"surge_replicas,omitempty"` // that run beside the target while nodes drain

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -56,6 +57,9 @@ func summarise(state *raftstate.State, world sight, now time.Time, settings Sett
 		d := world.deployment(state, settings, n)
 		d.Grows = grows(app.Scalings[d.Name], d)
 		d.Status, d.Reason = deploymentHealth(world, app, n, d)
+		if d.Edited {
+			d.Reason = strings.TrimPrefix(d.Reason+"; "+edited(d.JobID), "; ")
+		}
 		d.Autoscaling = autoscalingStatus(app, n)
 		s.Deployments = append(s.Deployments, d)
 	}
@@ -117,9 +121,16 @@ func (w sight) deployment(state *raftstate.State, settings Settings, n need) Dep
 		d.count(info)
 	}
 	slices.SortStableFunc(d.Replicas, func(a, b ReplicaInfo) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	d.Unplaced = w.Jobs[d.JobID].Unplaced
+	d.Unplaced, d.Edited = w.Jobs[d.JobID].Unplaced, w.Jobs[d.JobID].Edited
 	d.Reason = w.shortage(state, settings, n, d)
 	return d
+}
+
+// edited says what there is to know of a job whose replicas run as what somebody
+// wrote into it. To set it back would replace all of them at once, as the edit
+// did, and maybe that edit is what keeps the application alive.
+func edited(jobID string) string {
+	return fmt.Sprintf("job %s was edited in Nomad and is left so until another version of the deployment is deployed (nomad job history -p %s shows the edit)", jobID, jobID)
 }
 
 func (d *DeploymentStatus) count(r ReplicaInfo) {

@@ -70,6 +70,7 @@ type Job struct {
 	Count       int
 	Stopped     bool // asked to stop; its replicas may still be draining
 	ModifyIndex uint64
+	Edited      bool           // its replicas run as something else than it was made with: somebody edited it in Nomad
 	Unplaced    int            // replicas that Nomad has no room for
 	Blocked     string         // why, in words: "2 of 3 nodes: out of memory"; "" when all are placed
 	Ask         *placement.Ask // what one replica asks for, as the job has it; Count is not set

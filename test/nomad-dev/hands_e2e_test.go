@@ -3,6 +3,8 @@
 package nomaddev_test
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -36,11 +38,13 @@ func TestHands(t *testing.T) {
 		before := s.healthy(2)
 		s.nomadDo(t, http.MethodDelete, "/v1/job/"+before.JobID, "")
 		s.replaced(t, before)
+		s.tells(t, "job "+before.JobID+": somebody else than this server stopped it")
 	})
 	under("a job purged from Nomad comes back", func(t *testing.T, _ *load) {
 		before := s.healthy(2)
 		s.nomadDo(t, http.MethodDelete, "/v1/job/"+before.JobID+"?purge=true", "")
 		s.replaced(t, before)
+		s.tells(t, "job "+before.JobID+": somebody else than this server stopped and purged it")
 	})
 	under("a job scaled in Nomad goes back to its count", func(t *testing.T, _ *load) {
 		job := s.healthy(2).JobID
@@ -48,8 +52,10 @@ func TestHands(t *testing.T) {
 			s.nomadDo(t, http.MethodPost, "/v1/job/"+job+"/scale", fmt.Sprintf(`{"Count":%d,"Target":{"Group":"till"}}`, n))
 			eventually(t, 30*time.Second, "the count is 2 again", func() error { return s.count(t, job, 2) })
 			s.healthy(2)
+			s.tells(t, fmt.Sprintf("set its count from 2 to %d", n))
 		}
 	})
+	under("a job edited in Nomad is left as it is until the next version, and said to be edited", s.editJob)
 	under("a deploy that is taken back before it is done leaves the old replicas alone", func(t *testing.T, l *load) {
 		before := s.healthy(2)
 		if out, code := s.cli(0, "deploy", "-detach", "-var", "program="+s.program, "-var", "version=v2", "-var", "loads=60s", "testdata/shop.hcl"); code != 0 {
@@ -96,6 +102,58 @@ func TestHands(t *testing.T) {
 		if after := s.healthy(2); !maps.Equal(replicaIDs(before), replicaIDs(after)) {
 			t.Errorf("replicas %v became %v", replicaIDs(before), replicaIDs(after))
 		}
+	})
+}
+
+func (s *shop) editJob(t *testing.T, _ *load) {
+	before := s.healthy(2)
+	var job map[string]any
+	decode(t, get(t, s.Nomad.URL()+"/v1/job/"+before.JobID), &job)
+	task := job["TaskGroups"].([]any)[0].(map[string]any)["Tasks"].([]any)[0].(map[string]any)
+	task["Env"].(map[string]any)["VERSION"] = "edited"
+	body, err := json.Marshal(map[string]any{"Job": job})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.nomadDo(t, http.MethodPost, "/v1/jobs", string(body))
+	s.replaced(t, before)
+	s.tells(t, "job "+before.JobID+": somebody else than this server edited it")
+	s.comesBack(t, "edited")
+	if _, d, err := s.status(0); err != nil || !d.Edited || !strings.Contains(d.Reason, "was edited in Nomad") {
+		t.Errorf("status says %+v, %v", d, err)
+	}
+	if out, code := s.cli(0, "status", "shop"); code != 0 || !strings.Contains(out, "was edited in Nomad") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	s.deploy(0, "version=v1b") // Nomad still has the job of v1, as it was edited
+	s.deploy(0)
+	s.comesBack(t, "v1")
+	if _, d, err := s.status(0); err != nil || d.Edited {
+		t.Errorf("status says %+v, %v", d, err)
+	}
+}
+
+// comesBack waits until requests are answered by that version.
+func (s *shop) comesBack(t *testing.T, version string) {
+	t.Helper()
+	eventually(t, 30*time.Second, "version "+version+" answers", func() error {
+		a, _, err := s.ask("/shop")
+		if err == nil && a.Version != version {
+			err = fmt.Errorf("version %s answered", a.Version)
+		}
+		return err
+	})
+}
+
+// tells waits until events have a message that says so.
+func (s *shop) tells(t *testing.T, message string) {
+	t.Helper()
+	eventually(t, 10*time.Second, "events say "+message, func() error {
+		out, _ := s.cli(0, "events", "shop")
+		if !strings.Contains(out, message) {
+			return errors.New(out)
+		}
+		return nil
 	})
 }
 

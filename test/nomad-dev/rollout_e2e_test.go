@@ -19,7 +19,7 @@ type scenario struct {
 	name  string // what is asserted
 	run   func(m *menu)
 	long  bool // only where figures are measured
-	alone bool // it does something to the whole cluster
+	alone bool // it does something to the whole cluster, or measures what others would disturb
 }
 
 // TestRollouts runs every scenario on one cluster of three servers and two

@@ -298,10 +298,12 @@ func (m *menu) settles(limit time.Duration, e edition, version int) {
 		if app.Version != version {
 			health = reconcile.Failed
 		}
-		return app.ServingVersion == version && len(app.Leaving) == 0 && app.Status == health
+		return app.ServingVersion == version && len(app.Leaving) == 0 && app.Status == health && !slices.ContainsFunc(app.Deployments, edited)
 	})
 	eventually(m.t, limit, "nothing else is left", func() error { return m.alone(e) })
 }
+
+func edited(d reconcile.DeploymentStatus) bool { return d.Edited }
 
 // decisions returns the application's events of these types, since its last
 // deploy.
