@@ -146,7 +146,7 @@ func TestASnapshotIsReadUpToItsBound(t *testing.T) {
 // for ever, to the very same State. A change that breaks this test breaks
 // clusters: give the changed command a new version instead.
 func TestAnOldLogAppliesForEver(t *testing.T) {
-	for _, name := range []string{"v1", "v1-autoscale", "v1-nodes"} {
+	for _, name := range []string{"v1", "v1-autoscale", "v1-nodes", "v1-rollouts"} {
 		t.Run(name, func(t *testing.T) {
 			log, err := os.ReadFile(filepath.Join("testdata", name+".jsonl"))
 			if err != nil {

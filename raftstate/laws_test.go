@@ -245,7 +245,7 @@ func checkInvariants(t *rapid.T, s *State) {
 // something to meet. Nothing may panic, and what comes out must survive a
 // snapshot.
 func FuzzApply(f *testing.F) {
-	for _, name := range []string{"v1.jsonl", "v1-autoscale.jsonl", "v1-nodes.jsonl"} {
+	for _, name := range []string{"v1.jsonl", "v1-autoscale.jsonl", "v1-nodes.jsonl", "v1-rollouts.jsonl"} {
 		log, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			f.Fatal(err)
