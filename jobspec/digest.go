@@ -33,7 +33,7 @@ func digest(job *api.Job) string {
 		spec.NodePool = ""
 	}
 	for _, g := range job.TaskGroups {
-		group := digestedGroup{Name: pointed(g.Name), Constraints: constraintsOf(g.Constraints), ShutdownDelay: pointed(g.ShutdownDelay)}
+		group := digestedGroup{Name: pointed(g.Name), Constraints: givenTo(g), ShutdownDelay: pointed(g.ShutdownDelay)}
 		for _, name := range slices.Sorted(maps.Keys(g.Volumes)) {
 			group.Volumes = append(group.Volumes, name+" "+g.Volumes[name].Source)
 		}
@@ -126,13 +126,21 @@ func digestTask(t *api.Task) digestedTask {
 	return d
 }
 
-// constraintsOf leaves out what Nomad adds by itself, such as that a node has an
-// agent of Consul.
+// givenTo leaves out the constraints on attributes that a group has, for Nomad
+// adds some by itself: that a node has an agent of Consul, that it can send the
+// task's signals, and with each release others. A job as we make it has none.
+func givenTo(g *api.TaskGroup) []string {
+	var given []*api.Constraint
+	for _, c := range g.Constraints {
+		if !strings.HasPrefix(c.LTarget, "${attr.") {
+			given = append(given, c)
+		}
+	}
+	return constraintsOf(given)
+}
+
 func constraintsOf(list []*api.Constraint) (texts []string) {
 	for _, c := range list {
-		if strings.HasPrefix(c.LTarget, "${attr.consul.") || strings.HasPrefix(c.LTarget, "${attr.vault.") || strings.HasPrefix(c.LTarget, "${attr.nomad.") {
-			continue
-		}
 		texts = append(texts, line(c.LTarget, c.Operand, c.RTarget))
 	}
 	return texts

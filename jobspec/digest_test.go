@@ -39,7 +39,9 @@ func TestEdited(t *testing.T) {
 		}
 		job.Canonicalize()
 		group := job.TaskGroups[0]
-		group.Constraints = append(group.Constraints, api.NewConstraint("${attr.consul.version}", "semver", ">= 1.8.0"))
+		group.Constraints = append(group.Constraints,
+			api.NewConstraint("${attr.os.signals}", "set_contains", "SIGTERM"),
+			api.NewConstraint("${attr.consul.version}", "semver", ">= 1.8.0"))
 		return job
 	}
 	if jobspec.Edited(fromNomad(t)) {
@@ -77,6 +79,9 @@ func TestEdited(t *testing.T) {
 		"another task": {func(_ *api.Job, g *api.TaskGroup, _ *api.Task) { g.Tasks = append(g.Tasks, &api.Task{Name: "side"}) }, true},
 		"a constraint": {func(_ *api.Job, g *api.TaskGroup, _ *api.Task) {
 			g.Constraints = append(g.Constraints, api.NewConstraint("${node.class}", "=", "x"))
+		}, true},
+		"a constraint of its task": {func(_ *api.Job, _ *api.TaskGroup, k *api.Task) {
+			k.Constraints = append(k.Constraints, api.NewConstraint("${attr.cpu.arch}", "=", "arm64"))
 		}, true},
 		"its health path": {func(_ *api.Job, g *api.TaskGroup, _ *api.Task) { g.Services[0].Checks[0].Path = "/other" }, true},
 		"its service":     {func(_ *api.Job, g *api.TaskGroup, _ *api.Task) { g.Services = nil }, true},

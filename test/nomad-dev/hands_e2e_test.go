@@ -107,6 +107,9 @@ func TestHands(t *testing.T) {
 
 func (s *shop) editJob(t *testing.T, _ *load) {
 	before := s.healthy(2)
+	if before.Edited || before.Reason != "" {
+		t.Errorf("before anybody has edited it, it is said: %q", before.Reason)
+	}
 	var job map[string]any
 	decode(t, get(t, s.Nomad.URL()+"/v1/job/"+before.JobID), &job)
 	task := job["TaskGroups"].([]any)[0].(map[string]any)["Tasks"].([]any)[0].(map[string]any)
