@@ -21,7 +21,7 @@ type JobCount struct {
 // JobCounts returns what comes of the jobs that steps touch, those of replicas,
 // in the order in which the steps do.
 func JobCounts(world *World, steps []Step) []JobCount {
-	t := tally{world: world}
+	t := tally{world: world, shrank: map[string]bool{}}
 	for _, s := range steps {
 		job, count, ok := s.sets(world)
 		if !ok {
@@ -38,12 +38,13 @@ func JobCounts(world *World, steps []Step) []JobCount {
 type tally struct {
 	world       *World
 	list        []JobCount
-	total, most int  // replicas more than at first
-	shrank      bool // the last step took some away
+	total, most int             // replicas more than at first
+	shrank      map[string]bool // jobs that the last steps took some away from
 }
 
 // set gives a job another count. What takes away belongs to the steps before it,
 // which gave: they are done together, and the one waits for the room of the other.
+// A job that loses some once more does so later, when what was given is there.
 func (t *tally) set(job JobCount, count int) {
 	i := slices.IndexFunc(t.list, func(c JobCount) bool { return c.Job == job.Job })
 	if i < 0 {
@@ -53,15 +54,19 @@ func (t *tally) set(job JobCount, count int) {
 		t.list = append(t.list, job)
 	}
 	change := count - t.list[i].Then
-	if change > 0 && t.shrank {
+	if change > 0 && len(t.shrank) > 0 || change < 0 && t.shrank[job.Job] {
 		t.moment()
 	}
+	if change < 0 {
+		t.shrank[job.Job] = true
+	}
 	t.total += change
-	t.list[i].Then, t.shrank = count, change < 0
+	t.list[i].Then = count
 }
 
 // moment notes the counts if there were never as many replicas as now.
 func (t *tally) moment() {
+	t.shrank = map[string]bool{}
 	if t.total <= t.most {
 		return
 	}

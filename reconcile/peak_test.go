@@ -67,6 +67,11 @@ func TestJobCounts(t *testing.T) {
 			},
 			[]reconcile.JobCount{counted("new", 0, 1, 4), counted("old", 4, 4, 0)},
 		},
+		"more of another one in one batch": {
+			counting(map[string]int{"old": 2, "new": 1}),
+			[]reconcile.Step{waiting(), setTo("new", 3), setTo("old", 1), setTo("old", 0), waiting(), stopping("old")},
+			[]reconcile.JobCount{counted("new", 1, 3, 3), counted("old", 2, 1, 0)},
+		},
 		"two at once": {
 			counting(map[string]int{"a": 1, "b": 1, "c": 1}),
 			[]reconcile.Step{setTo("a", 3), setTo("b", 4), waiting(), setTo("c", 0), setTo("b", 2)},
