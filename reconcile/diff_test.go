@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/serve-nomad/serve-nomad/analysis"
 	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
@@ -406,6 +407,30 @@ func TestHandlesLeadSomewhere(t *testing.T) {
 	}
 }
 
+// What a rollout waits for and what its gates say are told beside each other.
+func TestDoubtsAreSaidOnce(t *testing.T) {
+	newer := application("shop", "a")
+	newer.Deployments[0].Task.Config["command"] = "v2"
+	c := settled(t, deploy(application("shop", "a")))
+	if err := c.command(t, deploy(newer)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	c.pass(t)
+	sample := func(requests, errors uint64) analysis.Standing {
+		s := analysis.Sample{Requests: requests, Errors: errors}
+		return analysis.Standing{Recent: s, Last: s}
+	}
+	app := c.state.Applications["shop"]
+	c.world.Served = map[string]analysis.Standing{
+		jobspec.JobID("shop", "a", app.Serving.DeploymentVersion("a")): sample(240, 0),
+		jobspec.JobID("shop", "a", app.Wanted.DeploymentVersion("a")):  sample(23, 4),
+	}
+	s := c.summary()
+	if want := "a: 4 of 23 requests failed"; s.Waits != "more requests, to tell whether it is worse" || !strings.HasPrefix(s.Gates, want) {
+		t.Errorf("it waits for %q, and the gates say %q", s.Waits, s.Gates)
+	}
+}
+
 func TestPreview(t *testing.T) {
 	shop := application("shop", "a")
 	newer := application("shop", "a")
@@ -418,6 +443,9 @@ func TestPreview(t *testing.T) {
 	}
 	if got := kinds(reconcile.Plan{Steps: steps}); got != "register route record record scale record route stop" {
 		t.Errorf("got %q", got)
+	}
+	if text := (reconcile.Plan{Steps: steps}).String(); strings.Contains(text, "stage 1:") || !strings.Contains(text, "as ready for stage 3:") {
+		t.Errorf("there are three stages, counted from 1, and it begins in the first:\n%s", text)
 	}
 	same, err := reconcile.Preview(c.state, c.world, c.now, settings(), deploy(shop))
 	if err != nil || len(same) != 0 {

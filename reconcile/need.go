@@ -45,7 +45,11 @@ func (n need) whyCount(have int) string {
 	s, scaled := n.app.Scalings[n.deployment.Name]
 	switch {
 	case !scaled || s.To != n.count, s.From < s.To && have > n.count: // the end of a surge is not why it was scaled up
-		return fmt.Sprintf("%s of application %s is to have %d replicas", n.deployment.Name, n.app.Name, n.count)
+		noun := "replicas"
+		if n.count == 1 {
+			noun = "replica"
+		}
+		return fmt.Sprintf("%s of application %s is to have %d %s", n.deployment.Name, n.app.Name, n.count, noun)
 	case s.By == raftstate.ByAutoscaler:
 		return "autoscaler: " + s.Reason
 	}

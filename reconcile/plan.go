@@ -174,7 +174,7 @@ func proposal(c *raftstate.Command) string {
 	case c.EndRollout != nil:
 		return fmt.Sprintf("version %d of application %s as %s", c.EndRollout.Version, c.EndRollout.Application, c.EndRollout.Status)
 	case c.AdvanceRollout != nil:
-		return fmt.Sprintf("version %d of application %s as ready for stage %d", c.AdvanceRollout.Version, c.AdvanceRollout.Application, c.AdvanceRollout.To)
+		return fmt.Sprintf("version %d of application %s as ready for stage %d", c.AdvanceRollout.Version, c.AdvanceRollout.Application, c.AdvanceRollout.To+1)
 	case c.SteerRollout != nil:
 		return fmt.Sprintf("version %d of application %s as paused", c.SteerRollout.Version, c.SteerRollout.Application)
 	case c.RefuseConfig != nil:

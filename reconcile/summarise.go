@@ -75,7 +75,7 @@ func (s *ApplicationStatus) rollout(d *differ, app *raftstate.Application) {
 		s.Stage, s.Stages, s.Weight = stage.Name, len(app.Stages()), stage.Weight
 		if d.world.NomadKnown && d.world.ConsulKnown {
 			v := d.judge(app)
-			s.Waits, s.Gates = v.waits, v.gates
+			s.Waits, s.Gates = strings.TrimSuffix(v.waits, ": "+v.gates), v.gates // what is in one is not said twice
 		}
 	}
 	for _, l := range app.Leaving {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/cli"
 
 	"github.com/serve-nomad/serve-nomad/api"
+	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
@@ -197,20 +198,22 @@ func boundsCell(s *reconcile.AutoscalingStatus) string {
 }
 
 // trafficCell says whether replicas get requests, and of a generation beside
-// another one which share.
+// another one which share. In a rolling change those that pass share them.
 func trafficCell(a reconcile.ApplicationStatus, d reconcile.DeploymentStatus) string {
-	partly := a.Weight > 0 && a.Weight < 100 && a.Version != a.ServingVersion
+	beside := a.Weight > 0 && a.Version != a.ServingVersion
 	switch {
-	case partly && d.Wanted && !d.Serving:
+	case beside && d.Wanted && !d.Serving:
 		return percent(a.Weight)
-	case partly && d.Serving && !d.Wanted:
+	case beside && d.Serving && !d.Wanted:
 		return percent(100 - a.Weight)
 	case d.Serving:
 		return "yes"
-	case d.Wanted:
-		return "not yet"
-	default:
+	case !d.Wanted, a.Rollout.Status == raftstate.RolloutFailed && a.ServingVersion != 0:
 		return "no longer"
+	case a.Rollout.Strategy == appspec.StrategyRolling && d.Healthy > 0:
+		return "yes"
+	default:
+		return "not yet"
 	}
 }
 
