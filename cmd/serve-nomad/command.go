@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,6 +115,8 @@ func (c *command) parse(args []string) ([]string, error) {
 		rest, args = append(rest, left[0]), left[1:]
 	}
 	switch {
+	case slices.Contains(rest, ""):
+		return nil, wrongUse("an argument is empty: it takes %s", c.help.args)
 	case len(rest) < c.minArgs:
 		return nil, wrongUse("something is missing: it takes %s", c.help.args)
 	case c.maxArgs == 0 && len(rest) > 0:
