@@ -20,7 +20,7 @@ func plan(c *call) error {
 	if _, err := c.decode(&req); err != nil {
 		return err
 	}
-	command, err := deployCommand(&DeployRequest{Applications: req.Applications, WorkerGroups: req.WorkerGroups})
+	command, err := req.command()
 	if err != nil {
 		return err
 	}
@@ -31,18 +31,36 @@ func plan(c *call) error {
 	return c.answer(answer)
 }
 
-// plan says what a deploy would do to what is there in view.
-func (s *Server) plan(ctx context.Context, view *View, command *raftstate.Deploy) (PlanResponse, error) {
+// command is what is planned.
+func (r *PlanRequest) command() (raftstate.Command, error) {
+	switch {
+	case r.Rollback == nil:
+		deploy, err := deployCommand(&DeployRequest{Applications: r.Applications, WorkerGroups: r.WorkerGroups})
+		return raftstate.Command{Deploy: deploy}, err
+	case len(r.Applications)+len(r.WorkerGroups) > 0:
+		return raftstate.Command{}, fail(CodeInvalid, "a plan is of a deploy or of a rollback, not of both")
+	default:
+		return raftstate.Command{Rollback: &raftstate.Rollback{Application: r.Rollback.Application, Version: r.Rollback.Version}}, nil
+	}
+}
+
+// plan says what a command would do to what is there in view.
+func (s *Server) plan(ctx context.Context, view *View, command raftstate.Command) (PlanResponse, error) {
 	p, err := s.newPlanning(view, command)
 	if err != nil {
 		return PlanResponse{}, err
 	}
-	for _, in := range p.command.Deploy.WorkerGroups {
+	for _, in := range p.deploy.WorkerGroups {
 		if err := p.group(in); err != nil {
 			return PlanResponse{}, err
 		}
 	}
-	for _, in := range p.command.Deploy.Applications {
+	if back := p.command.Rollback; back != nil {
+		if err := p.applicationOf(back.Application); err != nil {
+			return PlanResponse{}, err
+		}
+	}
+	for _, in := range p.deploy.Applications {
 		if err := p.application(in); err != nil {
 			return PlanResponse{}, err
 		}
@@ -65,6 +83,7 @@ type planning struct {
 	server  *Server
 	view    *View
 	command raftstate.Command // the whole of it
+	deploy  raftstate.Deploy  // the command's, if it is one
 	next    *raftstate.State  // after it
 	answer  PlanResponse
 	told    map[string]bool // steps of a group are not those of each application on it too
@@ -72,10 +91,11 @@ type planning struct {
 	known   bool            // all steps could be told
 }
 
-func (s *Server) newPlanning(view *View, command *raftstate.Deploy) (*planning, error) {
+func (s *Server) newPlanning(view *View, command raftstate.Command) (*planning, error) {
 	// Through the log's codec, as the real command goes: what is compared is
 	// then what would be stored.
-	data, err := raftstate.Encode(raftstate.Command{At: s.cfg.Now().UTC(), Deploy: command})
+	command.At = s.cfg.Now().UTC()
+	data, err := raftstate.Encode(command)
 	if err != nil {
 		return nil, err
 	}
@@ -87,10 +107,14 @@ func (s *Server) newPlanning(view *View, command *raftstate.Deploy) (*planning, 
 	if err := result.Err(); err != nil {
 		return nil, err
 	}
-	return &planning{
+	p := &planning{
 		server: s, view: view, command: whole, next: next, told: map[string]bool{}, known: true,
 		answer: PlanResponse{Index: view.State.Index, Applications: []ApplicationPlan{}, WorkerGroups: []GroupPlan{}},
-	}, nil
+	}
+	if whole.Deploy != nil {
+		p.deploy = *whole.Deploy
+	}
+	return p, nil
 }
 
 func (p *planning) group(in raftstate.DeployWorkerGroup) error {
@@ -110,7 +134,7 @@ func (p *planning) application(in raftstate.DeployApplication) error {
 	plan := applicationPlan(p.view.State, p.next, in.Spec.Name)
 	if plan.Action != ActionNone {
 		p.warn(misfits(p.next, in.Spec)...)
-		steps, err := p.stepsOf(in.Spec.Name, &raftstate.Deploy{Applications: []raftstate.DeployApplication{in}, WorkerGroups: p.command.Deploy.WorkerGroups})
+		steps, err := p.stepsOf(in.Spec.Name, &raftstate.Deploy{Applications: []raftstate.DeployApplication{in}, WorkerGroups: p.deploy.WorkerGroups})
 		if err != nil {
 			return err
 		}
@@ -145,15 +169,15 @@ func (p *planning) stepsOf(application string, part *raftstate.Deploy) ([]reconc
 	if p.reshapes() {
 		return p.partOf(application)
 	}
-	part.Rollouts = p.command.Deploy.Rollouts
-	return p.steps(part)
-}
-
-// steps are what the controller would do for one part of the command. What
-// cannot be told is a warning.
-func (p *planning) steps(part *raftstate.Deploy) ([]reconcile.Step, error) {
+	part.Rollouts = p.deploy.Rollouts
 	command := p.command
 	command.Deploy = part
+	return p.steps(command)
+}
+
+// steps are what the controller would do for the command or a part of it. What
+// cannot be told is a warning.
+func (p *planning) steps(command raftstate.Command) ([]reconcile.Step, error) {
 	steps, err := p.server.cfg.Planner.Preview(command)
 	var refusal *raftstate.Refusal
 	switch {
@@ -180,7 +204,7 @@ func (p *planning) untold(steps []reconcile.Step) []string {
 
 // room says whether there is room for all of it.
 func (p *planning) room(ctx context.Context) error {
-	steps, err := p.steps(p.command.Deploy)
+	steps, err := p.steps(p.command)
 	if err != nil || !p.known {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // applications move then that it does not name, and the steps of each cannot be
 // told without those of the others.
 func (p *planning) reshapes() bool {
-	return slices.ContainsFunc(p.command.Deploy.WorkerGroups, func(in raftstate.DeployWorkerGroup) bool {
+	return slices.ContainsFunc(p.deploy.WorkerGroups, func(in raftstate.DeployWorkerGroup) bool {
 		old := p.view.State.WorkerGroups[in.Spec.Name]
 		return old != nil && old.Shape != p.next.WorkerGroups[in.Spec.Name].Shape
 	})
@@ -22,28 +22,42 @@ func (p *planning) reshapes() bool {
 // the command does not deploy them.
 func (p *planning) moved() error {
 	for _, name := range slices.Sorted(maps.Keys(p.next.Applications)) {
-		deployed := slices.ContainsFunc(p.command.Deploy.Applications, func(in raftstate.DeployApplication) bool { return in.Spec.Name == name })
+		deployed := slices.ContainsFunc(p.deploy.Applications, func(in raftstate.DeployApplication) bool { return in.Spec.Name == name })
+		if back := p.command.Rollback; back != nil {
+			deployed = back.Application == name
+		}
 		if deployed || p.next.Applications[name] == p.view.State.Applications[name] {
 			continue
 		}
-		plan := applicationPlan(p.view.State, p.next, name)
-		plan.Moved = true
+		if err := p.applicationOf(name); err != nil {
+			return err
+		}
+		p.answer.Applications[len(p.answer.Applications)-1].Moved = true
+	}
+	return nil
+}
+
+// applicationOf plans for an application that the command changes without naming
+// its spec.
+func (p *planning) applicationOf(name string) error {
+	plan := applicationPlan(p.view.State, p.next, name)
+	if plan.Action != ActionNone {
 		p.warn(misfits(p.next, p.next.Applications[name].Wanted.Spec)...)
 		steps, err := p.partOf(name)
 		if err != nil {
 			return err
 		}
-		plan.Steps = p.untold(steps)
+		plan.Steps, p.changes = p.untold(steps), true
 		plan.Jobs = append(plan.Jobs, reconcile.JobCounts(p.view.World, steps)...)
-		p.answer.Applications = append(p.answer.Applications, plan)
 	}
+	p.answer.Applications = append(p.answer.Applications, plan)
 	return nil
 }
 
 // partOf returns the steps of the whole command that are of one application; "":
 // those of none.
 func (p *planning) partOf(name string) ([]reconcile.Step, error) {
-	steps, err := p.steps(p.command.Deploy)
+	steps, err := p.steps(p.command)
 	if err != nil || !p.known {
 		return nil, err
 	}
@@ -51,11 +65,11 @@ func (p *planning) partOf(name string) ([]reconcile.Step, error) {
 	for _, c := range reconcile.JobCounts(p.view.World, steps) {
 		owner[c.Job] = c.Application
 	}
-	return slices.DeleteFunc(steps, func(s reconcile.Step) bool { return applicationOf(s, owner) != name }), nil
+	return slices.DeleteFunc(steps, func(s reconcile.Step) bool { return stepOf(s, owner) != name }), nil
 }
 
-// applicationOf returns the application that a step is of; "": none.
-func applicationOf(s reconcile.Step, owner map[string]string) string {
+// stepOf returns the application that a step is of; "": none.
+func stepOf(s reconcile.Step, owner map[string]string) string {
 	switch {
 	case s.Register != nil:
 		return owner[*s.Register.Job.ID]

@@ -136,6 +136,42 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+func TestPlanOfARollback(t *testing.T) {
+	i := start(t)
+	i.settled(t, image("shop", "1"))
+	i.deploy(t, image("shop", "2"), true)
+	before := len(i.proposed)
+	answer, err := i.client.Plan(t.Context(), serve.PlanRequest{Rollback: &serve.PlanRollback{Application: "shop"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, app := answer.Applications[0], i.View().State.Applications["shop"]
+	if len(answer.Applications) != 1 || p.Moved || p.Action != serve.ActionUpdate || p.Version != 3 || p.Serving != 2 || p.CheckIndex != app.ModifyIndex {
+		t.Errorf("got %+v", answer)
+	}
+	if len(p.Changes) != 1 || p.Changes[0].Old != `"2"` || p.Changes[0].New != `"1"` || p.Strategy != appspec.StrategyRolling || len(p.Stages) == 0 {
+		t.Errorf("changes %+v, by %s in %+v", p.Changes, p.Strategy, p.Stages)
+	}
+	if len(p.Steps) == 0 || answer.Room == nil {
+		t.Errorf("steps %v, room %v", p.Steps, answer.Room)
+	}
+	if len(i.proposed) != before {
+		t.Error("plan proposed something")
+	}
+	for name, c := range map[string]struct {
+		req  serve.PlanRequest
+		want string
+	}{
+		"no such version":     {serve.PlanRequest{Rollback: &serve.PlanRollback{Application: "shop", Version: 9}}, "has no version 9; there are 1"},
+		"no such application": {serve.PlanRequest{Rollback: &serve.PlanRollback{Application: "ship"}}, `"ship"`},
+		"and a deploy":        {serve.PlanRequest{Rollback: &serve.PlanRollback{Application: "shop"}, Applications: []*appspec.Application{image("shop", "3")}}, "not of both"},
+	} {
+		if _, err := i.client.Plan(t.Context(), c.req); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestSteering(t *testing.T) {
 	i := start(t)
 	i.deploy(t, image("shop", "1"), true)

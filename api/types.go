@@ -80,6 +80,13 @@ type WriteResponse struct {
 type PlanRequest struct {
 	Applications []*appspec.Application `json:"applications,omitempty"`
 	WorkerGroups []*appspec.WorkerGroup `json:"worker_groups,omitempty"`
+	Rollback     *PlanRollback          `json:"rollback,omitempty"` // instead of a deploy
+}
+
+// PlanRollback is a rollback that is planned.
+type PlanRollback struct {
+	Application string `json:"application"`
+	Version     int    `json:"version,omitempty"` // 0: as RollbackRequest's
 }
 
 // PlanResponse says what deploying would do.

@@ -75,23 +75,35 @@ func (c *Controller) Room(ctx context.Context, command raftstate.Command, steps 
 // jobless is the replicas of those deployments for which no job can be made now.
 func (c *Controller) jobless(next *raftstate.State, world *reconcile.World, command raftstate.Command, made map[string]*api.Job) []nodescale.ShortOutlook {
 	var list []nodescale.ShortOutlook
-	if command.Deploy == nil {
-		return nil
-	}
-	for _, in := range command.Deploy.Applications {
-		status, _ := reconcile.Summarise(next, world, c.cfg.Now(), c.cfg.Settings, in.Spec.Name)
+	for _, name := range named(command) {
+		spec := next.Applications[name].Wanted.Spec
+		status, _ := reconcile.Summarise(next, world, c.cfg.Now(), c.cfg.Settings, name)
 		for _, d := range status.Deployments {
 			if _, exists := world.Jobs[d.JobID]; !d.Wanted || exists || made[d.JobID] != nil || d.Reason == "" {
 				continue
 			}
-			pool := jobspec.NodePool(in.Spec.Deployment(d.Name), nil, c.cfg.Settings.Placement)
+			pool := jobspec.NodePool(spec.Deployment(d.Name), nil, c.cfg.Settings.Placement)
 			list = append(list, nodescale.ShortOutlook{
-				Job: d.JobID, Application: in.Spec.Name, Deployment: d.Name, Count: max(1, d.Target), Reason: d.Reason,
-				Never: !hasPool(world, &pool) && in.Spec.Deployment(d.Name).WorkerGroup == "",
+				Job: d.JobID, Application: name, Deployment: d.Name, Count: max(1, d.Target), Reason: d.Reason,
+				Never: !hasPool(world, &pool) && spec.Deployment(d.Name).WorkerGroup == "",
 			})
 		}
 	}
 	return list
+}
+
+// named returns the applications of which a command, that was applied, makes
+// another version.
+func named(command raftstate.Command) (names []string) {
+	switch {
+	case command.Rollback != nil:
+		names = append(names, command.Rollback.Application)
+	case command.Deploy != nil:
+		for _, in := range command.Deploy.Applications {
+			names = append(names, in.Spec.Name)
+		}
+	}
+	return names
 }
 
 // withNodes is a world with its nodes, which are not looked at all the time.

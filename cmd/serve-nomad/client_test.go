@@ -45,6 +45,7 @@ type fakeAPI struct {
 	refuseDelete bool // of applications
 
 	plan       api.PlanResponse
+	planned    api.PlanRequest
 	history    []api.VersionInfo
 	rolledBack api.RollbackRequest
 	steered    map[string]api.SteerRequest // action -> what was sent
@@ -135,6 +136,7 @@ func (f *fakeAPI) ofRollouts(w http.ResponseWriter, r *http.Request, reply func(
 	action, steers := strings.CutPrefix(r.URL.Path, app+"rollout/")
 	switch path := r.URL.Path; {
 	case path == "/v1/plan":
+		read(&f.planned)
 		reply(f.plan)
 	case path == app+"history":
 		reply(f.history)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -152,9 +151,6 @@ func (c *deployCommand) deploy(ctx context.Context, args []string) error {
 	return c.end(ctx, client, answer, started, limit)
 }
 
-// codeNoRoom is the code of a deploy that this command itself refuses.
-const codeNoRoom api.Code = "no_room"
-
 // prepare looks at what the deploy would do before it is sent: it is to be
 // applied to what is there now, and must fit somewhere. It returns how long the
 // stages of the rollouts last.
@@ -167,20 +163,15 @@ func (c *deployCommand) prepare(ctx context.Context, client *api.Client, req *ap
 	if err != nil {
 		return 0, err
 	}
-	if plan.Room.Never() && !c.force {
-		return 0, &api.Error{Code: codeNoRoom, Message: "nothing was deployed, as replicas would never find a place:\n" +
-			strings.Join(missingLines(plan.Room), "\n") + "\n-force deploys all the same, and they wait for other nodes"}
+	stages, err := c.placed(plan, c.force)
+	if err != nil {
+		return 0, err
 	}
-	for _, line := range slices.Concat(plan.Warnings, missingLines(plan.Room)) {
-		c.errorf("Warning: %s", printable(line))
-	}
-	var stages time.Duration
 	apps, groups := map[string]uint64{}, map[string]uint64{}
 	for _, a := range plan.Applications {
 		if !a.Moved {
 			apps[a.Name] = a.CheckIndex
 		}
-		stages = max(stages, lasting(a.Stages))
 	}
 	for _, g := range plan.WorkerGroups {
 		groups[g.Name] = g.CheckIndex
@@ -191,15 +182,6 @@ func (c *deployCommand) prepare(ctx context.Context, client *api.Client, req *ap
 		req.CheckIndex, req.GroupCheckIndex = apps, groups
 	}
 	return stages, nil
-}
-
-// lasting is how long stages last together, at least.
-func lasting(stages []api.StagePlan) time.Duration {
-	var sum time.Duration
-	for _, s := range stages {
-		sum += s.Lasts.Std()
-	}
-	return sum
 }
 
 // deployable refuses a file with nothing in it.

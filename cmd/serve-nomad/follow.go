@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,35 @@ func (c *follow) limit(stages time.Duration) (time.Duration, error) {
 	default:
 		return c.timeout + stages, nil
 	}
+}
+
+// codeNoRoom is the code of what these commands themselves refuse.
+const codeNoRoom api.Code = "no_room"
+
+// placed refuses what is planned if replicas of it would never find a place,
+// unless that is to be so, warns of what else there is to know, and returns how
+// long the stages of the rollouts last.
+func (c *follow) placed(plan api.PlanResponse, force bool) (stages time.Duration, err error) {
+	if plan.Room.Never() && !force {
+		return 0, &api.Error{Code: codeNoRoom, Message: "nothing was done, as replicas would never find a place:\n" +
+			strings.Join(missingLines(plan.Room), "\n") + "\n-force does it all the same, and they wait for other nodes"}
+	}
+	for _, line := range slices.Concat(plan.Warnings, missingLines(plan.Room)) {
+		c.errorf("Warning: %s", printable(line))
+	}
+	for _, a := range plan.Applications {
+		stages = max(stages, lasting(a.Stages))
+	}
+	return stages, nil
+}
+
+// lasting is how long stages last together, at least.
+func lasting(stages []api.StagePlan) time.Duration {
+	var sum time.Duration
+	for _, s := range stages {
+		sum += s.Lasts.Std()
+	}
+	return sum
 }
 
 // deployOutput is what deploy -json and rollback -json print.

@@ -54,10 +54,16 @@ func (c *planCommand) plan(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	return c.planned(answer, func() string { return deployAgain(answer, c.spec.again(args)) })
+}
+
+// planned says what would be done, and again by which command, and ends with
+// exitChanges if that is something.
+func (c *command) planned(answer api.PlanResponse, again func() string) error {
 	if c.json {
 		c.printJSON(answer)
 	} else {
-		c.printf("%s", planText(answer, c.spec.again(args)))
+		c.printf("%s", planText(answer, again))
 	}
 	for _, a := range answer.Applications {
 		if a.Action != api.ActionNone {
@@ -72,16 +78,14 @@ func (c *planCommand) plan(ctx context.Context, args []string) error {
 	return nil
 }
 
-func planText(answer api.PlanResponse, words []string) string {
+func planText(answer api.PlanResponse, again func() string) string {
 	var out strings.Builder
-	var checks []string
+	changes := false
 	for _, g := range answer.WorkerGroups {
 		out.WriteString(heading("worker group", g.Name, g.Action, g.Changes))
 		out.WriteString(replacedText(g))
 		out.WriteString(stepsText(g.Steps))
-		if g.Action != api.ActionNone {
-			checks = append(checks, fmt.Sprintf("-group-check-index %s=%d", g.Name, g.CheckIndex))
-		}
+		changes = changes || g.Action != api.ActionNone
 	}
 	for _, a := range answer.Applications {
 		if a.Moved {
@@ -91,9 +95,7 @@ func planText(answer api.PlanResponse, words []string) string {
 		}
 		out.WriteString(rolloutText(a))
 		out.WriteString(stepsText(a.Steps))
-		if a.Action != api.ActionNone && !a.Moved {
-			checks = append(checks, fmt.Sprintf("-check-index %s=%d", a.Name, a.CheckIndex))
-		}
+		changes = changes || a.Action != api.ActionNone
 	}
 	out.WriteString(roomText(answer.Room))
 	for _, w := range answer.Warnings {
@@ -102,16 +104,31 @@ func planText(answer api.PlanResponse, words []string) string {
 	if len(answer.Warnings) > 0 {
 		out.WriteString("\n")
 	}
-	if len(checks) == 0 {
-		out.WriteString("A deploy would change nothing.\n")
+	if !changes {
+		out.WriteString("Nothing would change.\n")
 		return out.String()
 	}
-	if answer.Room.Never() {
-		words = append([]string{"-force"}, words...)
-	}
-	fmt.Fprintf(&out, "To deploy exactly this, unless something changes before:\n  %s deploy %s %s\n",
-		program, strings.Join(checks, " "), strings.Join(words, " "))
+	fmt.Fprintf(&out, "To do exactly this, unless something changes before:\n  %s %s\n", program, again())
 	return out.String()
+}
+
+// deployAgain is the command that deploys what was planned.
+func deployAgain(answer api.PlanResponse, words []string) string {
+	again := []string{"deploy"}
+	for _, g := range answer.WorkerGroups {
+		if g.Action != api.ActionNone {
+			again = append(again, fmt.Sprintf("-group-check-index %s=%d", g.Name, g.CheckIndex))
+		}
+	}
+	for _, a := range answer.Applications {
+		if a.Action != api.ActionNone && !a.Moved {
+			again = append(again, fmt.Sprintf("-check-index %s=%d", a.Name, a.CheckIndex))
+		}
+	}
+	if answer.Room.Never() {
+		again = append(again, "-force")
+	}
+	return strings.Join(append(again, words...), " ")
 }
 
 // heading says what becomes of one application or worker group, and what is

@@ -41,6 +41,7 @@ func TestReplicaThatJustStartedIsNoReason(t *testing.T) {
 }
 
 func TestPlanOfWhatFailedSaysThatADeployTriesAgain(t *testing.T) {
-	text := planText(api.PlanResponse{Applications: []api.ApplicationPlan{{Name: "hello", Action: api.ActionUpdate, CheckIndex: 7}}}, []string{"hello.hcl"})
+	plan := api.PlanResponse{Applications: []api.ApplicationPlan{{Name: "hello", Action: api.ActionUpdate, CheckIndex: 7}}}
+	text := planText(plan, func() string { return deployAgain(plan, []string{"hello.hcl"}) })
 	wantAll(t, "plan", text, "is the same, but its last deploy failed: another one tries again", "-check-index hello=7")
 }

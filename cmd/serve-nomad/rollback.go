@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/cli"
@@ -14,6 +15,7 @@ type rollbackCommand struct {
 	follow
 	force bool
 	check string
+	only  bool // say what it would do, and no more
 }
 
 func newRollbackCommand(b *base) cli.Command {
@@ -24,37 +26,59 @@ func newRollbackCommand(b *base) cli.Command {
 			"default the last one that was healthy before the one that serves. While a version\n" +
 			"rolls out, that is the one which serves, and its replicas are still there. Waits\n" +
 			"and shows each stage, as deploy does. history lists the versions; the last 20 are\n" +
-			"kept.",
-		examples: "$ serve-nomad rollback search\n$ serve-nomad rollback -message \"the new ranker forgets\" search 12",
-		exits: "0  the application is healthy; with -detach: the rollback is recorded\n" +
+			"kept. Refused before anything starts is a rollback to replicas that no node could\n" +
+			"hold, were it empty.",
+		examples: "$ serve-nomad rollback search\n$ serve-nomad rollback -plan search 12\n$ serve-nomad rollback -message \"the new ranker forgets\" search 12",
+		exits: "0  the application is healthy; with -detach: the rollback is recorded;\n   with -plan: it would change nothing\n" +
 			"1  there is no such version, the rollback was refused, it did not get healthy,\n   or -timeout is over; why is on standard error\n" +
-			"2  the command line is wrong; nothing was done\n130  interrupted; what was recorded goes on at the server",
+			"2  the command line is wrong, and nothing was done; with -plan: it would change\n   something\n130  interrupted; what was recorded goes on at the server",
 	})}}
 	c.minArgs, c.maxArgs, c.args, c.run = 1, 2, c.predictApplications(), c.rollback
 	c.register()
 	c.flags.StringVar(&c.check, "check-index", "", "Roll back only if the application's modify index is still `index`, as status shows it. "+
 		"Without it, the index is read when the command begins.")
-	c.flags.BoolVar(&c.force, "force", false, "Roll back whatever was changed meanwhile.")
+	c.flags.BoolVar(&c.force, "force", false, "Roll back whatever was changed meanwhile, and also to replicas that no node could hold: they wait for other nodes.")
+	c.flags.BoolVar(&c.only, "plan", false, "Only say what the rollback would do, as plan says it of a deploy.")
 	return c
 }
 
 func (c *rollbackCommand) rollback(ctx context.Context, args []string) error {
-	limit, err := c.limit(0)
-	if err != nil {
+	if _, err := c.limit(0); err != nil {
 		return err
 	}
 	req := api.RollbackRequest{Message: c.message, By: c.by()}
+	var err error
 	if len(args) == 2 {
 		if req.Version, err = versionNumber(args[1]); err != nil {
 			return err
 		}
 	}
+	if req.CheckIndex, err = c.index(); err != nil {
+		return err
+	}
 	client, err := c.client()
 	if err != nil {
 		return err
 	}
-	if req.CheckIndex, err = c.index(ctx, client, args[0]); err != nil {
+	plan, err := client.Plan(ctx, api.PlanRequest{Rollback: &api.PlanRollback{Application: args[0], Version: req.Version}})
+	switch {
+	case err == nil && c.only:
+		return c.planned(plan, func() string { return rollbackAgain(plan, args) })
+	case err != nil && c.force && !c.only && ctx.Err() == nil:
+		c.errorf("Warning: what this would do cannot be told: %s", printable(err.Error()))
+	case err != nil:
 		return err
+	}
+	stages, err := c.placed(plan, c.force)
+	if err != nil {
+		return err
+	}
+	limit, err := c.limit(stages)
+	if err != nil {
+		return err
+	}
+	if req.CheckIndex == nil && !c.force {
+		req.CheckIndex = indexIn(plan, args[0])
 	}
 	started := time.Now()
 	answer, err := client.Rollback(ctx, args[0], req)
@@ -70,23 +94,39 @@ func (c *rollbackCommand) rollback(ctx context.Context, args []string) error {
 	}, started, limit)
 }
 
-// index is the modify index that the application must have; nil: any.
-func (c *rollbackCommand) index(ctx context.Context, client *api.Client, application string) (*uint64, error) {
-	switch {
-	case c.check != "":
-		index, err := strconv.ParseUint(c.check, 10, 64)
-		if err != nil {
-			return nil, wrongUse("-check-index must be a whole number, not %q", c.check)
-		}
-		return &index, nil
-	case c.force:
+// index is the modify index that the application must have by the command line;
+// nil: it says none.
+func (c *rollbackCommand) index() (*uint64, error) {
+	if c.check == "" {
 		return nil, nil
 	}
-	status, _, err := client.Application(ctx, application, api.Query{})
+	index, err := strconv.ParseUint(c.check, 10, 64)
 	if err != nil {
-		return nil, err
+		return nil, wrongUse("-check-index must be a whole number, not %q", c.check)
 	}
-	return &status.ModifyIndex, nil
+	return &index, nil
+}
+
+// indexIn is the modify index that an application had when it was planned for.
+func indexIn(plan api.PlanResponse, application string) *uint64 {
+	for _, a := range plan.Applications {
+		if a.Name == application {
+			return &a.CheckIndex
+		}
+	}
+	return nil
+}
+
+// rollbackAgain is the command that does what was planned.
+func rollbackAgain(plan api.PlanResponse, args []string) string {
+	again := []string{"rollback"}
+	if index := indexIn(plan, args[0]); index != nil {
+		again = append(again, "-check-index", strconv.FormatUint(*index, 10))
+	}
+	if plan.Room.Never() {
+		again = append(again, "-force")
+	}
+	return strings.Join(append(again, args...), " ")
 }
 
 // versionNumber reads the number of a version of an application.

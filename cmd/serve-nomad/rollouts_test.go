@@ -135,7 +135,7 @@ func TestDeployThatFitsNowhere(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Code != codeNoRoom || code != exitError {
 		t.Errorf("exit code %d, %s, error %v", code, out, err)
 	}
-	wantAll(t, "stderr", errs, "nothing was deployed", "2 replicas of hello/web that no node could hold, were it empty: gpu: memory: 9000 MiB asked", "-force")
+	wantAll(t, "stderr", errs, "nothing was done", "2 replicas of hello/web that no node could hold, were it empty: gpu: memory: 9000 MiB asked", "-force")
 	if f.deployed.RequestID != "" {
 		t.Error("it was deployed")
 	}
@@ -175,10 +175,9 @@ func TestDeployWaitsForTheStages(t *testing.T) {
 }
 
 func TestRollbackCommand(t *testing.T) {
-	statuses := []reconcile.ApplicationStatus{
-		hello(func(s *reconcile.ApplicationStatus, _ *reconcile.DeploymentStatus) { s.ModifyIndex = 4 }), hello(nil), hello(healthy),
-	}
-	f := &fakeAPI{t: t, statuses: statuses}
+	statuses := []reconcile.ApplicationStatus{hello(nil), hello(healthy)}
+	plan := rollbackPlan()
+	f := &fakeAPI{t: t, statuses: statuses, plan: plan}
 	code, out, errs := f.cliRun(t.Context(), "rollback", "-message", "slow", "hello", "1")
 	if code != exitOK || errs != "" {
 		t.Errorf("exit code %d, stderr %q", code, errs)
@@ -198,7 +197,7 @@ func TestRollbackCommand(t *testing.T) {
 		"of an index that there isn't": {[]string{"-check-index", "18446744073709551615"}, 1<<64 - 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &fakeAPI{t: t, statuses: statuses}
+			f := &fakeAPI{t: t, statuses: statuses, plan: plan}
 			code, out, _ := f.cliRun(t.Context(), append([]string{"rollback", "-detach", "hello"}, c.args...)...)
 			var sent uint64
 			if f.rolledBack.CheckIndex != nil {
@@ -212,8 +211,47 @@ func TestRollbackCommand(t *testing.T) {
 	}
 }
 
+// rollbackPlan is what the server says of a rollback of hello.
+func rollbackPlan() api.PlanResponse {
+	return api.PlanResponse{Applications: []api.ApplicationPlan{{
+		Name: "hello", Action: api.ActionUpdate, CheckIndex: 4, Version: 5, Serving: 4, Strategy: appspec.StrategyRolling, Why: "image changed",
+	}}}
+}
+
+func TestPlanOfARollback(t *testing.T) {
+	f := &fakeAPI{t: t, plan: rollbackPlan()}
+	code, out, errs := f.cliRun(t.Context(), "rollback", "-plan", "hello", "1")
+	if code != exitChanges || errs != "" || f.rolledBack.RequestID != "" {
+		t.Errorf("exit code %d, stderr %q, sent %+v", code, errs, f.rolledBack)
+	}
+	wantAll(t, "stdout", out, "Version 5 takes over from version 4: rolling", "serve-nomad rollback -check-index 4 hello 1\n")
+	if got := f.planned.Rollback; got == nil || *got != (api.PlanRollback{Application: "hello", Version: 1}) {
+		t.Errorf("asked for a plan of %+v", got)
+	}
+	f.plan.Applications[0].Action = api.ActionNone
+	if code, out, _ = f.cliRun(t.Context(), "rollback", "-plan", "hello", "4"); code != exitOK || !strings.Contains(out, "Nothing would change.") {
+		t.Errorf("of nothing new: exit code %d\n%s", code, out)
+	}
+}
+
+func TestRollbackThatFitsNowhere(t *testing.T) {
+	f := &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{hello(nil), hello(healthy)}, plan: rollbackPlan()}
+	f.plan.Room = roomOf(true)
+	code, _, errs := f.cliRun(t.Context(), "rollback", "-detach", "hello")
+	if code != exitError || f.rolledBack.RequestID != "" {
+		t.Errorf("exit code %d, sent %+v", code, f.rolledBack)
+	}
+	wantAll(t, "stderr", errs, "nothing was done, as replicas would never find a place", "hello/web", "-force")
+	if _, out, _ := f.cliRun(t.Context(), "rollback", "-plan", "hello"); !strings.Contains(out, "serve-nomad rollback -check-index 4 -force hello\n") {
+		t.Errorf("the plan says\n%s", out)
+	}
+	if code, _, errs = f.cliRun(t.Context(), "rollback", "-force", "-detach", "hello"); code != exitOK || f.rolledBack.RequestID == "" || !strings.Contains(errs, "Warning: ") {
+		t.Errorf("forced: exit code %d, sent %+v: %s", code, f.rolledBack, errs)
+	}
+}
+
 func TestRollbackThatIsInterrupted(t *testing.T) {
-	f := &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{hello(nil), hello(nil)}, held: make(chan struct{})}
+	f := &fakeAPI{t: t, plan: rollbackPlan(), statuses: []reconcile.ApplicationStatus{hello(nil), hello(nil)}, held: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		<-f.held
@@ -354,7 +392,7 @@ func TestPlanCommand(t *testing.T) {
 	if code != exitChanges || errs != "" {
 		t.Errorf("exit code %d, stderr %q", code, errs)
 	}
-	head, _, _ := strings.Cut(out, "To deploy exactly this")
+	head, _, _ := strings.Cut(out, "To do exactly this")
 	want := `  worker group "gpu" stays as it is
 
 ~ application "hello" changes

@@ -293,17 +293,20 @@ func (m *menu) rollsBack(limit time.Duration, version int) reconcile.Application
 // may have failed.
 func (m *menu) settles(limit time.Duration, e edition, version int) {
 	m.t.Helper()
-	m.comesTo(limit, fmt.Sprintf("version %d serves alone", version), func(app reconcile.ApplicationStatus) bool {
+	app := m.comesTo(limit, fmt.Sprintf("version %d serves alone", version), func(app reconcile.ApplicationStatus) bool {
 		health := reconcile.Healthy
 		if app.Version != version {
 			health = reconcile.Failed
 		}
-		return app.ServingVersion == version && len(app.Leaving) == 0 && app.Status == health && !slices.ContainsFunc(app.Deployments, edited)
+		return app.ServingVersion == version && len(app.Leaving) == 0 && app.Status == health
 	})
+	for _, d := range app.Deployments {
+		if d.Edited {
+			m.t.Errorf("nobody edited a job, and status says: %s", d.Reason)
+		}
+	}
 	eventually(m.t, limit, "nothing else is left", func() error { return m.alone(e) })
 }
-
-func edited(d reconcile.DeploymentStatus) bool { return d.Edited }
 
 // decisions returns the application's events of these types, since its last
 // deploy.
