@@ -246,6 +246,7 @@ func TestPlanOfGroups(t *testing.T) {
 		Outdated: 3, Note: "its target is odd",
 	}, {Name: "cpu", Action: api.ActionNone}}, Applications: []api.ApplicationPlan{
 		{Name: "shop", Moved: true, Action: api.ActionUpdate, CheckIndex: 4, Version: 2, Serving: 1, Strategy: appspec.StrategyBlueGreen, Why: "worker group gpu: node.cpu changed"},
+		{Name: "named", Action: api.ActionUpdate, CheckIndex: 5, Version: 2, Serving: 1, Strategy: appspec.StrategyBlueGreen, Why: "worker group gpu: node.cpu changed"},
 	}}
 	want := `~ worker group "gpu" changes
   ~ max_nodes: 2 -> 4  (at once, no replica restarted)
@@ -265,8 +266,12 @@ func TestPlanOfGroups(t *testing.T) {
 
   Version 2 takes over from version 1: blue_green, a whole new set of replicas, then all requests at once, as worker group gpu: node.cpu changed
 
+~ application "named" moves with its worker group
+
+  Version 2 takes over from version 1: blue_green, a whole new set of replicas, then all requests at once, as worker group gpu: node.cpu changed
+
 To do exactly this, unless something changes before:
-  serve-nomad deploy -group-check-index gpu=7 x.hcl
+  serve-nomad deploy -group-check-index gpu=7 -check-index named=5 x.hcl
 `
 	if diff := cmp.Diff(want, planText(answer, func() string { return deployAgain(answer, []string{"x.hcl"}) })); diff != "" {
 		t.Error(diff)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/cli"
@@ -88,7 +89,7 @@ func planText(answer api.PlanResponse, again func() string) string {
 		changes = changes || g.Action != api.ActionNone
 	}
 	for _, a := range answer.Applications {
-		if a.Moved {
+		if a.Moved || len(a.Changes) == 0 && movesWith(answer.WorkerGroups, a) {
 			fmt.Fprintf(&out, "~ application %q moves with its worker group\n", a.Name)
 		} else {
 			out.WriteString(heading("application", a.Name, a.Action, a.Changes))
@@ -110,6 +111,13 @@ func planText(answer api.PlanResponse, again func() string) string {
 	}
 	fmt.Fprintf(&out, "To do exactly this, unless something changes before:\n  %s %s\n", program, again())
 	return out.String()
+}
+
+// movesWith says whether a has a new version for the other shape of one of groups.
+func movesWith(groups []api.GroupPlan, a api.ApplicationPlan) bool {
+	return slices.ContainsFunc(groups, func(g api.GroupPlan) bool {
+		return g.Outdated > 0 && strings.Contains(a.Why, "worker group "+g.Name+": ")
+	})
 }
 
 // deployAgain is the command that deploys what was planned.
