@@ -24,10 +24,10 @@ func newRollbackCommand(b *base) cli.Command {
 		args:     "<application> [version]",
 		about: "Makes the spec of an earlier version the wanted one again, as a new version: by\n" +
 			"default the last one that was healthy before the one that serves. While a version\n" +
-			"rolls out, that is the one which serves, and its replicas are still there. Waits\n" +
-			"and shows each stage, as deploy does. history lists the versions; the last 20 are\n" +
-			"kept. Refused before anything starts is a rollback to replicas that no node could\n" +
-			"hold, were it empty.",
+			"rolls out, and after one has failed, that is the one which serves, whose replicas\n" +
+			"are still there. Waits and shows each stage, as deploy does. history lists the\n" +
+			"versions; the last 20 are kept. Refused before anything starts is a rollback to\n" +
+			"replicas that no node could hold, were it empty.",
 		examples: "$ serve-nomad rollback search\n$ serve-nomad rollback -plan search 12\n$ serve-nomad rollback -message \"the new ranker forgets\" search 12",
 		exits: "0  the application is healthy; with -detach: the rollback is recorded;\n   with -plan: it would change nothing\n" +
 			"1  there is no such version, the rollback was refused, it did not get healthy,\n   or -timeout is over; why is on standard error\n" +
