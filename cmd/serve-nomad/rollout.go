@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/serve-nomad/serve-nomad/api"
+	"github.com/serve-nomad/serve-nomad/appspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 )
@@ -32,13 +33,14 @@ type rolloutFollower struct {
 	told    map[string]bool      // job id: it was said that it fails
 	logged  map[string]bool      // job id: its log was shown
 	paused  map[string]time.Time // application -> since when it was said to be paused
+	live    map[string]bool      // application: its rollout was live when it was last seen
 	away    bool                 // the server does not answer, and that was said
 }
 
 func newRolloutFollower(c *command, what string, client *api.Client, answer api.DeployResponse, started time.Time) *rolloutFollower {
 	return &rolloutFollower{
 		c: c, what: what, client: client, answer: answer, started: started,
-		told: map[string]bool{}, logged: map[string]bool{}, paused: map[string]time.Time{},
+		told: map[string]bool{}, logged: map[string]bool{}, paused: map[string]time.Time{}, live: map[string]bool{},
 		show: &progress{
 			out: c.stdout, terminal: c.terminal, quiet: c.json, started: started,
 			last: map[string]string{}, waits: map[string]waitLine{},
@@ -131,6 +133,7 @@ func (f *rolloutFollower) take(ctx context.Context, look seen, o *outcome) bool 
 		return false // from before the deploy
 	}
 	o.status = look.status
+	f.turns(look.status)
 	f.pauses(look.status)
 	f.explain(ctx, look.status)
 	return ended(deployed, o)
@@ -177,6 +180,16 @@ func (f *rolloutFollower) unfinished(o outcome) string {
 	}
 	return fmt.Sprintf("application %q is not healthy yet after %s%s; the %s %s: serve-nomad status %s",
 		o.name, brief(time.Since(f.started)), why, f.what, goes, o.name)
+}
+
+// turns says why a rollout that was to restart nothing starts new replicas: those
+// that run did not take their user_config.
+func (f *rolloutFollower) turns(s reconcile.ApplicationStatus) {
+	live := s.Rollout.Strategy == appspec.StrategyLive
+	if f.live[s.Name] && !live {
+		f.show.note(fmt.Sprintf("%s version %d goes on as %s: %s", s.Name, s.Version, s.Rollout.Strategy, s.Rollout.Why))
+	}
+	f.live[s.Name] = live
 }
 
 // pauses says, once for each pause, who stopped the rollout and how it goes on.

@@ -64,6 +64,21 @@ func TestDeployShowsTheStages(t *testing.T) {
 	}
 }
 
+func TestDeploySaysWhyConfigMeansNewReplicas(t *testing.T) {
+	as := func(strategy appspec.Strategy, why string) reconcile.ApplicationStatus {
+		return hello(func(s *reconcile.ApplicationStatus, d *reconcile.DeploymentStatus) {
+			onTheWay(s, d)
+			s.Rollout.Strategy, s.Rollout.Why = strategy, why
+		})
+	}
+	refused := as(appspec.StrategyRolling, "web: replica 1 did not take the user_config")
+	f := &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{as(appspec.StrategyLive, "user_config changed"), refused, refused, hello(healthy)}}
+	code, out, _ := f.cliRun(t.Context(), "deploy", specFile(t))
+	if want := "hello version 2 goes on as rolling: web: replica 1 did not take the user_config\n"; code != exitOK || strings.Count(out, want) != 1 {
+		t.Errorf("exit code %d, want %q once in\n%s", code, want, out)
+	}
+}
+
 func TestDeployThatIsRolledBack(t *testing.T) {
 	f := &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{hello(onTheWay), hello(func(s *reconcile.ApplicationStatus, d *reconcile.DeploymentStatus) {
 		onTheWay(s, d)
