@@ -254,3 +254,43 @@ func TestAConfigThatIsRefusedGoesToNewReplicas(t *testing.T) {
 		t.Errorf("the next config: %+v, version %s", app.Rollout, app.Wanted.DeploymentVersion("web"))
 	}
 }
+
+// Who deploys by what was seen before somebody took a hand in a rollout, or began
+// a deletion, is refused.
+func TestWhatPeopleDoChangesTheIndex(t *testing.T) {
+	for _, action := range []RolloutAction{ActionPause, ActionPromote, ActionAbort} {
+		b := serving(t)
+		b.must(version("b", ""))
+		seen := b.app().ModifyIndex
+		b.must(steer("shop", action))
+		late := version("c", "")
+		late.Deploy.Applications[0].CheckIndex = &seen
+		if r := b.apply(late); r.Code != CodeConflict {
+			t.Errorf("after %s: %+v", action, r)
+		}
+	}
+	b := serving(t)
+	seen := b.app().ModifyIndex
+	b.must(remove("shop"))
+	for _, index := range []uint64{seen, b.app().ModifyIndex} {
+		late := version("a", "")
+		late.Deploy.Applications[0].CheckIndex = &index
+		if r := b.apply(late); r.Code != CodeConflict {
+			t.Errorf("with index %d while it is being deleted: %+v", index, r)
+		}
+	}
+	anew := version("a", "")
+	anew.Deploy.Applications[0].CheckIndex = new(uint64)
+	b.must(anew)
+}
+
+// A version that another one took over from before it was healthy is none to go
+// back to, unless somebody names it.
+func TestRollbackLeavesOutWhatWasNeverHealthy(t *testing.T) {
+	b := serving(t)
+	b.must(version("b", ""), version("c", ""), end("shop", 3, RolloutSuccessful))
+	b.must(Command{Rollback: &Rollback{Application: "shop"}})
+	if v := b.app().Wanted; v.Hashes["web"] != "web-a" {
+		t.Errorf("back to %+v", v)
+	}
+}
