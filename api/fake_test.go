@@ -172,7 +172,10 @@ type previewer struct {
 	cluster *fakeCluster
 	err     error
 	room    func([]reconcile.JobCount) (nodescale.Outlook, []string, error) // nil: there is
+	mute    []string                                                        // what cannot be read
 }
+
+func (p *previewer) Unreadable(context.Context, raftstate.Command) []string { return p.mute }
 
 func (p *previewer) Preview(command raftstate.Command) ([]reconcile.Step, error) {
 	if p.err != nil {

@@ -68,6 +68,9 @@ func (s *Server) plan(ctx context.Context, view *View, command raftstate.Command
 	if err := p.moved(); err != nil {
 		return PlanResponse{}, err
 	}
+	if p.changes {
+		p.warn(s.cfg.Planner.Unreadable(ctx, p.command)...)
+	}
 	if p.changes && p.known {
 		if err := p.room(ctx); err != nil {
 			return PlanResponse{}, err

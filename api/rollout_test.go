@@ -386,12 +386,16 @@ func TestPlanSaysWhatHasNoRoom(t *testing.T) {
 	if len(asked) != 2 {
 		t.Errorf("room was looked for %+v: both applications have to fit beside each other", asked)
 	}
+	i.planner.mute = []string{"query errors cannot be read"}
+	if answer, err = i.client.Plan(t.Context(), serve.PlanRequest{Applications: two}); err != nil || !slices.Contains(answer.Warnings, "query errors cannot be read") {
+		t.Errorf("%v, %v", answer.Warnings, err)
+	}
 	i.deployed(t, "same")
 	i.planner.room = func([]reconcile.JobCount) (nodescale.Outlook, []string, error) {
 		t.Error("room was looked for although nothing changes")
 		return nodescale.Outlook{}, nil, nil
 	}
-	if answer, err = i.client.Plan(t.Context(), serve.PlanRequest{Applications: []*appspec.Application{spec("same")}}); err != nil || answer.Room != nil {
+	if answer, err = i.client.Plan(t.Context(), serve.PlanRequest{Applications: []*appspec.Application{spec("same")}}); err != nil || answer.Room != nil || len(answer.Warnings) > 0 {
 		t.Errorf("%+v, %v", answer, err)
 	}
 }

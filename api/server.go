@@ -43,6 +43,9 @@ type Planner interface {
 	// Room says where the replicas would run that the command's steps start. The
 	// doubts are what Nomad itself says against it.
 	Room(ctx context.Context, command raftstate.Command, steps []reconcile.Step) (room nodescale.Outlook, doubts []string, err error)
+	// Unreadable says which queries that the rollouts would be held to cannot be
+	// read now.
+	Unreadable(ctx context.Context, command raftstate.Command) []string
 }
 
 // LogSource reads what replicas write.

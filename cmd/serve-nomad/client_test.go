@@ -398,7 +398,7 @@ func TestDeployThatIsRefused(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Code != api.CodeConflict {
 		t.Errorf("got %s, error %v", out, err)
 	}
-	if code != exitError || strings.Count(errs, "\n") != 1 {
+	if code != exitError || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "deploy again, or with -force") {
 		t.Errorf("exit code %d, stderr %q", code, errs)
 	}
 }

@@ -146,7 +146,7 @@ func (c *deployCommand) deploy(ctx context.Context, args []string) error {
 			c.errorf("Interrupted while the deploy was sent: look whether it was recorded with serve-nomad events.")
 			return exitWith(exitStopped)
 		}
-		return err
+		return c.advised(err)
 	}
 	return c.end(ctx, client, answer, started, limit)
 }

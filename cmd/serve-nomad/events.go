@@ -51,6 +51,11 @@ func (c *eventsCommand) events(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if application != "" && len(list) == 0 {
+		if _, _, err = client.Application(ctx, application, api.Query{}); err != nil {
+			return err // there is none of that name, and there was none of late
+		}
+	}
 	if c.json {
 		c.printJSON(list)
 		return nil

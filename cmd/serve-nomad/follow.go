@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -73,6 +74,17 @@ func lasting(stages []api.StagePlan) time.Duration {
 		sum += s.Lasts.Std()
 	}
 	return sum
+}
+
+// advised adds what to do to a refusal because somebody else was faster.
+func (c *follow) advised(err error) error {
+	refused, ok := errors.AsType[*api.Error](err)
+	if !ok || refused.Code != api.CodeConflict || !strings.Contains(refused.Message, "changed since") {
+		return err
+	}
+	more := *refused
+	more.Message += "; look at what changed with history and plan, and " + c.what + " again, or with -force whatever changed"
+	return &more
 }
 
 // deployOutput is what deploy -json and rollback -json print.

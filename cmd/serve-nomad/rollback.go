@@ -87,7 +87,7 @@ func (c *rollbackCommand) rollback(ctx context.Context, args []string) error {
 			c.errorf("Interrupted while the rollback was sent: look whether it was recorded with serve-nomad events.")
 			return exitWith(exitStopped)
 		}
-		return err
+		return c.advised(err)
 	}
 	return c.end(ctx, client, api.DeployResponse{
 		Index: answer.Index, Applications: []api.Deployed{answer.Deployed}, WorkerGroups: []api.DeployedGroup{},

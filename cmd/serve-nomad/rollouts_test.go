@@ -296,6 +296,15 @@ func TestRolloutCommandsThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestSteeringWhatIsBeingDeleted(t *testing.T) {
+	f := &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{hello(func(s *reconcile.ApplicationStatus, _ *reconcile.DeploymentStatus) { s.Status = reconcile.Deleting })}}
+	code, _, errs := f.cliRun(t.Context(), "pause", "hello")
+	if code != exitError {
+		t.Errorf("exit code %d", code)
+	}
+	wantAll(t, "stderr", errs, `application "hello" is being deleted: there is no rollout to pause`)
+}
+
 func TestSteeringCommands(t *testing.T) {
 	for action, says := range map[raftstate.RolloutAction]string{
 		raftstate.ActionPause:   "Application hello: version 2 is paused in stage 2 of 4 (10 percent). To go on: serve-nomad resume hello",

@@ -8,6 +8,7 @@ import (
 
 	"github.com/serve-nomad/serve-nomad/api"
 	"github.com/serve-nomad/serve-nomad/raftstate"
+	"github.com/serve-nomad/serve-nomad/reconcile"
 )
 
 // steerCommand is promote, pause, resume and abort.
@@ -75,6 +76,9 @@ func (c *steerCommand) steer(ctx context.Context, args []string) error {
 	status, _, err := client.Application(ctx, args[0], api.Query{})
 	if err != nil {
 		return err
+	}
+	if status.Status == reconcile.Deleting {
+		return fmt.Errorf("application %q is being deleted: there is no rollout to %s", args[0], c.action)
 	}
 	req := api.SteerRequest{Message: c.message, By: c.by()}
 	if status.Rollout.Status == raftstate.RolloutRunning {
