@@ -240,6 +240,7 @@ func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 // TestAutoscalingWithoutItsLeader kills the leader of three while load runs: the
 // target stays where the load has it, and follows it again afterwards.
 func TestAutoscalingWithoutItsLeader(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 3, 2)
 	s.deployElastic("min=1")
 	c := s.startCrowd("/elastic?sleep=300ms")
@@ -299,6 +300,7 @@ func (w *watched) end() map[int]bool {
 // TestSilentProxy stops a proxy that has requests: the leader does not take its
 // silence for idleness.
 func TestSilentProxy(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 1, 2)
 	s.deployElastic("min=1")
 	c := s.startCrowd("/elastic?sleep=300ms")
@@ -329,6 +331,7 @@ func TestSilentProxy(t *testing.T) {
 
 // TestExternalScaling sets the target from outside, within the bounds.
 func TestExternalScaling(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 1, 1)
 	s.deployElastic()
 	if out, code := s.cli(0, "scale", "-message", "campaign", "manual", "worker", "3"); code != 0 {

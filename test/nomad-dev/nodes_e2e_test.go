@@ -75,6 +75,7 @@ func (s *shop) hasNodes(server, nodes, replicas int) {
 // TestNodes lets load bring replicas, replicas without a place bring nodes, and
 // all of it go again; no request is lost.
 func TestNodes(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 1, 2)
 	s.deployNodes()
 	s.hasNodes(0, 0, 0)
@@ -144,6 +145,7 @@ func (s *shop) launched(t *testing.T) int {
 // TestNodesConsolidate moves the replicas of two half-empty nodes onto one
 // while requests run.
 func TestNodesConsolidate(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 1, 2)
 	s.deployNodes("min_replicas=4", "max_replicas=4")
 	s.hasNodes(0, 2, 4)
@@ -182,6 +184,7 @@ func (s *shop) watchHealthy() (fewest func() int) {
 // TestNodesWithoutTheLeader kills the leader while nodes are ordered: the next
 // one takes them up, and orders none twice.
 func TestNodesWithoutTheLeader(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 3, 1)
 	s.deployNodes("min_replicas=6")
 	eventually(t, 30*time.Second, "nodes are ordered", func() error {
@@ -205,6 +208,7 @@ func TestNodesWithoutTheLeader(t *testing.T) {
 // TestNodesKilled kills a node's agents: its replicas start elsewhere, and it is
 // replaced.
 func TestNodesThatDie(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 1, 1)
 	s.deployNodes("min_replicas=4", "max_replicas=4")
 	s.hasNodes(0, 2, 4)

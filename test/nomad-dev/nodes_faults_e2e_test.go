@@ -181,6 +181,7 @@ func (s *shop) deployDetached(t *testing.T, spec string, flags ...string) {
 // another group of the pool takes over, and what they were asked for is
 // cleaned up.
 func TestNodesOfBadTargets(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 1, 1)
 	why := map[string]string{
 		"hangs": "did not answer in time", "garbage": "not the JSON that is wanted",
@@ -253,6 +254,7 @@ func TestNodesOfBadTargets(t *testing.T) {
 // TestNodesOfAScript has nodes made by a command: a machine is known by what its
 // Nomad client says of itself, and only by that.
 func TestNodesOfAScript(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 1, 1)
 	targets := processTargets(t, s.cluster)
 	machine := func(pool string, config map[string]string) nodescale.Blueprint {
@@ -318,6 +320,7 @@ func TestNodesOfAScript(t *testing.T) {
 // TestNodesOfBadSpecs deploys what cannot be: it is refused with the reason, or
 // told of at once, and no node is ordered for it.
 func TestNodesOfBadSpecs(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 1, 1)
 	s.deployText(t, 0, workerGroup("cpu", "max_nodes = 2", "", byProcess))
 

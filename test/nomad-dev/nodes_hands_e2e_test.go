@@ -164,6 +164,7 @@ func TestNodesByHand(t *testing.T) {
 // TestNodesWhileNomadIsAway has Consul end and Nomad's server hang for 40 s: nodes
 // that would be due stay, requests are answered, and then it goes on.
 func TestNodesWhileNomadIsAway(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 1, 1)
 	s.deployText(t, 0, workerGroup("idle", "min_nodes = 1", "", byProcess)+workerGroup("busy", "max_nodes = 3", "", byProcess)+
 		s.workers("app", 2, `worker_group = "busy"`))
@@ -208,6 +209,7 @@ func TestNodesWhileNomadIsAway(t *testing.T) {
 // TestNodesWhenLeadersDie kills the leader of three at each stage of nodes' lives
 // while requests run: the next goes on where it was.
 func TestNodesWhenLeadersDie(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := startShop(t, 3, 2)
 	s.deployNodes()
 	s.hasNodes(0, 0, 0)

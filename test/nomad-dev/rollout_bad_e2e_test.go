@@ -22,7 +22,7 @@ func badVersions() []scenario {
 	soon := "\nprogress_deadline = \"5s\""
 	return []scenario{
 		{name: "a version that crashes at once is rolled back", run: bad("crash", one, 1)},
-		{name: "a version that crashes after its first request is rolled back", run: bad("crash-first", one, 1)},
+		{name: "a version that crashes after its first request is rolled back", long: true, run: bad("crash-first", one, 1)},
 		{name: "a version that fails one request in ten is rolled back at 10 percent", long: true, run: bad("errors", ten, 10)},
 		{name: "a version that fails one request in ten is rolled back at 1 percent", long: true, run: bad("errors", one, 1)},
 		{name: "a version that is ten times slower is rolled back at 10 percent", alone: true, run: bad("slow", ten, 10)}, // beside others the old one is slow, too
@@ -32,7 +32,7 @@ func badVersions() []scenario {
 		{name: "a rolling change to a version that crashes at once is rolled back", long: true, run: bad("crash", first, 100)},
 		{name: "a rolling change to a version that crashes after its first request is rolled back", run: bad("crash-first", first, 100)},
 		{name: "a rolling change to a version that fails one request in ten is rolled back", run: bad("errors", first, 100)},
-		{name: "a rolling change to a version that is ten times slower is rolled back", alone: true, run: bad("slow", first, 100)},
+		{name: "a rolling change to a version that is ten times slower is rolled back", long: true, alone: true, run: bad("slow", first, 100)},
 		{name: "a rolling change to a version that never passes is rolled back", long: true, run: bad("unhealthy", first+soon, 100)},
 	}
 }

@@ -18,7 +18,7 @@ import (
 type scenario struct {
 	name  string // what is asserted
 	run   func(m *menu)
-	long  bool // only where figures are measured
+	long  bool // one of several of its kind, or slow: only where figures are measured
 	alone bool // it does something to the whole cluster, or measures what others would disturb
 }
 
