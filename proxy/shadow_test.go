@@ -97,7 +97,7 @@ func TestCopiesOfRequests(t *testing.T) {
 				}
 				req.Header.Set("X-Request-Id", fmt.Sprint("id", n))
 				req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-				req.Header.Set("Serve-Shadow", "1") // which a client cannot say
+				req.Header.Set("Serve-Shadow", "0") // which is not a client's to say
 				if _, body := send(t, r.client, req); body != "one" {
 					t.Errorf("the client got %q", body)
 				}
