@@ -354,17 +354,26 @@ func TestDeployJSON(t *testing.T) {
 }
 
 func TestDeployThatIsInterruptedSaysThatItGoesOn(t *testing.T) {
-	f := &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{hello(nil)}, held: make(chan struct{})}
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		<-f.held
-		cancel()
-	}()
-	code, _, errs := f.cliRun(ctx, "deploy", specFile(t))
-	if code != exitStopped {
-		t.Errorf("exit code %d", code)
+	interrupted := func(args ...string) (stdout, stderr string) {
+		f := &fakeAPI{t: t, statuses: []reconcile.ApplicationStatus{hello(nil)}, held: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-f.held
+			cancel()
+		}()
+		code, out, errs := f.cliRun(ctx, append(args, specFile(t))...)
+		if code != exitStopped {
+			t.Errorf("%v: exit code %d", args, code)
+		}
+		return out, errs
 	}
+	_, errs := interrupted("deploy")
 	wantAll(t, "stderr", errs, "goes on at the server", "serve-nomad status hello")
+	out, _ := interrupted("deploy", "-json")
+	var got deployOutput
+	if err := json.Unmarshal([]byte(out), &got); err != nil || len(got.Applications) != 1 || !strings.Contains(got.Error, "goes on at the server") {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 func TestDeployThatTakesTooLong(t *testing.T) {

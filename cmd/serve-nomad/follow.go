@@ -127,14 +127,17 @@ func (c *follow) detached(answer api.DeployResponse) error {
 	return nil
 }
 
-// wait waits for the end of the rollouts and tells how they went. It says
-// nothing when ctx ends.
+// wait waits for the end of the rollouts and tells how they went. When ctx ends,
+// only as JSON.
 func (c *follow) wait(ctx context.Context, client *api.Client, answer api.DeployResponse, started time.Time, limit time.Duration) error {
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	f := newRolloutFollower(c.command, c.what, client, answer, started)
 	outcomes := f.run(waiting)
 	if ctx.Err() != nil {
+		if c.json {
+			c.printOutcomes(f, outcomes, nil)
+		}
 		return exitWith(exitStopped)
 	}
 	urls := c.urls(ctx, client, outcomes)
