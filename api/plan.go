@@ -239,19 +239,21 @@ func applicationPlan(before, after *raftstate.State, name string) ApplicationPla
 		Name: name, Action: ActionCreate, Changes: []appspec.Change{}, Steps: []string{}, Version: next.Wanted.Number,
 		Stages: []StagePlan{}, Jobs: []reconcile.JobCount{}, UserConfig: []string{},
 	}
-	var was *appspec.Application
-	if old != nil && !old.Deleting {
-		p.Action, p.CheckIndex, p.Serving, was = ActionUpdate, old.ModifyIndex, old.Serving.Number, old.Wanted.Spec
-		if next == old {
-			p.Action = ActionNone
-			return p
-		}
-	}
-	p.Changes = append(p.Changes, appspec.Diff(was, next.Wanted.Spec)...)
-	if was == nil {
+	if old == nil || old.Deleting {
+		p.Changes = append(p.Changes, appspec.Diff(nil, next.Wanted.Spec)...)
 		return p
 	}
-	p.Changes = append(p.Changes, unscaled(old, next, p.Changes)...)
+	was := old.Wanted
+	if old.Rollout.Status == raftstate.RolloutFailed {
+		was = old.Serving // nothing is left of the one that failed
+	}
+	p.Action, p.CheckIndex, p.Serving, p.Against = ActionUpdate, old.ModifyIndex, old.Serving.Number, was.Number
+	if next == old {
+		p.Action = ActionNone
+		return p
+	}
+	p.Changes = append(p.Changes, appspec.Diff(was.Spec, next.Wanted.Spec)...)
+	p.Changes = append(p.Changes, unscaled(was, next.Wanted, p.Changes)...)
 	p.Strategy, p.Why = next.Rollout.Strategy, next.Rollout.Why
 	p.UserConfig = append(p.UserConfig, reconfigured(old.Serving, next.Wanted)...)
 	if next.RollingOut() {
@@ -277,11 +279,11 @@ func reconfigured(was, is *raftstate.Version) []string {
 
 // unscaled tells of replicas that were scaled since they were deployed, and that
 // the same spec takes back to its own number.
-func unscaled(old, next *raftstate.Application, told []appspec.Change) []appspec.Change {
+func unscaled(old, next *raftstate.Version, told []appspec.Change) []appspec.Change {
 	var list []appspec.Change
-	for _, d := range next.Wanted.Spec.Deployments {
-		was, known := old.Wanted.Replicas[d.Name]
-		is, path := next.Wanted.Replicas[d.Name], "deployment."+d.Name+".num_replicas"
+	for _, d := range next.Spec.Deployments {
+		was, known := old.Replicas[d.Name]
+		is, path := next.Replicas[d.Name], "deployment."+d.Name+".num_replicas"
 		if known && was != is && d.Autoscaling == nil && !slices.ContainsFunc(told, func(c appspec.Change) bool { return c.Path == path }) {
 			list = append(list, appspec.Change{Path: path, Old: strconv.Itoa(was), New: strconv.Itoa(is), Effect: appspec.EffectLive})
 		}

@@ -360,6 +360,28 @@ func TestPlanOfRollouts(t *testing.T) {
 	}
 }
 
+func TestPlanAfterAVersionThatFailed(t *testing.T) {
+	i := start(t)
+	i.settled(t, image("shop", "1"))
+	i.deploy(t, image("shop", "2"), false)
+	i.mustApply(t, raftstate.Command{At: time.Unix(200, 0).UTC(), EndRollout: &raftstate.EndRollout{
+		Application: "shop", Version: 2, Status: raftstate.RolloutFailed, Reason: "it is worse",
+	}})
+	answer, err := i.client.Plan(t.Context(), serve.PlanRequest{Applications: []*appspec.Application{image("shop", "1")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := answer.Applications[0]; p.Action != serve.ActionUpdate || len(p.Changes) != 0 || p.Against != 1 || p.Version != 3 || p.Strategy != appspec.StrategyLive {
+		t.Errorf("of what serves: %+v", p)
+	}
+	if answer, err = i.client.Plan(t.Context(), serve.PlanRequest{Applications: []*appspec.Application{image("shop", "2")}}); err != nil {
+		t.Fatal(err)
+	}
+	if p := answer.Applications[0]; len(p.Changes) != 1 || p.Changes[0].Old != `"1"` || p.Against != 1 || p.Strategy != appspec.StrategyRolling {
+		t.Errorf("of the same once more: %+v", p)
+	}
+}
+
 func TestPlanSaysWhatHasNoRoom(t *testing.T) {
 	short := nodescale.ShortOutlook{Job: "serve-shop-web-1", Application: "shop", Deployment: "web", Count: 2, Never: true, Reason: "too large"}
 	group := nodescale.GroupOutlook{Name: "gpu", Have: 1, More: 3, Most: 4}

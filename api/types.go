@@ -127,9 +127,10 @@ type GroupPlan struct {
 // ApplicationPlan is the plan for one application.
 type ApplicationPlan struct {
 	Name       string           `json:"name"`
-	Moved      bool             `json:"moved,omitempty"` // it is not among those to deploy, and moves with its worker group
-	Action     string           `json:"action"`          // create | update | none
-	CheckIndex uint64           `json:"check_index"`     // for DeployRequest.CheckIndex
+	Moved      bool             `json:"moved,omitempty"`   // it is not among those to deploy, and moves with its worker group
+	Action     string           `json:"action"`            // create | update | none
+	CheckIndex uint64           `json:"check_index"`       // for DeployRequest.CheckIndex
+	Against    int              `json:"against,omitempty"` // the version that Changes are from: the newest, or what serves when that failed; 0: there is none
 	Changes    []appspec.Change `json:"changes"`
 	Steps      []string         `json:"steps"` // that the controller would take if all went well, each with its reason
 

@@ -83,7 +83,7 @@ func planText(answer api.PlanResponse, again func() string) string {
 	var out strings.Builder
 	changes := false
 	for _, g := range answer.WorkerGroups {
-		out.WriteString(heading("worker group", g.Name, g.Action, g.Changes))
+		out.WriteString(heading("worker group", g.Name, g.Action, "changes", g.Changes))
 		out.WriteString(replacedText(g))
 		out.WriteString(stepsText(g.Steps))
 		changes = changes || g.Action != api.ActionNone
@@ -92,7 +92,7 @@ func planText(answer api.PlanResponse, again func() string) string {
 		if a.Moved || len(a.Changes) == 0 && movesWith(answer.WorkerGroups, a) {
 			fmt.Fprintf(&out, "~ application %q moves with its worker group\n", a.Name)
 		} else {
-			out.WriteString(heading("application", a.Name, a.Action, a.Changes))
+			out.WriteString(heading("application", a.Name, a.Action, differs(a), a.Changes))
 		}
 		out.WriteString(rolloutText(a))
 		out.WriteString(stepsText(a.Steps))
@@ -139,18 +139,30 @@ func deployAgain(answer api.PlanResponse, words []string) string {
 	return strings.Join(append(again, words...), " ")
 }
 
+// differs says how an application that changes does so.
+func differs(a api.ApplicationPlan) string {
+	switch failed := a.Against != 0 && a.Against < a.Version-1; {
+	case a.Against == a.Version: // a rollback that only undoes what is under way
+		return fmt.Sprintf("goes back to version %d: version %d is aborted", a.Serving, a.Version)
+	case failed && len(a.Changes) == 0:
+		return fmt.Sprintf("is as in version %d, which serves: version %d, which failed, is given up", a.Against, a.Version-1)
+	case failed:
+		return fmt.Sprintf("changes, from version %d, which serves: version %d failed", a.Against, a.Version-1)
+	case len(a.Changes) == 0:
+		return "is the same, but its last deploy failed: another one tries again"
+	default:
+		return "changes"
+	}
+}
+
 // heading says what becomes of one application or worker group, and what is
 // changed in it.
-func heading(what, name, action string, changes []appspec.Change) string {
+func heading(what, name, action, how string, changes []appspec.Change) string {
 	var out strings.Builder
 	switch action {
 	case api.ActionCreate:
 		fmt.Fprintf(&out, "+ %s %q is new\n", what, name)
 	case api.ActionUpdate:
-		how := "changes"
-		if len(changes) == 0 {
-			how = "is the same, but its last deploy failed: another one tries again"
-		}
 		fmt.Fprintf(&out, "~ %s %q %s\n", what, name, how)
 	default:
 		fmt.Fprintf(&out, "  %s %q stays as it is\n", what, name)

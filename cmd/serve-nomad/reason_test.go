@@ -41,7 +41,7 @@ func TestReplicaThatJustStartedIsNoReason(t *testing.T) {
 }
 
 func TestPlanOfWhatFailedSaysThatADeployTriesAgain(t *testing.T) {
-	plan := api.PlanResponse{Applications: []api.ApplicationPlan{{Name: "hello", Action: api.ActionUpdate, CheckIndex: 7}}}
+	plan := api.PlanResponse{Applications: []api.ApplicationPlan{{Name: "hello", Action: api.ActionUpdate, CheckIndex: 7, Version: 3, Against: 2, Serving: 2}}}
 	text := planText(plan, func() string { return deployAgain(plan, []string{"hello.hcl"}) })
 	wantAll(t, "plan", text, "is the same, but its last deploy failed: another one tries again", "-check-index hello=7")
 }

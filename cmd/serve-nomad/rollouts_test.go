@@ -392,11 +392,30 @@ func TestStatusOfARollout(t *testing.T) {
 	}
 }
 
+func TestWhatAPlanComparesWith(t *testing.T) {
+	changes := []appspec.Change{{Path: "deployment.web.num_replicas", Old: "1", New: "2"}}
+	for _, c := range []struct {
+		plan api.ApplicationPlan
+		want string
+	}{
+		{api.ApplicationPlan{Version: 3, Against: 2, Serving: 2, Changes: changes}, "changes"},
+		{api.ApplicationPlan{Version: 4, Against: 3, Serving: 2, Changes: changes}, "changes"},
+		{api.ApplicationPlan{Version: 4, Against: 2, Serving: 2, Changes: changes}, "changes, from version 2, which serves: version 3 failed"},
+		{api.ApplicationPlan{Version: 4, Against: 2, Serving: 2}, "is as in version 2, which serves: version 3, which failed, is given up"},
+		{api.ApplicationPlan{Version: 2, Against: 1, Serving: 1}, "is the same, but its last deploy failed: another one tries again"},
+		{api.ApplicationPlan{Version: 3, Against: 3, Serving: 2}, "goes back to version 2: version 3 is aborted"},
+	} {
+		if got := differs(c.plan); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.plan, got, c.want)
+		}
+	}
+}
+
 func TestPlanCommand(t *testing.T) {
 	minute := appspec.Duration(time.Minute)
 	plan := api.PlanResponse{
 		Applications: []api.ApplicationPlan{{
-			Name: "hello", Action: api.ActionUpdate, CheckIndex: 41, Version: 5, Serving: 4,
+			Name: "hello", Action: api.ActionUpdate, CheckIndex: 41, Version: 5, Serving: 4, Against: 4,
 			Changes:  []appspec.Change{{Path: "deployment.web.task.env.IMAGE", Old: "1", New: "2", Effect: appspec.EffectReplace}},
 			Strategy: appspec.StrategyCanary, Why: "the spec asks for it", UserConfig: []string{"other"},
 			Stages: []api.StagePlan{
