@@ -63,12 +63,12 @@ func (d *differ) checks(app *raftstate.Application) (waiting, fault string) {
 		case CheckPassed:
 			continue
 		case CheckFailed:
-			return "", fmt.Sprintf("check %q failed: %s", check.Name, reason)
+			return "", fmt.Sprintf("check %q failed: %s (nomad alloc logs -job %s shows what it wrote)", check.Name, reason, id)
 		case CheckMissing:
 			waiting = cmp.Or(waiting, fmt.Sprintf("check %q: it has not begun", check.Name))
 		case CheckRunning:
 			if last := d.world.newest(id); last != nil && !last.CreatedAt.IsZero() && d.now.Sub(last.CreatedAt) > check.Within() {
-				return "", fmt.Sprintf("check %q has not ended within %s", check.Name, check.Within())
+				return "", fmt.Sprintf("check %q has not ended within %s (nomad alloc logs -job %s shows what it wrote)", check.Name, check.Within(), id)
 			}
 			text := fmt.Sprintf("check %q: it runs", check.Name)
 			if reason != "" {
