@@ -35,7 +35,7 @@ func newShaped(t *testing.T) *shaped {
 	s.until("version 1 serves", func(a reconcile.ApplicationStatus) bool {
 		return a.Status == reconcile.Healthy && a.ServingVersion == 1 && healthyOf(a) == 4
 	})
-	s.load = s.startTraffic("shaped", phases{rate: 100, stream: 2 * time.Second})
+	s.load = s.startTraffic("shaped", phases{rate: 100, stream: 2 * time.Second}, "")
 	s.load.says(t, 10*time.Second, "blue")
 	s.load.goesOn(t, time.Second)
 	return s

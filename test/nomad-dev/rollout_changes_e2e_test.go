@@ -4,6 +4,7 @@ package nomaddev_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -20,9 +21,53 @@ func changes() []scenario {
 		{name: "a change of spec and graph by rolling makes no generation", run: rewired(rolling, true)},                           // 8, strategy None
 		{name: "who deletes and deploys again loses only what came between", run: suspended(false)},                                // 12
 		{name: "who deletes in the middle of an upgrade and deploys again gets what he deployed", run: suspended(true)},            // 12, during upgrade
-		{name: "replicas take only calls that are authorised", run: func(m *menu) { // 14
-			m.t.Skip("there is no authentication between proxies and replicas yet")
-		}},
+		{name: "replicas that were given a token take only calls that carry it, of any version", run: authorised},                  // 14
+	}
+}
+
+// authorised gives replicas a token that is in Nomad alone, as a service that
+// checks who calls it has one, and upgrades them. Clients' credentials are theirs
+// to check: proxies hand them on.
+func authorised(m *menu) {
+	m.token = "token-of-" + m.name
+	body := fmt.Sprintf(`{"Path":"nomad/jobs","Items":{%q:%q}}`, m.name, m.token)
+	m.nomadDo(m.t, http.MethodPut, "/v1/var/nomad/jobs", body)
+	a := edition{version: "v1", rollout: blueGreen}
+	b := a.with(func(e *edition) { e.version = "v2" })
+	m.begin(a)
+	m.wantRefused()
+	begun := m.deploy(b)
+	m.figure.rollout = m.serves(120*time.Second, 2).Sub(begun)
+	m.settles(60*time.Second, b, 2)
+	m.wantRefused()
+	m.finish()
+	m.wantAnswers(a, b)
+}
+
+// wantRefused checks that a request without the token, and one with another, gets
+// a replica's 401 at each proxy.
+func (m *menu) wantRefused() {
+	m.t.Helper()
+	for _, url := range m.load.urls {
+		for _, credentials := range []string{"", "Bearer another"} {
+			req, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet, url+"/item", nil)
+			if err != nil {
+				m.t.Fatal(err)
+			}
+			if credentials != "" {
+				req.Header.Set("Authorization", credentials)
+			}
+			resp, err := m.load.client.Do(req)
+			if err != nil {
+				m.t.Fatal(err)
+			}
+			if err := resp.Body.Close(); err != nil {
+				m.t.Error(err)
+			}
+			if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("X-Serve-Error") != "" {
+				m.t.Errorf("with credentials %q: %s %s", credentials, resp.Status, resp.Header.Get("X-Serve-Error"))
+			}
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type traffic struct {
 	urls   []string // of the application, one a proxy
 	rate   int      // a second
 	length time.Duration
+	token  string // that requests carry; "": none
 	client *http.Client
 	stop   context.CancelFunc
 	done   sync.WaitGroup
@@ -72,12 +73,13 @@ func (l loss) String() string {
 		l.kind, l.id, l.proxy+1, l.sent.Format("05.000"), ms(l.ended.Sub(l.sent)), l.status, l.code, l.version, l.chunks, l.reason)
 }
 
-// startTraffic sends requests to an application until it is ended.
-func (s *shop) startTraffic(application string, p phases) *traffic {
+// startTraffic sends requests to an application, with a token unless that is "",
+// until it is ended.
+func (s *shop) startTraffic(application string, p phases, token string) *traffic {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &traffic{
-		rate: p.rate, length: p.stream, stop: cancel, begun: time.Now(), answers: map[string]*answered{},
+		rate: p.rate, length: p.stream, token: token, stop: cancel, begun: time.Now(), answers: map[string]*answered{},
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1000, DisableCompression: true}},
 	}
 	for _, p := range s.Proxies {
@@ -146,6 +148,9 @@ func (l *traffic) send(ctx context.Context, r *loss, method, path string, body i
 	}
 	req.GetBody = nil // the client must not be able to send it again
 	req.Header.Set("X-Load-Id", strconv.Itoa(r.id))
+	if l.token != "" {
+		req.Header.Set("Authorization", "Bearer "+l.token)
+	}
 	resp, err := l.client.Do(req)
 	if err != nil {
 		return said{}, err

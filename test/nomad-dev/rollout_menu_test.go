@@ -29,6 +29,7 @@ type menu struct {
 	dir     string // of the replicas' journals
 	program string
 	phases  phases
+	token   string // that replicas want to see; "": none
 	load    *traffic
 	route   *routeLog
 	figure  *figure
@@ -139,7 +140,12 @@ func (m *menu) block(b *strings.Builder, name, more string, env map[string]strin
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		fmt.Fprintf(b, "        %s = %q\n", k, env[k])
 	}
-	b.WriteString("      }\n    }\n    health_check {\n      period = \"1s\"\n    }\n    graceful_shutdown_timeout = \"30s\"\n  }\n")
+	b.WriteString("      }\n")
+	if m.token != "" {
+		fmt.Fprintf(b, "      template {\n        data        = \"TOKEN={{ with nomadVar \\\"nomad/jobs\\\" }}{{ .%s }}{{ end }}\"\n"+
+			"        destination = \"secrets/token.env\"\n        env         = true\n      }\n", m.name)
+	}
+	b.WriteString("    }\n    health_check {\n      period = \"1s\"\n    }\n    graceful_shutdown_timeout = \"30s\"\n  }\n")
 }
 
 var rolloutBuild struct {
@@ -230,7 +236,7 @@ func (m *menu) begin(e edition) {
 	m.deploy(e)
 	m.settles(90*time.Second, e, 1)
 	m.route = m.watchRoute()
-	m.load = m.startTraffic(m.name, m.phases)
+	m.load = m.startTraffic(m.name, m.phases, m.token)
 	m.load.says(m.t, 10*time.Second, e.version)
 	m.load.goesOn(m.t, m.phases.before)
 }

@@ -10,6 +10,7 @@
 //	             errors: answers every tenth with 500; slow: takes ten times
 //	             WORK; unhealthy: never passes its health check
 //	CRASH_AFTER  how long it lives: for ever
+//	TOKEN        that requests must carry, and that it sends to what it calls
 package main
 
 import (
@@ -128,8 +129,8 @@ func (r *replica) serve() error {
 		}
 	})
 	mux.HandleFunc("/reconfigure", r.reconfigure)
-	mux.HandleFunc("/stream", r.stream)
-	mux.HandleFunc("/", r.answer)
+	mux.HandleFunc("/stream", authorised(r.stream))
+	mux.HandleFunc("/", authorised(r.answer))
 	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP)
@@ -151,6 +152,18 @@ func (r *replica) serve() error {
 	}
 	<-stopped
 	return nil
+}
+
+// authorised answers requests without the token, if there is one, with 401.
+func authorised(next http.HandlerFunc) http.HandlerFunc {
+	token := os.Getenv("TOKEN")
+	return func(w http.ResponseWriter, req *http.Request) {
+		if token != "" && req.Header.Get("Authorization") != "Bearer "+token {
+			http.Error(w, "who are you", http.StatusUnauthorized)
+			return
+		}
+		next(w, req)
+	}
 }
 
 // reconfigure takes another user_config.
@@ -251,6 +264,9 @@ func (r *replica) call(ctx context.Context, url, id string) (string, error) {
 		return "", err
 	}
 	req.Header.Set("X-Load-Id", id)
+	if token := os.Getenv("TOKEN"); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	resp, err := r.client.Do(req)
 	if err != nil {
 		return "", err
