@@ -31,7 +31,7 @@ type shaped struct {
 func newShaped(t *testing.T) *shaped {
 	t.Helper()
 	s := &shaped{shop: startShop(t, 1, 2), dir: t.TempDir(), program: rolloutProgram(t)}
-	s.deployGroup("blue", 400, s.application())
+	s.deployGroup("blue", 400, s.application("first", `bake_time = "2s"`))
 	s.until("version 1 serves", func(a reconcile.ApplicationStatus) bool {
 		return a.Status == reconcile.Healthy && a.ServingVersion == 1 && healthyOf(a) == 4
 	})
@@ -70,7 +70,8 @@ worker_group "cpu" {
 	}
 }
 
-func (s *shaped) application() string {
+// application is one whose replicas are others when mark is another word.
+func (s *shaped) application(mark, rollout string) string {
 	deployment := func(name, more string) string {
 		return fmt.Sprintf(`
   deployment %q {
@@ -89,6 +90,7 @@ func (s *shaped) application() string {
       }
       env {
         JOURNAL = %q
+        MARK    = %q
       }
     }
     health_check {
@@ -96,9 +98,9 @@ func (s *shaped) application() string {
     }
     graceful_shutdown_timeout = "30s"
   }
-`, name, more, s.program, s.dir)
+`, name, more, s.program, s.dir, mark)
 	}
-	return "application \"shaped\" {\n  route_prefix = \"/shaped\"\n  ingress = deployment.front\n  request_timeout = \"60s\"\n  rollout {\n    bake_time = \"2s\"\n  }\n" +
+	return "application \"shaped\" {\n  route_prefix = \"/shaped\"\n  ingress = deployment.front\n  request_timeout = \"60s\"\n  rollout {\n" + rollout + "\n  }\n" +
 		deployment("front", "handles = [deployment.back]") + deployment("back", "") + "}\n"
 }
 
