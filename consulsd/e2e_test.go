@@ -24,6 +24,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/serve-nomad/serve-nomad/routes"
 	nomaddev "github.com/serve-nomad/serve-nomad/test/nomad-dev"
 )
 
@@ -213,7 +214,7 @@ func TestRealConsul(t *testing.T) {
 	})
 	t.Run("an entry of the largest size that is taken fits", func(t *testing.T) {
 		big := route("big")
-		big.ClusterID = strings.Repeat("x", maxEntry-400)
+		big.ClusterID = strings.Repeat("x", routes.MaxBytes-400)
 		if err := c.WriteRoute(t.Context(), big, 0); err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,6 @@ import (
 
 // Bounds on one entry of the routing table.
 const (
-	maxEntry       = 512 << 10 // bytes: what Consul KV takes by default
 	maxName        = 63
 	maxPrefix      = 1024
 	maxDeployments = 1000 // of one generation
@@ -25,8 +24,8 @@ const (
 // decodeEntry reads the entry of an application, and refuses whatever a proxy
 // could not serve by.
 func decodeEntry(application string, value []byte) (routes.Route, error) {
-	if len(value) > maxEntry {
-		return routes.Route{}, fmt.Errorf("%d bytes long, over %d", len(value), maxEntry)
+	if len(value) > routes.MaxBytes {
+		return routes.Route{}, fmt.Errorf("%d bytes long, over %d", len(value), routes.MaxBytes)
 	}
 	var head struct {
 		Schema int `json:"schema"`
@@ -56,8 +55,8 @@ func encodeEntry(route routes.Route) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(value) > maxEntry {
-		return nil, fmt.Errorf("%d bytes long as JSON, and Consul KV takes %d: use fewer deployments, or more applications", len(value), maxEntry)
+	if len(value) > routes.MaxBytes {
+		return nil, fmt.Errorf("%d bytes long as JSON, and Consul KV takes %d: use fewer deployments, or more applications", len(value), routes.MaxBytes)
 	}
 	return value, nil
 }

@@ -54,6 +54,9 @@ func (r Route) Generations() []Generation {
 // Schema is the version of Route's JSON that this code writes.
 const Schema = 1
 
+// MaxBytes is how long a Route may be as JSON: what Consul KV takes by default.
+const MaxBytes = 512 << 10
+
 // What replicas may speak, none of it over TLS.
 const (
 	ProtocolHTTP = "http" // HTTP/1.1
