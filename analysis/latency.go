@@ -17,6 +17,10 @@ const (
 	// settles is how old a version's first request must be. What it does first is
 	// often slower: caches are cold, code is not compiled yet.
 	settles = 5 * time.Second
+	// leastSeconds is in how many different seconds it must have been slow. A test
+	// that counts answers takes each for a draw of its own, and they are not: what
+	// hinders a node, or one replica, makes all slow that are under way.
+	leastSeconds = 7
 	// chanceOfLately is how improbable it must be that a version looks slow of
 	// late, too, when it has only been slow to begin with.
 	chanceOfLately = 0.05
@@ -70,11 +74,28 @@ func (p *pair) judgeLatency(ratio float64) (worse bool, reason string) {
 	worse = p.settled && exceeds(&p.new) < chance
 	if worse {
 		lately := p.lately(q.least / 3)
-		worse = exceeds(&lately) < chanceOfLately
+		worse = exceeds(&lately) < chanceOfLately && p.slowSeconds(limit, q.q) >= leastSeconds
 	}
 	reason = fmt.Sprintf("%s is %s over %d answers, of the old version %s over %d; at most %g times that is allowed",
 		q.name, shown(is), p.new.answers, shown(was), p.old.answers, ratio)
 	return worse, reason
+}
+
+// slowSeconds counts the seconds in which more of the new version's answers took
+// longer than limit than should by quantile q. Where it is not known what was
+// when, that is enough of them.
+func (p *pair) slowSeconds(limit time.Duration, q float64) (n int) {
+	if p.parts == nil {
+		return leastSeconds
+	}
+	for i := range p.parts {
+		var t tally
+		t.add(&p.parts[i])
+		if float64(t.above(limit)) > (1-q)*float64(t.answers) {
+			n++
+		}
+	}
+	return n
 }
 
 // at returns the latency at a quantile.

@@ -124,6 +124,8 @@ func TestFalseAlarms(t *testing.T) {
 		{"an outage of both", race{old: outage(10), new: outage(10), before: 20}, 2},
 		{"a few requests that are slow to begin with", race{old: steady(2, 0, 1, 0.5), new: warming(2), before: 60}, 5},
 		{"many that are slow to begin with", race{old: steady(50, 0, 1, 0.5), new: warming(50), before: 20}, 1},
+		{"a switch on a busy machine", race{old: steady(200, 0, 1, 0.5), new: hiccups(200), before: 20, stops: true}, 1},
+		{"a few of many on a busy machine", race{old: steady(200, 0, 1, 0.5), new: hiccups(20), before: 20}, 2},
 		{"a time in which both are slow", race{old: hindered(10), new: hindered(10), before: 60}, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -164,6 +166,19 @@ func hindered(rate float64) behaviour {
 	return b
 }
 
+// hiccups is slow for a second now and then, while the replicas of the version
+// start and others end.
+func hiccups(rate float64) behaviour {
+	b := steady(rate, 0, 1, 0.5)
+	b.slow = func(second int) float64 {
+		if slices.Contains([]int{1, 2, 4, 6, 9, 10}, second) {
+			return 20
+		}
+		return 1
+	}
+	return b
+}
+
 // warming is slow for three seconds.
 func warming(rate float64) behaviour {
 	b := steady(rate, 0, 1, 0.5)
@@ -197,7 +212,7 @@ func TestDetection(t *testing.T) {
 		{"all fails, 1 a second", race{old: steady(1, 0.01, 1, 0.5), new: steady(1, 1, 1, 0.5)}, 30, 6, 10},                         // 5, 8
 		{"ten times as slow, 1 a second", race{old: steady(1, 0.01, 1, 0.5), new: steady(1, 0.01, 10, 0.5)}, 30, 25, 35},            // 21, 25
 		{"ten times as slow, all over, 1 a second", race{old: steady(1, 0.01, 1, 1.5), new: steady(1, 0.01, 10, 1.5)}, 30, 50, 350}, // 36, 260
-		{"ten times as slow, 10 a second", race{old: steady(10, 0.01, 1, 0.5), new: steady(10, 0.01, 10, 0.5)}, 30, 60, 80},         // five seconds
+		{"ten times as slow, 10 a second", race{old: steady(10, 0.01, 1, 0.5), new: steady(10, 0.01, 10, 0.5)}, 30, 80, 100},        // seven seconds
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
