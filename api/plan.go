@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"github.com/serve-nomad/serve-nomad/nodescale"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
-	"github.com/serve-nomad/serve-nomad/routes"
 )
 
 // plan is POST /v1/plan.
@@ -192,25 +190,8 @@ func (p *planning) steps(command raftstate.Command) ([]reconcile.Step, error) {
 		p.known = false
 		p.warn("the steps cannot be told: " + err.Error())
 	}
-	p.warn(oversized(steps)...)
+	p.warn(reconcile.Oversized(steps)...)
 	return steps, nil
-}
-
-// oversized says which applications would be too large for the routing table
-// while two of their generations are in it.
-func oversized(steps []reconcile.Step) []string {
-	var warnings []string
-	for _, step := range steps {
-		if step.WriteRoute == nil {
-			continue
-		}
-		route := step.WriteRoute.Route
-		if text, err := json.Marshal(route); err == nil && len(text) > routes.MaxBytes {
-			warnings = append(warnings, fmt.Sprintf("application %q: its route would be longer than Consul KV takes, %d KiB, and is not written: "+
-				"use fewer deployments, more applications, or a rolling change, which needs no second generation", route.Application, routes.MaxBytes>>10))
-		}
-	}
-	return warnings
 }
 
 // untold is what steps say, but for what was told already.

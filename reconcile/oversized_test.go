@@ -1,4 +1,4 @@
-package api
+package reconcile_test
 
 import (
 	"fmt"
@@ -18,10 +18,10 @@ func TestOversized(t *testing.T) {
 	two := reconcile.Step{WriteRoute: &reconcile.WriteRoute{Route: routes.Route{
 		Application: "shop", Deployments: many, Others: []routes.Generation{{Number: 2, Deployments: many}},
 	}}}
-	if got := oversized([]reconcile.Step{{Stop: &reconcile.Stop{}}, one}); len(got) > 0 {
+	if got := reconcile.Oversized([]reconcile.Step{{Stop: &reconcile.Stop{}}, one}); len(got) > 0 {
 		t.Errorf("of one generation: %q", got)
 	}
-	if got := oversized([]reconcile.Step{one, two}); len(got) != 1 || !strings.Contains(got[0], "longer than Consul KV takes, 512 KiB") {
+	if got := reconcile.Oversized([]reconcile.Step{one, two}); len(got) != 1 || !strings.Contains(got[0], "longer than Consul KV takes, 512 KiB") {
 		t.Errorf("of two: %q", got)
 	}
 }
