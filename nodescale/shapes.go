@@ -143,7 +143,7 @@ func (s *shrinker) moveStrays() {
 			why = cmp.Or(s.keptLately(r), s.unrest())
 		}
 		if why == "" && len(jobs) > 0 {
-			surge, why = s.elsewhere(r)
+			surge, why = s.somehow(r)
 		}
 		if why != "" {
 			r.why += "; " + why
@@ -152,4 +152,33 @@ func (s *shrinker) moveStrays() {
 		s.move(r, raftstate.NodeDraining, fmt.Sprintf("%s; its %s fit on other nodes", r.Reason, replicas(len(left(r.node)))))
 		s.out.Changes[len(s.out.Changes)-1].Surge = surge
 	}
+}
+
+// somehow is elsewhere for a node that has to go: what has no room in one order
+// may have it in another. Nomad may choose the order that does not work; then a
+// replica waits, and a node is ordered for it.
+func (s *shrinker) somehow(r *record) (surge map[string]int, why string) {
+	asks, surge := s.moving(r)
+	if why = s.lacking(r, asks); why == "" {
+		return surge, ""
+	}
+	for i := range asks {
+		order := slices.Concat(asks[i:i+1], asks[:i], asks[i+1:])
+		// Those that share no node with one of their own first: they have the
+		// least choice.
+		slices.SortStableFunc(order, func(a, b placement.Ask) int {
+			switch {
+			case a.DistinctHosts == b.DistinctHosts:
+				return 0
+			case a.DistinctHosts:
+				return -1
+			default:
+				return 1
+			}
+		})
+		if s.lacking(r, order) == "" {
+			return surge, ""
+		}
+	}
+	return nil, why
 }

@@ -381,15 +381,34 @@ func (s *shrinker) bound(r *record) string {
 // one replica of each job beside them that lets nobody miss any meanwhile, and
 // if so, which these are; else why not.
 func (s *shrinker) elsewhere(r *record) (surge map[string]int, why string) {
+	asks, surge := s.moving(r)
+	if why := s.lacking(r, asks); why != "" {
+		return nil, why
+	}
+	return surge, ""
+}
+
+// lacking says which of asks have no room on other nodes, one after the other; "":
+// all have.
+func (s *shrinker) lacking(r *record, asks []placement.Ask) string {
 	if s.room == nil {
 		s.room = s.openNodes()
 	}
+	short, placed, ok := s.room.lacks(asks, r.node.ID)
+	if ok {
+		return ""
+	}
+	return fmt.Sprintf("to move, %s of %s need room elsewhere, and there is room for %d", replicas(short.Count), s.in.Jobs[short.Key].name(), placed)
+}
+
+// moving returns what the replicas on a node ask for elsewhere, by job, and how
+// many more of each are to run meanwhile.
+func (s *shrinker) moving(r *record) (asks []placement.Ask, surge map[string]int) {
 	count := map[string]int{}
 	for _, a := range left(r.node) {
 		count[a.Job]++
 	}
 	surge = map[string]int{}
-	var asks []placement.Ask
 	for job, n := range count {
 		ask := s.in.Jobs[job].Ask
 		ask.Key, ask.Count = job, n+1
@@ -397,11 +416,7 @@ func (s *shrinker) elsewhere(r *record) (surge map[string]int, why string) {
 		surge[job] = 1
 	}
 	slices.SortFunc(asks, func(a, b placement.Ask) int { return cmp.Compare(a.Key, b.Key) })
-	if short, placed, ok := s.room.lacks(asks, r.node.ID); !ok {
-		return nil, fmt.Sprintf("to move, %s of %s need room elsewhere, and there is room for %d",
-			replicas(short.Count), s.in.Jobs[short.Key].name(), placed)
-	}
-	return surge, ""
+	return asks, surge
 }
 
 // openNodes is the nodes that Nomad places replicas on, with what waits placed.

@@ -111,8 +111,10 @@ func TestTheStateOfAProxy(t *testing.T) {
 	consul.down.Store(true)
 	consul.CloseClientConnections()
 	p.eventually("it says that Consul is silent", func() bool { ask(); return state.Discovery != "" })
-	if n := p.output.count(`\[WARN\].*(consul is not read|may be old)`); n != 1 {
+	said := func() int { return p.output.count(`\[WARN\].*(consul is not read|may be old)`) }
+	p.eventually("the log says so", func() bool { return said() > 0 })
+	p.stop()
+	if n := said(); n != 1 {
 		t.Errorf("the log says so %d times", n)
 	}
-	p.stop()
 }
