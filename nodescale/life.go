@@ -280,23 +280,45 @@ func (d *decider) lacking(r *record) string {
 	return ""
 }
 
-// starting says whether replicas that left a node have a new place and do not
-// serve there yet. Until they do, the one that runs beside them must not end:
-// Nomad would stop one that serves. They have drain_timeout for it.
+// starting says whether replicas that left a node do not serve elsewhere yet.
+// Until they do, the one that runs beside them must not end: as soon as they have
+// a place, Nomad would stop one that serves. They have drain_timeout to find one,
+// and as long again to start.
 func (d *decider) starting(r *record) bool {
-	until := d.since(d.mem.Empty, d.next.Empty, r.ID).Add(d.drainTimeout(r))
+	timeout := d.drainTimeout(r)
+	until := d.since(d.mem.Empty, d.next.Empty, r.ID).Add(timeout)
+	last := !d.in.Now.Before(until)
+	if last {
+		until = until.Add(timeout)
+	}
 	if !d.in.Now.Before(until) {
 		return false
 	}
 	d.again(until)
 	for id := range r.Surge {
 		job, known := d.in.Jobs[id]
-		placed := !slices.ContainsFunc(d.in.Asks, func(a placement.Ask) bool { return a.Key == id && a.Count > 0 })
-		if known && placed && job.Passing < job.Target+raftstate.SurgeOf(d.in.Records, id) {
+		if !known || job.Target == 0 || last && d.waits(id) {
+			continue
+		}
+		if job.Passing < job.Target+raftstate.SurgeOf(d.in.Records, id) || d.leaves(id, r) {
 			return true
 		}
 	}
 	return false
+}
+
+// waits says whether replicas of a job have no place.
+func (d *decider) waits(job string) bool {
+	return slices.ContainsFunc(d.in.Asks, func(a placement.Ask) bool { return a.Key == job && a.Count > 0 })
+}
+
+// leaves says whether Nomad moves replicas of a job off another node, of which
+// one may have ended by now.
+func (d *decider) leaves(job string, but *record) bool {
+	return slices.ContainsFunc(d.records, func(r *record) bool {
+		goes := r.Phase == raftstate.NodeTerminating // what came to it late is moved, too
+		return r != but && r.node != nil && (r.node.Said.Draining || goes) && slices.ContainsFunc(left(r.node), func(a placement.Alloc) bool { return a.Job == job })
+	})
 }
 
 func (j Job) name() string {

@@ -21,8 +21,8 @@ func (d *decider) shrink() {
 		s.going = g.going()
 		s.budget, s.budgetWhy = g.Spec.EffectiveScaleDown().BudgetAt(d.in.Now, s.total+s.going)
 		s.empty()
+		s.moveStrays() // first: it is what room may have been ordered for
 		s.consolidate()
-		s.moveStrays()
 		if g.Deleting && len(g.records) == 0 {
 			d.out.Forget = append(d.out.Forget, g.Name)
 		}
