@@ -297,7 +297,7 @@ func (d *decider) starting(r *record) bool {
 	d.again(until)
 	for id := range r.Surge {
 		job, known := d.in.Jobs[id]
-		if !known || job.Target == 0 || last && d.waits(id) {
+		if !known || job.Target == 0 || last && d.waits(id) && !d.arriving() {
 			continue
 		}
 		if job.Passing < job.Target+raftstate.SurgeOf(d.in.Records, id) || d.leaves(id, r) {
@@ -305,6 +305,15 @@ func (d *decider) starting(r *record) bool {
 		}
 	}
 	return false
+}
+
+// arriving says whether there are nodes on their way, or lately come, on which
+// replicas that wait may have a place at any moment.
+func (d *decider) arriving() bool {
+	const lately = 10 * time.Second
+	return slices.ContainsFunc(d.records, func(r *record) bool {
+		return r.Phase == raftstate.NodeLaunching || d.in.Now.Sub(r.JoinedAt) < lately
+	})
 }
 
 // waits says whether replicas of a job have no place.
