@@ -19,6 +19,10 @@ func (s *simulation) judge(in Input, c raftstate.NodeChange) {
 	if c.To == raftstate.NodeDraining {
 		s.early(c)
 	}
+	if n, group := s.nodeOf(c.ID), s.state.WorkerGroups[c.Group]; c.From == raftstate.NodeDraining && c.To == raftstate.NodeTerminating &&
+		n != nil && group != nil && s.now-n.empty >= 2*group.Spec.DrainTimeout.Std() {
+		s.watch.overdue = s.now
+	}
 	if c.From == raftstate.NodeRetiring && c.To == raftstate.NodeTerminating {
 		s.bare(c)
 	}

@@ -121,9 +121,10 @@ func (s *simulation) recount() {
 				s.stop(a)
 			}
 		}
-		// Where machines are taken away, replicas are missing anyway; and of fewer
-		// that are wanted Nomad may stop those that serve.
-		if s.watch.lost == 0 && s.now-j.changed > 5*s.in.Look && serving >= j.want && j.serving < j.want {
+		// Where machines are taken away, replicas are missing anyway; of fewer that
+		// are wanted Nomad may stop those that serve; and no drain waits for ever.
+		waited := s.watch.overdue > 0 && s.now-s.watch.overdue <= 5*s.in.Look
+		if s.watch.lost == 0 && !waited && s.now-j.changed > 5*s.in.Look && serving >= j.want && j.serving < j.want {
 			s.violate("the end of a drain leaves %d of %d replicas of job %s", j.serving, j.want, j.id)
 		}
 		j.blocked = -1

@@ -76,6 +76,7 @@ type simWatch struct {
 	moved      int
 	forced     int
 	lost       int
+	overdue    time.Duration // when the last drain ended that waited for its replicas as long as it may
 	decisions  int
 	deciding   time.Duration
 	longest    time.Duration

@@ -239,8 +239,8 @@ func TestNodesOfTheOldShapeAgain(t *testing.T) {
 		}
 		return err
 	})
-	ordered := s.launches()
 	s.deployGroup("blue", 400, "")
+	ordered := s.launches() // green ones may have been on their way until then
 	app := s.until("version 3 serves alone", func(a reconcile.ApplicationStatus) bool {
 		return a.Status == reconcile.Healthy && a.ServingVersion == 3 && healthyOf(a) == 4
 	})
