@@ -176,7 +176,6 @@ func (s *shaped) launches() int { return s.launched(s.t) }
 // A group gets other nodes: new ones come, a new generation of the application
 // starts there and takes over, the old ones go, and no request is lost.
 func TestNodesOfAnotherShape(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	s := newShaped(t)
 	old := s.nodeIDs("there are nodes", func(ids []string) bool { return len(ids) > 0 })
 	plan, code := s.planOf("green", 500)
@@ -227,7 +226,6 @@ func (s *shaped) planOf(color string, memory int) (output string, code int) {
 // The shape goes back while nodes of the other one are on their way: what runs
 // goes on where it is, and no node is made again.
 func TestNodesOfTheOldShapeAgain(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	s := newShaped(t)
 	old := s.nodeIDs("there are nodes", func(ids []string) bool { return len(ids) > 0 })
 	before := replicasOf(s.until("version 1 serves", func(a reconcile.ApplicationStatus) bool { return a.ServingVersion == 1 }))
@@ -260,7 +258,6 @@ func TestNodesOfTheOldShapeAgain(t *testing.T) {
 // Replicas do not live on nodes of the new shape: the rollout is undone, and with
 // it the shape; what served goes on, and its nodes take replicas again.
 func TestNodesOfABadShape(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	s := newShaped(t)
 	old := s.nodeIDs("there are nodes", func(ids []string) bool { return len(ids) > 0 })
 	s.deployGroup("black", 500, "")
