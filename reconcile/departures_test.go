@@ -72,6 +72,22 @@ func TestAGenerationThatDrains(t *testing.T) {
 	}
 }
 
+// Of a generation that takes no more requests no replica is placed any more: it
+// would hold room, or have a node ordered, for nothing.
+func TestReplicasWithoutAPlaceOfAGenerationThatDrains(t *testing.T) {
+	s, old := replaced(t)
+	id := job(old, "a")
+	waiting := s.world.Jobs[id]
+	waiting.Unplaced = 3
+	s.world.Jobs[id] = waiting
+	if got := reconcile.JobTargets(s.state, s.world)[id]; got != 7 {
+		t.Errorf("%d of 10 replicas stay, of which 3 have no place", got)
+	}
+	if plan := s.diff().String(); !strings.Contains(plan, "scale job "+id+", count 10 -> 7") {
+		t.Errorf("%s", plan)
+	}
+}
+
 // undone is the shop in a canary of version 2 that takes half of the requests,
 // with replicas for half of them left of version 1.
 func undone(t *testing.T) *cluster {

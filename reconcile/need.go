@@ -132,10 +132,11 @@ func (w sight) laneNeeds(app *raftstate.Application, all []lane, at int) []need 
 }
 
 // drain leaves the crews of a lane that takes no more requests as they are:
-// which of their replicas still have some is not known.
+// which of their replicas still have some is not known. Those that have no place
+// have none, and are not to find one any more.
 func drain(crews []*crew) {
 	for _, c := range crews {
-		c.count, c.takes = c.have, true
+		c.count, c.takes = c.have-c.unplaced, true
 	}
 }
 
@@ -169,7 +170,7 @@ func (w sight) crews(app *raftstate.Application, l lane, deployment string) ([]*
 		id := n.jobID()
 		c := &crew{role: layer.role, target: n.target, healthy: w.healthy(id)}
 		if job, exists := w.Jobs[id]; exists && !job.Stopped {
-			c.have = job.Count
+			c.have, c.unplaced = job.Count, min(job.Unplaced, job.Count)
 		}
 		crews, jobs = append(crews, c), append(jobs, n)
 	}

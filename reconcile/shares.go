@@ -3,10 +3,11 @@ package reconcile
 // crew is the replicas of one version of a deployment, as they are and as they
 // are to be while versions change.
 type crew struct {
-	role    role
-	target  int // how many the version is to have when it is alone
-	have    int // of its job
-	healthy int // pass their checks
+	role     role
+	target   int // how many the version is to have when it is alone
+	have     int // of its job
+	unplaced int // of these: Nomad has no room for them
+	healthy  int // pass their checks
 
 	count int  // is to have now
 	takes bool // requests go to those that pass
