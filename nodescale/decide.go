@@ -86,6 +86,7 @@ type decider struct {
 
 	packed  placement.Input
 	own     int       // of packed.Asks, those before what asks for room to move to
+	cleared *record   // the node off which that is to move
 	holders []*record // of packed.Nodes: the record, nil for a node that nobody ordered
 	result  placement.Result
 	room    *room // for consolidation; made when it is needed

@@ -3,7 +3,6 @@ package nodescale
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/serve-nomad/serve-nomad/placement"
@@ -71,28 +70,25 @@ func (d *decider) retiring(r *record) {
 	}
 }
 
-// strays returns of which jobs there are replicas on a node that retires, if it
-// can be cleared of them; else why not. Replicas of a version that is to run on
-// nodes of its shape are not moved: another version takes over from them.
-func (d *decider) strays(r *record) (jobs []string, why string) {
+// stuck says why a node that retires cannot be cleared of its replicas; "": it
+// can. Those of a version that is to run on nodes of its shape are not moved:
+// another version takes over from them.
+func (d *decider) stuck(r *record) string {
 	for _, a := range left(r.node) {
 		switch job, known := d.in.Jobs[a.Job]; {
 		case !a.Ours:
-			return nil, fmt.Sprintf("an allocation of job %s is on it, which serve-nomad does not move", a.Job)
+			return fmt.Sprintf("an allocation of job %s is on it, which serve-nomad does not move", a.Job)
 		case !known:
-			return nil, fmt.Sprintf("those of job %s finish", a.Job)
+			return fmt.Sprintf("those of job %s finish", a.Job)
 		case job.Group == r.Group && job.Shape == r.Shape:
-			return nil, fmt.Sprintf("%s goes on there until its next version serves elsewhere", job.name())
+			return fmt.Sprintf("%s goes on there until its next version serves elsewhere", job.name())
 		case !a.Movable:
-			return nil, fmt.Sprintf("Nomad does not move those of job %s", a.Job)
+			return fmt.Sprintf("Nomad does not move those of job %s", a.Job)
 		case job.Passing < job.Target:
-			return nil, fmt.Sprintf("only %d of %d replicas of %s serve", job.Passing, job.Target, job.name())
-		case !slices.Contains(jobs, a.Job):
-			jobs = append(jobs, a.Job)
+			return fmt.Sprintf("only %d of %d replicas of %s serve", job.Passing, job.Target, job.name())
 		}
 	}
-	slices.Sort(jobs)
-	return jobs, ""
+	return ""
 }
 
 // clears says whether a node that retires is to be cleared of replicas that
@@ -103,27 +99,18 @@ func (d *decider) clears(r *record) bool {
 }
 
 // strayAsks asks for room to which the replicas of one node that retires can
-// move, with the one of each job that is to serve before one of them stops.
+// move.
 func (d *decider) strayAsks() []placement.Ask {
 	for _, r := range d.records {
-		if !d.clears(r) || d.in.Now.Sub(d.mem.Kept[r.ID]) < keptFor {
+		if !d.clears(r) || d.in.Now.Sub(d.mem.Kept[r.ID]) < keptFor || d.stuck(r) != "" {
 			continue
 		}
-		jobs, _ := d.strays(r)
-		var asks []placement.Ask
-		for _, job := range jobs {
-			ask := d.in.Jobs[job].Ask
-			ask.Key, ask.Priority, ask.Count = "what is to move off "+r.ID+", "+job, priorityAhead, 1
-			for _, a := range left(r.node) {
-				if a.Job == job {
-					ask.Count++
-				}
-			}
-			asks = append(asks, ask)
+		d.cleared = r
+		asks, _ := d.moving(r)
+		for i := range asks {
+			asks[i].Key, asks[i].Priority = "what is to move off "+r.ID+", "+asks[i].Key, priorityAhead
 		}
-		if len(asks) > 0 {
-			return asks
-		}
+		return asks
 	}
 	return nil
 }
@@ -137,12 +124,8 @@ func (s *shrinker) moveStrays() {
 		if !s.clears(r) {
 			continue
 		}
-		jobs, why := s.strays(r)
-		surge := map[string]int(nil)
+		surge, why := map[string]int(nil), cmp.Or(s.stuck(r), s.keptLately(r), s.unrest())
 		if why == "" {
-			why = cmp.Or(s.keptLately(r), s.unrest())
-		}
-		if why == "" && len(jobs) > 0 {
 			surge, why = s.somehow(r)
 		}
 		if why != "" {
@@ -154,31 +137,27 @@ func (s *shrinker) moveStrays() {
 	}
 }
 
-// somehow is elsewhere for a node that has to go: what has no room in one order
-// may have it in another. Nomad may choose the order that does not work; then a
-// replica waits, and a node is ordered for it.
+// somehow is elsewhere for a node that has to go. If room was asked for, it is
+// there as soon as it has been found, in whatever order: else nothing would be
+// ordered, and nothing moved. Nomad may choose an order that does not work; then
+// a replica waits, and a node is ordered for it.
 func (s *shrinker) somehow(r *record) (surge map[string]int, why string) {
-	asks, surge := s.moving(r)
-	if why = s.lacking(r, asks); why == "" {
-		return surge, ""
+	surge, why = s.elsewhere(r)
+	if why == "" || s.cleared != r {
+		return surge, why
 	}
-	for i := range asks {
-		order := slices.Concat(asks[i:i+1], asks[:i], asks[i+1:])
-		// Those that share no node with one of their own first: they have the
-		// least choice.
-		slices.SortStableFunc(order, func(a, b placement.Ask) int {
-			switch {
-			case a.DistinctHosts == b.DistinctHosts:
-				return 0
-			case a.DistinctHosts:
-				return -1
-			default:
-				return 1
-			}
-		})
-		if s.lacking(r, order) == "" {
-			return surge, ""
+	lacking := 0
+	for _, a := range s.packed.Asks[s.own:] {
+		lacking += a.Count
+	}
+	for _, p := range s.result.Placed {
+		if p.Ask >= s.own && !s.packed.Nodes[p.Node].Imagined {
+			lacking -= p.Count
 		}
 	}
-	return nil, why
+	if lacking > 0 {
+		return nil, why
+	}
+	_, surge = s.moving(r)
+	return surge, ""
 }

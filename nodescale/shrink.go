@@ -14,17 +14,21 @@ import (
 // has more than it may have, all that can go; else those that have been empty
 // for idle_timeout, and of those whose replicas have long fitted elsewhere one.
 func (d *decider) shrink() {
+	var list []*shrinker
 	for _, g := range d.groups {
-		s := shrinker{decider: d, group: g, floor: g.least}
 		g.surplus(d)
-		s.total = g.staying() - g.givenUp()
-		s.going = g.going()
+		s := &shrinker{decider: d, group: g, floor: g.least, total: g.staying() - g.givenUp(), going: g.going()}
 		s.budget, s.budgetWhy = g.Spec.EffectiveScaleDown().BudgetAt(d.in.Now, s.total+s.going)
 		s.empty()
-		s.moveStrays() // first: it is what room may have been ordered for
+		list = append(list, s)
+	}
+	for _, s := range list {
+		s.moveStrays() // before any group consolidates: it is what room may have been ordered for
+	}
+	for _, s := range list {
 		s.consolidate()
-		if g.Deleting && len(g.records) == 0 {
-			d.out.Forget = append(d.out.Forget, g.Name)
+		if s.group.Deleting && len(s.group.records) == 0 {
+			d.out.Forget = append(d.out.Forget, s.group.Name)
 		}
 	}
 }
@@ -382,35 +386,26 @@ func (s *shrinker) bound(r *record) string {
 // if so, which these are; else why not.
 func (s *shrinker) elsewhere(r *record) (surge map[string]int, why string) {
 	asks, surge := s.moving(r)
-	if why := s.lacking(r, asks); why != "" {
-		return nil, why
-	}
-	return surge, ""
-}
-
-// lacking says which of asks have no room on other nodes, one after the other; "":
-// all have.
-func (s *shrinker) lacking(r *record, asks []placement.Ask) string {
 	if s.room == nil {
 		s.room = s.openNodes()
 	}
 	short, placed, ok := s.room.lacks(asks, r.node.ID)
 	if ok {
-		return ""
+		return surge, ""
 	}
-	return fmt.Sprintf("to move, %s of %s need room elsewhere, and there is room for %d", replicas(short.Count), s.in.Jobs[short.Key].name(), placed)
+	return nil, fmt.Sprintf("to move, %s of %s need room elsewhere, and there is room for %d", replicas(short.Count), s.in.Jobs[short.Key].name(), placed)
 }
 
 // moving returns what the replicas on a node ask for elsewhere, by job, and how
 // many more of each are to run meanwhile.
-func (s *shrinker) moving(r *record) (asks []placement.Ask, surge map[string]int) {
+func (d *decider) moving(r *record) (asks []placement.Ask, surge map[string]int) {
 	count := map[string]int{}
 	for _, a := range left(r.node) {
 		count[a.Job]++
 	}
 	surge = map[string]int{}
 	for job, n := range count {
-		ask := s.in.Jobs[job].Ask
+		ask := d.in.Jobs[job].Ask
 		ask.Key, ask.Count = job, n+1
 		asks = append(asks, ask)
 		surge[job] = 1
