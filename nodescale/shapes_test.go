@@ -1,6 +1,7 @@
 package nodescale_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -193,6 +194,61 @@ func TestStraysAreMoved(t *testing.T) {
 	d = s.decide()
 	wantChanges(t, d, "")
 	wantReason(t, d, "an allocation of job other is on it, which serve-nomad does not move")
+}
+
+// otherGroup is a group whose nodes are a pool of their own.
+func otherGroup(name string) *appspec.WorkerGroup {
+	return cpuGroup(func(g *appspec.WorkerGroup) {
+		g.Name, g.NodePool, g.IdleTimeout = name, name, appspec.Duration(time.Hour)
+	})
+}
+
+// Room for strays is room in whatever order they find it: nothing more is ordered
+// for those that fit.
+func TestStraysThatFitInOneOrder(t *testing.T) {
+	s := newScene(t, cpuGroup(), otherGroup("more"))
+	n := s.node("cpu", "a", "b")
+	s.job("a", "all", 1, 0)
+	s.job("b", "cpu", 1, 0)
+	apart := s.Jobs["a"]
+	apart.Ask.DistinctHosts = true
+	s.Jobs["a"] = apart
+	s.reshape()
+	s.apply(s.decide())
+	closed(n)
+	fresh := s.node("cpu")
+	s.record(fresh).Shape, fresh.Room.CPU = 1, 2000 // where both of b are to go, and not one of a
+	s.node("more")
+	s.node("more")
+	d := s.decide()
+	wantChanges(t, d, "cpu draining 1")
+	if surge := d.Changes[0].Surge; len(surge) != 2 {
+		t.Errorf("%+v", d.Changes)
+	}
+}
+
+// What other groups' replicas would be moved to, to have fewer nodes, is left to
+// those that have to move.
+func TestStraysBeforeConsolidation(t *testing.T) {
+	s := newScene(t, otherGroup("before"), cpuGroup(), otherGroup("beside"))
+	n := s.node("cpu", "a")
+	full := s.node("before", "b")
+	room := s.node("beside", "c")
+	full.Room.CPU, room.Room.CPU = 1000, 3000
+	for _, job := range []string{"a", "b"} {
+		s.job(job, "all", 1, 0)
+	}
+	s.job("c", "beside", 1, 0)
+	wantChanges(t, s.decide(), "")
+	s.Now = s.Now.Add(time.Hour)
+	s.reshape()
+	s.record(n).Phase = raftstate.NodeRetiring
+	closed(n)
+	d := s.decide()
+	wantChanges(t, d, "cpu draining 1")
+	if !strings.Contains(reasons(d), "another node goes first") {
+		t.Errorf("the other could not go:\n%s", reasons(d))
+	}
 }
 
 // A change of shape under load, and back: what named the group is replaced, the
