@@ -22,7 +22,7 @@ type WorkerGroup struct {
 	Labels        map[string]string `json:"labels,omitempty"`   // meta of its nodes, for constraints: ${meta.<name>}
 	Env           map[string]string `json:"env,omitempty"`      // environment of its nodes' Nomad agent, which its drivers and tasks inherit
 	LaunchTimeout Duration          `json:"launch_timeout"`     // from the call of the target until the node is ready in Nomad
-	DrainTimeout  Duration          `json:"drain_timeout"`      // for replacements to start, and again for replicas to finish
+	DrainTimeout  Duration          `json:"drain_timeout"`      // for replacements to find a place, again to start, and again for replicas to finish
 	DryRun        bool              `json:"dry_run,omitempty"`  // decide and tell, but make and remove nothing
 	Target        NodeTarget        `json:"target"`
 	ScaleDown     *ScaleDown        `json:"scale_down,omitempty"` // nil: defaults, see EffectiveScaleDown

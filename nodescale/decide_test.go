@@ -629,9 +629,15 @@ func TestReplacementsThatDoNotCome(t *testing.T) {
 			n.Said.Eligible, n.Closed = false, "not eligible"
 		}
 	}
+	s.Asks = append(s.Asks, ask("a", "cpu", 1)) // it finds no place
 	d := s.after(10 * time.Minute)
 	wantChanges(t, d, "cpu returning 1")
 	wantReason(t, d, "2 of 3 replicas")
+	s.Asks = nil // it has one, and starts: one that serves might have to go for it
+	wantChanges(t, s.decide(), "")
+	d = s.after(10 * time.Minute)
+	wantChanges(t, d, "cpu returning 1")
+	wantReason(t, d, "within 20m0s: 2 of 3 replicas")
 }
 
 func TestBounds(t *testing.T) {

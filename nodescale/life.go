@@ -199,6 +199,9 @@ func (d *decider) lost(r *record) string {
 func (d *decider) draining(r *record) {
 	r.verdict, r.why = "remove", r.Reason
 	deadline := r.PhaseAt.Add(d.drainTimeout(r))
+	if d.placed(r) { // of those that would be let go again Nomad might choose one that serves
+		deadline = deadline.Add(d.drainTimeout(r))
+	}
 	switch {
 	case d.in.Hold != "":
 		r.why += "; waiting, because " + d.in.Hold
@@ -221,7 +224,7 @@ func (d *decider) draining(r *record) {
 	case d.lacking(r) == "":
 		d.act(Act{Drain: r.node.ID, Deadline: d.drainTimeout(r), Reason: r.Reason})
 	case !d.in.Now.Before(deadline):
-		d.giveUp(r, fmt.Sprintf("replacements did not pass within drain_timeout, %s: %s", d.drainTimeout(r), d.lacking(r)))
+		d.giveUp(r, fmt.Sprintf("replacements did not pass within %s: %s", deadline.Sub(r.PhaseAt), d.lacking(r)))
 	default:
 		r.why = r.Reason + "; waiting for replacements: " + d.lacking(r)
 		d.again(deadline)
@@ -269,15 +272,33 @@ func (d *decider) uncovered(r *record) string {
 // lacking says which replacements do not serve yet.
 func (d *decider) lacking(r *record) string {
 	for _, id := range slices.Sorted(maps.Keys(r.Surge)) {
-		job, known := d.in.Jobs[id]
-		if !known || job.Target == 0 {
-			continue // stopped meanwhile, or to have none: nobody misses its replicas
-		}
-		if want := job.Target + raftstate.SurgeOf(d.in.Records, id); job.Passing < want {
-			return fmt.Sprintf("%d of %d replicas of %s serve", job.Passing, want, job.name())
+		if want := d.behind(id); want > 0 {
+			return fmt.Sprintf("%d of %d replicas of %s serve", d.in.Jobs[id].Passing, want, d.in.Jobs[id].name())
 		}
 	}
 	return ""
+}
+
+// placed says whether replacements that do not serve yet have a place, and start
+// there.
+func (d *decider) placed(r *record) bool {
+	for id := range r.Surge {
+		if d.behind(id) > 0 && !d.waits(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// behind returns how many replicas of a job are to serve while nodes drain, if
+// they do not; 0: they do. Nobody misses those of a job that was stopped
+// meanwhile, or is to have none.
+func (d *decider) behind(id string) int {
+	job := d.in.Jobs[id]
+	if want := job.Target + raftstate.SurgeOf(d.in.Records, id); job.Target > 0 && job.Passing < want {
+		return want
+	}
+	return 0
 }
 
 // starting says whether replicas that left a node do not serve elsewhere yet.
@@ -296,11 +317,10 @@ func (d *decider) starting(r *record) bool {
 	}
 	d.again(until)
 	for id := range r.Surge {
-		job, known := d.in.Jobs[id]
-		if !known || job.Target == 0 || last && d.waits(id) && !d.arriving() {
+		if d.in.Jobs[id].Target == 0 || last && d.waits(id) && !d.arriving() {
 			continue
 		}
-		if job.Passing < job.Target+raftstate.SurgeOf(d.in.Records, id) || d.leaves(id, r) {
+		if d.behind(id) > 0 || d.leaves(id, r) {
 			return true
 		}
 	}

@@ -183,7 +183,7 @@ func TestStraysAreMoved(t *testing.T) {
 		t.Errorf("%+v", d.Changes)
 	}
 	s.apply(d)
-	d = s.after(11 * time.Minute)
+	d = s.after(21 * time.Minute)
 	wantChanges(t, d, "cpu returning 1") // replacements did not serve
 	s.apply(d)
 	s.apply(s.decide())
