@@ -3,8 +3,8 @@ package api
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -50,34 +50,14 @@ func (s *Server) plan(ctx context.Context, view *View, command raftstate.Command
 	if err != nil {
 		return PlanResponse{}, err
 	}
-	for _, in := range p.deploy.WorkerGroups {
-		if err := p.group(in); err != nil {
-			return PlanResponse{}, err
-		}
-	}
-	if back := p.command.Rollback; back != nil {
-		if err := p.applicationOf(back.Application); err != nil {
-			return PlanResponse{}, err
-		}
-	}
-	for _, in := range p.deploy.Applications {
-		if err := p.application(in); err != nil {
-			return PlanResponse{}, err
-		}
-	}
-	if err := p.moved(); err != nil {
-		return PlanResponse{}, err
-	}
+	p.compare()
 	if p.changes {
+		p.preview()
 		p.warn(s.cfg.Planner.Unreadable(ctx, p.command)...)
 	}
-	if p.changes && p.known {
-		if err := p.room(ctx); err != nil {
-			return PlanResponse{}, err
-		}
+	if p.known {
+		p.room(ctx)
 	}
-	slices.Sort(p.answer.Warnings)
-	p.answer.Warnings = slices.Compact(p.answer.Warnings)
 	return p.answer, nil
 }
 
@@ -86,12 +66,12 @@ type planning struct {
 	server  *Server
 	view    *View
 	command raftstate.Command // the whole of it
-	deploy  raftstate.Deploy  // the command's, if it is one
 	next    *raftstate.State  // after it
 	answer  PlanResponse
-	told    map[string]bool // steps of a group are not those of each application on it too
+	steps   []reconcile.Step
+	told    map[string]bool // the step of a node pool is not one of each of its groups
 	changes bool            // something would change
-	known   bool            // all steps could be told
+	known   bool            // what the steps are
 }
 
 func (s *Server) newPlanning(view *View, command raftstate.Command) (*planning, error) {
@@ -110,42 +90,38 @@ func (s *Server) newPlanning(view *View, command raftstate.Command) (*planning, 
 	if err := result.Err(); err != nil {
 		return nil, err
 	}
-	p := &planning{
-		server: s, view: view, command: whole, next: next, told: map[string]bool{}, known: true,
+	return &planning{
+		server: s, view: view, command: whole, next: next, told: map[string]bool{},
 		answer: PlanResponse{Index: view.State.Index, Applications: []ApplicationPlan{}, WorkerGroups: []GroupPlan{}},
-	}
-	if whole.Deploy != nil {
-		p.deploy = *whole.Deploy
-	}
-	return p, nil
+	}, nil
 }
 
-func (p *planning) group(in raftstate.DeployWorkerGroup) error {
-	plan := groupPlan(p.view.State, p.next, in.Spec.Name)
-	if plan.Action != ActionNone {
-		steps, err := p.stepsOf("", &raftstate.Deploy{WorkerGroups: []raftstate.DeployWorkerGroup{in}})
-		if err != nil {
-			return err
+// compare says what would be otherwise: of what the command names, and of the
+// applications that move to nodes of another shape, though it does not name them.
+func (p *planning) compare() {
+	if deploy := p.command.Deploy; deploy != nil {
+		for _, in := range deploy.WorkerGroups {
+			plan := groupPlan(p.view.State, p.next, in.Spec.Name)
+			p.answer.WorkerGroups = append(p.answer.WorkerGroups, plan)
+			p.changes = p.changes || plan.Action != ActionNone
 		}
-		plan.Steps, p.changes = p.untold(steps), true
 	}
-	p.answer.WorkerGroups = append(p.answer.WorkerGroups, plan)
-	return nil
-}
-
-func (p *planning) application(in raftstate.DeployApplication) error {
-	plan := applicationPlan(p.view.State, p.next, in.Spec.Name)
-	if plan.Action != ActionNone {
-		p.warn(misfits(p.next, in.Spec)...)
-		steps, err := p.stepsOf(in.Spec.Name, &raftstate.Deploy{Applications: []raftstate.DeployApplication{in}, WorkerGroups: p.deploy.WorkerGroups})
-		if err != nil {
-			return err
+	names := p.command.Versioned()
+	own := len(names)
+	for _, name := range slices.Sorted(maps.Keys(p.next.Applications)) {
+		if !slices.Contains(names, name) && p.next.Applications[name] != p.view.State.Applications[name] {
+			names = append(names, name)
 		}
-		plan.Steps, p.changes = p.untold(steps), true
-		plan.Jobs = append(plan.Jobs, reconcile.JobCounts(p.view.World, steps)...)
 	}
-	p.answer.Applications = append(p.answer.Applications, plan)
-	return nil
+	for i, name := range names {
+		plan := applicationPlan(p.view.State, p.next, name)
+		plan.Moved = i >= own
+		p.answer.Applications = append(p.answer.Applications, plan)
+		if plan.Action != ActionNone {
+			p.changes = true
+			p.warn(misfits(p.next, p.next.Applications[name].Wanted.Spec)...)
+		}
+	}
 }
 
 func (p *planning) warn(warnings ...string) {
@@ -166,32 +142,28 @@ func misfits(state *raftstate.State, app *appspec.Application) []string {
 	return warnings
 }
 
-// stepsOf are what the controller would do for an application, or a worker group,
-// that a part of the command deploys.
-func (p *planning) stepsOf(application string, part *raftstate.Deploy) ([]reconcile.Step, error) {
-	if p.reshapes() {
-		return p.partOf(application)
-	}
-	part.Rollouts = p.deploy.Rollouts
-	command := p.command
-	command.Deploy = part
-	return p.steps(command)
-}
-
-// steps are what the controller would do for the command or a part of it. What
-// cannot be told is a warning.
-func (p *planning) steps(command raftstate.Command) ([]reconcile.Step, error) {
-	steps, err := p.server.cfg.Planner.Preview(command)
-	var refusal *raftstate.Refusal
-	switch {
-	case errors.As(err, &refusal):
-		return nil, err
-	case err != nil:
-		p.known = false
+// preview tells the steps that the controller would take for each. What cannot be
+// told is a warning.
+func (p *planning) preview() {
+	steps, err := p.server.cfg.Planner.Preview(p.command)
+	if err != nil {
 		p.warn("the steps cannot be told: " + err.Error())
+		return
 	}
+	p.steps, p.known = steps, true
 	p.warn(reconcile.Oversized(steps)...)
-	return steps, nil
+	parts := partsOf(p.view.World, steps)
+	for i := range p.answer.WorkerGroups {
+		if plan := &p.answer.WorkerGroups[i]; plan.Action != ActionNone {
+			plan.Steps = p.untold(poolSteps(steps, p.next.WorkerGroups[plan.Name].Spec.NodePool))
+		}
+	}
+	for i := range p.answer.Applications {
+		if plan := &p.answer.Applications[i]; plan.Action != ActionNone {
+			plan.Steps = p.untold(parts[plan.Name])
+			plan.Jobs = append(plan.Jobs, reconcile.JobCounts(p.view.World, parts[plan.Name])...)
+		}
+	}
 }
 
 // untold is what steps say, but for what was told already.
@@ -207,24 +179,18 @@ func (p *planning) untold(steps []reconcile.Step) []string {
 }
 
 // room says whether there is room for all of it.
-func (p *planning) room(ctx context.Context) error {
-	steps, err := p.steps(p.command)
-	if err != nil || !p.known {
-		return err
-	}
-	room, doubts, err := p.server.cfg.Planner.Room(ctx, p.command, steps)
-	switch {
-	case err != nil:
+func (p *planning) room(ctx context.Context) {
+	room, doubts, err := p.server.cfg.Planner.Room(ctx, p.command, p.steps)
+	if err != nil {
 		p.warn("whether there is room cannot be told: " + err.Error())
-	default:
-		p.warn(doubts...)
-		p.answer.Room = &RoomPlan{
-			Fits:    len(room.Short) == 0 && len(doubts) == 0,
-			Nodes:   append([]nodescale.GroupOutlook{}, room.Groups...),
-			Missing: append([]nodescale.ShortOutlook{}, room.Short...),
-		}
+		return
 	}
-	return nil
+	p.warn(doubts...)
+	p.answer.Room = &RoomPlan{
+		Fits:    len(room.Short) == 0 && len(doubts) == 0,
+		Nodes:   append([]nodescale.GroupOutlook{}, room.Groups...),
+		Missing: append([]nodescale.ShortOutlook{}, room.Short...),
+	}
 }
 
 // What ApplicationPlan.Action and GroupPlan.Action say.

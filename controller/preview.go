@@ -75,7 +75,7 @@ func (c *Controller) Room(ctx context.Context, command raftstate.Command, steps 
 // jobless is the replicas of those deployments for which no job can be made now.
 func (c *Controller) jobless(next *raftstate.State, world *reconcile.World, command raftstate.Command, made map[string]*api.Job) []nodescale.ShortOutlook {
 	var list []nodescale.ShortOutlook
-	for _, name := range named(command) {
+	for _, name := range command.Versioned() {
 		spec := next.Applications[name].Wanted.Spec
 		status, _ := reconcile.Summarise(next, world, c.cfg.Now(), c.cfg.Settings, name)
 		for _, d := range status.Deployments {
@@ -90,20 +90,6 @@ func (c *Controller) jobless(next *raftstate.State, world *reconcile.World, comm
 		}
 	}
 	return list
-}
-
-// named returns the applications of which a command, that was applied, makes
-// another version.
-func named(command raftstate.Command) (names []string) {
-	switch {
-	case command.Rollback != nil:
-		names = append(names, command.Rollback.Application)
-	case command.Deploy != nil:
-		for _, in := range command.Deploy.Applications {
-			names = append(names, in.Spec.Name)
-		}
-	}
-	return names
 }
 
 // withNodes is a world with its nodes, which are not looked at all the time.

@@ -23,7 +23,7 @@ func (c *Controller) Unreadable(ctx context.Context, command raftstate.Command) 
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	var faults []string
-	for _, name := range named(command) {
+	for _, name := range command.Versioned() {
 		app := next.Applications[name]
 		if app == nil || !app.RollingOut() || app.Wanted.Spec.Rollout == nil || app.Wanted.Spec.Rollout.Gates == nil {
 			continue

@@ -38,6 +38,20 @@ type Command struct {
 	ChangeNodes       *ChangeNodes       `json:"change_nodes,omitempty"`
 }
 
+// Versioned returns the applications that the command names to get another
+// version.
+func (c *Command) Versioned() (applications []string) {
+	switch {
+	case c.Rollback != nil:
+		applications = append(applications, c.Rollback.Application)
+	case c.Deploy != nil:
+		for _, in := range c.Deploy.Applications {
+			applications = append(applications, in.Spec.Name)
+		}
+	}
+	return applications
+}
+
 // InitCluster names a new cluster. A second one is refused.
 type InitCluster struct {
 	ClusterID string `json:"cluster_id"`
