@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/serve-nomad/serve-nomad/appspec"
+	"github.com/serve-nomad/serve-nomad/jobspec"
 	"github.com/serve-nomad/serve-nomad/raftstate"
 	"github.com/serve-nomad/serve-nomad/reconcile"
 	"github.com/serve-nomad/serve-nomad/routes"
@@ -81,6 +82,7 @@ func TestCapacityNeverDrops(t *testing.T) {
 				c.command(t, drawChange(t, replicas))
 			}
 			for _, s := range c.diff().Steps {
+				c.undisturbed(t, s)
 				c.step(s)
 				c.check(t, s, replicas)
 			}
@@ -88,6 +90,24 @@ func TestCapacityNeverDrops(t *testing.T) {
 			c.now = c.now.Add(time.Duration(rapid.IntRange(1, 6).Draw(t, "seconds")) * time.Second)
 		}
 	})
+}
+
+// undisturbed checks that s takes no replica away from a generation that takes no
+// more requests: those that it has still go from one of its deployments to the
+// next.
+func (c *slowStart) undisturbed(t *rapid.T, s reconcile.Step) {
+	app := c.state.Applications["shop"]
+	if s.Scale == nil || s.Scale.Count >= s.Scale.From || app == nil || app.Deleting {
+		return
+	}
+	for _, g := range c.world.Routes["shop"].Generations() {
+		starts := g.Number == app.Wanted.Generation && app.RollingOut()
+		for name, d := range g.Deployments {
+			if g.Weight == 0 && !starts && jobspec.JobID("shop", name, d.Version) == s.Scale.JobID {
+				t.Fatalf("%s, while its generation finishes what it has; %+v", s, app.Rollout)
+			}
+		}
+	}
 }
 
 func (c *slowStart) check(t *rapid.T, s reconcile.Step, replicas int) {

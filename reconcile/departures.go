@@ -39,7 +39,7 @@ func (d *differ) departed(app *raftstate.Application, l raftstate.Leaving) (reas
 	all := d.world.lanes(app)
 	at := slices.IndexFunc(all, func(o lane) bool { return o.generation == l.Version.Generation })
 	switch own := all[at]; {
-	case own.drains:
+	case at > 0 && own.drains:
 		return d.drained(app, l)
 	case at > 0 && at != successor(app, all):
 		return "", fmt.Sprintf("its generation takes %d percent of the requests until version %d does", own.weight, app.Wanted.Number)

@@ -88,6 +88,27 @@ func TestReplicasWithoutAPlaceOfAGenerationThatDrains(t *testing.T) {
 	}
 }
 
+// With the last stage the version that serves has no share of the requests left,
+// and may have requests still: whatever the surge allows, its replicas stay until
+// these have ended.
+func TestReplicasOfWhatHasNoShareAnyMore(t *testing.T) {
+	block, surge := canary(), 5
+	block.MaxSurge = &surge
+	c := takingOver(t, block)
+	old := job(c.app().Serving, "a")
+	c.reach(t, "50 percent")
+	before := c.world.Jobs[old].Count
+	for c.app().RollingOut() {
+		c.waits(t, time.Second)
+		if have := c.world.Jobs[old].Count; have == 0 || have > before {
+			t.Fatalf("%d replicas are left of %d: %+v", have, before, c.app().Rollout)
+		}
+	}
+	if app := c.app(); app.Serving.Number != 2 {
+		t.Errorf("it ends as %+v", app.Rollout)
+	}
+}
+
 // undone is the shop in a canary of version 2 that takes half of the requests,
 // with replicas for half of them left of version 1.
 func undone(t *testing.T) *cluster {

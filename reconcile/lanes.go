@@ -81,6 +81,9 @@ func (w sight) lanes(app *raftstate.Application) []lane {
 		own := &list[len(list)-1]
 		own.drains = own.weight == 0
 	}
+	// What serves may have no share left before the next one is told to have taken
+	// over. Its replicas still have requests then, for which they call each other.
+	list[0].drains = list[0].weight == 0
 	return list
 }
 
