@@ -191,6 +191,9 @@ func (s *State) steerRollout(c Command, cmd *SteerRollout) *Refusal {
 		r.resume(c)
 		kind = "rollout-resumed"
 	case ActionPromote:
+		if r.Promoted && r.Paused == nil {
+			return nil
+		}
 		r.resume(c)
 		r.Promoted = true
 		kind = "rollout-promoted"

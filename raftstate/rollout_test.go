@@ -181,6 +181,11 @@ func TestAPauseIsNoTimeOfTheStage(t *testing.T) {
 	if r := b.app().Rollout; r.Paused != nil || !r.Promoted {
 		t.Errorf("promoted: %+v", r)
 	}
+	before := b.state.Events
+	b.must(steer("shop", ActionPromote))
+	if after := b.state.Events; len(after) != len(before) {
+		t.Errorf("to promote it again is told of: %+v", after[len(before):])
+	}
 }
 
 func TestSteeringWhatDoesNotRollOut(t *testing.T) {
