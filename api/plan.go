@@ -58,6 +58,8 @@ func (s *Server) plan(ctx context.Context, view *View, command raftstate.Command
 	if p.known {
 		p.room(ctx)
 	}
+	slices.Sort(p.answer.Warnings)
+	p.answer.Warnings = slices.Compact(p.answer.Warnings)
 	return p.answer, nil
 }
 
@@ -155,13 +157,14 @@ func (p *planning) preview() {
 	parts := partsOf(p.view.World, steps)
 	for i := range p.answer.WorkerGroups {
 		if plan := &p.answer.WorkerGroups[i]; plan.Action != ActionNone {
-			plan.Steps = p.untold(poolSteps(steps, p.next.WorkerGroups[plan.Name].Spec.NodePool))
+			plan.Steps = p.untold(parts.ofGroup(plan.Name, p.next.WorkerGroups[plan.Name].Spec.NodePool))
 		}
 	}
 	for i := range p.answer.Applications {
 		if plan := &p.answer.Applications[i]; plan.Action != ActionNone {
-			plan.Steps = p.untold(parts[plan.Name])
-			plan.Jobs = append(plan.Jobs, reconcile.JobCounts(p.view.World, parts[plan.Name])...)
+			part := parts.ofApplication(plan.Name)
+			plan.Steps = p.untold(part)
+			plan.Jobs = append(plan.Jobs, reconcile.JobCounts(p.view.World, part)...)
 		}
 	}
 }
