@@ -18,9 +18,10 @@ const module = "github.com/serve-nomad/serve-nomad"
 // of this module that it may import. ARCHITECTURE.md draws the same picture.
 var layers = map[string][]string{
 	// Words.
-	"appspec": {},
-	"loads":   {},
-	"routes":  {},
+	"appspec":  {},
+	"gpushare": {},
+	"loads":    {},
+	"routes":   {},
 
 	// Decisions and state: values in, values out.
 	"analysis":  {"loads"},
@@ -36,6 +37,7 @@ var layers = map[string][]string{
 
 	// Doors: one outside system each.
 	"consulsd":    {"routes"},
+	"gpudevice":   {"gpushare"},
 	"h1":          {"nonblock"},
 	"h2":          {"nonblock"},
 	"health":      {"h2", "routes", "upstream"},
@@ -55,14 +57,16 @@ var layers = map[string][]string{
 	"controller": {"analysis", "appspec", "autoscale", "jobspec", "loads", "nodescale", "placement", "raftstate", "reconcile", "routes"},
 	"gate":       {"balance", "fairqueue", "gatekeeper", "health", "loads", "routes", "upstream"},
 	"gatekeeper": {"slots"},
+	"gpuplugin":  {"gpudevice", "gpushare"},
 	"proxy":      {"balance", "gate", "gatekeeper", "h1", "h2", "health", "loads", "routes", "upstream"},
 
 	// Wiring.
-	"cmd/serve-nomad":  {"*"},
-	"test/bench":       {"*"},
-	"test/conformance": {"*"},
-	"test/nomad-dev":   {"*"},
-	"examples/hcl":     {"*"},
+	"cmd/serve-nomad":     {"*"},
+	"cmd/serve-nomad-gpu": {"gpuplugin", "gpushare"},
+	"test/bench":          {"*"},
+	"test/conformance":    {"*"},
+	"test/nomad-dev":      {"*"},
+	"examples/hcl":        {"*"},
 
 	// A replica of an example: a program of its own.
 	"examples/hcl/echo": {},
@@ -70,7 +74,7 @@ var layers = map[string][]string{
 
 // pure packages hold no effects, so they import nothing that can have one.
 var (
-	pure    = []string{"analysis", "appspec", "autoscale", "balance", "fairqueue", "loads", "routes", "jobspec", "nodescale", "placement", "raftstate", "reconcile", "slots"}
+	pure    = []string{"analysis", "appspec", "autoscale", "balance", "fairqueue", "gpushare", "loads", "routes", "jobspec", "nodescale", "placement", "raftstate", "reconcile", "slots"}
 	effects = []string{"context", "log", "log/slog", "net", "net/http", "os", "os/exec", "sync"}
 )
 
@@ -79,13 +83,15 @@ var (
 // licence and has no door. api.Task and api.Job are words that the pure
 // packages pass on; only nomadjobs makes a client, which the linter holds.
 var doors = map[string][]string{
+	"github.com/NVIDIA/go-nvml":           {"gpudevice"},
 	"github.com/hashicorp/consul":         {},
 	"github.com/hashicorp/consul/api":     {"consulsd"},
-	"github.com/hashicorp/go-plugin":      {"nodepool"},
+	"github.com/hashicorp/go-plugin":      {"gpuplugin", "nodepool"},
 	"github.com/hashicorp/hcl":            {"appspec", "cmd/serve-nomad"},
 	"github.com/hashicorp/nomad":          {},
 	"github.com/hashicorp/nomad/api":      {"appspec", "jobspec", "reconcile", "controller", "nomadjobs"},
 	"github.com/hashicorp/nomad/jobspec2": {"appspec"},
+	"github.com/hashicorp/nomad/plugins":  {"gpuplugin"},
 	"github.com/hashicorp/raft":           {"raftstate", "raftnode"},
 	"github.com/pires/go-proxyproto":      {"listeners"},
 	"github.com/prometheus/client_golang": {"metrics", "telemetry"},
@@ -117,18 +123,28 @@ func TestArchitecture(t *testing.T) {
 }
 
 // TestNoForeignLicence holds that nothing under the Business Source License is
-// linked: from Nomad's and Consul's modules, only their API clients and the
-// job parser are under the MPL.
+// linked: from Nomad's and Consul's modules, only their API clients, the job parser and
+// the wire of Nomad's plugins are under the MPL.
 func TestNoForeignLicence(t *testing.T) {
 	for _, pkg := range listPackages(t, "-deps") {
 		path := pkg.ImportPath
-		if strings.HasPrefix(path, "github.com/hashicorp/nomad/") && !under(path, "github.com/hashicorp/nomad/api", "github.com/hashicorp/nomad/jobspec2") {
+		if strings.HasPrefix(path, "github.com/hashicorp/nomad/") && !under(path, nomadsOfMPL...) {
 			t.Errorf("%s is linked and is not under the MPL", path)
 		}
 		if strings.HasPrefix(path, "github.com/hashicorp/consul/") && !under(path, "github.com/hashicorp/consul/api") {
 			t.Errorf("%s is linked and is not under the MPL", path)
 		}
 	}
+}
+
+// nomadsOfMPL are the packages of Nomad's modules that may be linked.
+var nomadsOfMPL = []string{
+	"github.com/hashicorp/nomad/api",
+	"github.com/hashicorp/nomad/jobspec2",
+	"github.com/hashicorp/nomad/plugins/base/proto",
+	"github.com/hashicorp/nomad/plugins/device/proto",
+	"github.com/hashicorp/nomad/plugins/shared/hclspec",
+	"github.com/hashicorp/nomad/plugins/shared/structs/proto",
 }
 
 func under(path string, roots ...string) bool {
