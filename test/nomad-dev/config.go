@@ -62,6 +62,9 @@ leave_on_terminate   = false
 leave_on_interrupt   = false
 disable_update_check = true
 log_level            = {{str .LogLevel}}
+{{- if .PluginDir}}
+plugin_dir           = {{str .PluginDir}}
+{{- end}}
 
 ports {
   http = {{.Ports.HTTP}}
@@ -135,6 +138,10 @@ limits {
   http_max_conns_per_client = 4000
   rpc_max_conns_per_client  = 4000
 }
+{{- if .More}}
+
+{{.More}}
+{{- end}}
 `
 
 const serveConfig = `# Written anew at each start.

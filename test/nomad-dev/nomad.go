@@ -28,6 +28,8 @@ type NomadOptions struct {
 	CPUMHz        int    // what the node says that it has; 0: what the machine has
 	MemoryMB      int    // the same
 	LogLevel      string // "": INFO
+	PluginDir     string // "": no plugins but Nomad's own
+	More          string // more of the configuration, as Nomad's HCL
 }
 
 // Nomad is a Nomad agent that is server and client in one, with raw_exec on.
