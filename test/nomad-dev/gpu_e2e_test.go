@@ -32,7 +32,7 @@ func startGPUNode(t *testing.T) gpuNode {
 	c := startCluster(t, agentsOnly())
 	plugins := t.TempDir()
 	n := gpuNode{cluster: c, plugin: filepath.Join(plugins, gpushare.Plugin), state: filepath.Join(t.TempDir(), "gpus.json"), out: t.TempDir()}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", n.plugin, "github.com/serve-nomad/serve-nomad/cmd/serve-nomad-gpu")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", n.plugin, "github.com/serve-nomad/serve-nomad/cmd/serve-nomad-gpu")
 	if said, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the plugin: %v\n%s", err, said)
 	}
@@ -101,7 +101,7 @@ func (n gpuNode) register(t *testing.T, id, device string, count int) {
 				"Name": "main", "Driver": "raw_exec",
 				"Config": map[string]any{"command": "/bin/sh", "args": []string{"-c", "env | grep -E 'GPU|CUDA' >" + file + ".tmp; mv " + file + ".tmp " + file + "; exec sleep 600"}},
 				"Resources": map[string]any{
-					"CPU": 50, "MemoryMB": 32, "Devices": []any{map[string]any{"Name": device, "Count": count}},
+					"CPU": 50, "MemoryMB": 32, "Devices": []any{map[string]any{"Name": device, "Count": count, "Affinities": lowestFirst(device)}},
 				},
 			}},
 		}},
@@ -110,6 +110,18 @@ func (n gpuNode) register(t *testing.T, id, device string, count int) {
 		t.Fatal(err)
 	}
 	put(t, n.Nomad.URL()+"/v1/jobs", body)
+}
+
+// lowestFirst are the affinities of docs/gpus.md, by which the first GPU of a node
+// fills first.
+func lowestFirst(device string) []any {
+	if device != gpushare.ShareDevice {
+		return nil
+	}
+	like := func(attribute, operand, value string, weight int) any {
+		return map[string]any{"LTarget": "${device.attr." + attribute + "}", "Operand": operand, "RTarget": value, "Weight": weight}
+	}
+	return []any{like(gpushare.AttrSlices, ">", "0", 100), like(gpushare.AttrIndex, "<", "1", 1), like(gpushare.AttrIndex, "<", "2", 1)}
 }
 
 // devices returns the instances of the node's device groups that are healthy.
@@ -184,6 +196,7 @@ func TestSharedGPUs(t *testing.T) {
 		t.Errorf("of a whole one: %v", whole)
 	}
 	used := map[string]int{} // slices by GPU
+	var order []string       // the index of each task's GPU
 	for _, ask := range []struct {
 		name  string
 		count int
@@ -191,6 +204,11 @@ func TestSharedGPUs(t *testing.T) {
 		env := n.run(t, ask.name, gpushare.ShareDevice, ask.count)
 		gpu := env[gpushare.EnvVisible]
 		used[gpu] += ask.count
+		for _, index := range []string{"0", "1", "2"} {
+			if env[gpushare.EnvGPU+index] == gpu {
+				order = append(order, index)
+			}
+		}
 		want := map[string]string{
 			gpushare.EnvShare:      map[int]string{1: "0.25", 3: "0.75"}[ask.count],
 			gpushare.EnvMemory:     fmt.Sprint(20480 * ask.count),
@@ -207,14 +225,15 @@ func TestSharedGPUs(t *testing.T) {
 			t.Errorf("%s has %v", ask.name, env)
 		}
 	}
-	if len(used) != 2 {
-		t.Errorf("slices by GPU: %v", used)
+	if len(used) != 2 || strings.Join(order, " ") != "0 1 0" {
+		t.Errorf("slices by GPU: %v; GPUs %v, want the first one with room each time", used, order)
 	}
 	// One slice is free: a half would be of no GPU, though more are asked for
 	// than there are in all.
 	n.register(t, "half", gpushare.ShareDevice, 2)
 	n.waitBlocked(t, "half")
 
+	n.weigh(t)
 	pids := fmt.Sprint(taskPids(t, n.cluster))
 	t.Run("GPU 0 is lost and found", func(t *testing.T) {
 		if err := os.WriteFile(n.state, []byte(`{"0": {"lost": true}}`), 0o600); err != nil {
@@ -259,6 +278,34 @@ func TestSharedGPUs(t *testing.T) {
 		t.Errorf("a slice of %s is given twice: %v", got[gpushare.EnvVisible], used)
 	}
 	n.waitBlocked(t, "half")
+}
+
+// weigh holds the plugin to the size that it may have, on disk and in memory.
+func (n gpuNode) weigh(t *testing.T) {
+	t.Helper()
+	const mostOnDisk, mostInMemory = 20_000_000, 40_000_000
+	file, err := os.Stat(n.plugin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := os.ReadFile("/proc/" + n.pluginPid() + "/status")
+	if err != nil {
+		t.Logf("how much memory a process has is only known on Linux: %v", err)
+		return
+	}
+	var resident int64
+	for line := range strings.Lines(string(status)) {
+		if rest, found := strings.CutPrefix(line, "VmRSS:"); found {
+			if _, err = fmt.Sscanf(rest, "%d kB", &resident); err != nil {
+				t.Fatal(err)
+			}
+			resident <<= 10
+		}
+	}
+	t.Logf("the plugin has %.1f MB on disk, %.1f MB resident", float64(file.Size())/1e6, float64(resident)/1e6)
+	if file.Size() > mostOnDisk || resident == 0 || resident > mostInMemory {
+		t.Errorf("want at most %d bytes on disk and %d resident", mostOnDisk, mostInMemory)
+	}
 }
 
 // pluginPid returns the process of the plugin; "": there is none.
