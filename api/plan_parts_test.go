@@ -73,3 +73,24 @@ func TestPlanOfAnotherShape(t *testing.T) {
 		t.Errorf("%+v, %v", answer, err)
 	}
 }
+
+// A user_config that running replicas take is a step of its own, on a job that
+// is otherwise left alone; it is told too.
+func TestPlanOfALiveConfig(t *testing.T) {
+	i := start(t)
+	with := func(config string) *appspec.Application {
+		app := spec("live")
+		app.Deployments[0].Reconfigure = &appspec.Reconfigure{Signal: "SIGHUP"}
+		app.Deployments[0].UserConfig = []byte(config)
+		return app
+	}
+	i.settled(t, with(`{"threshold":1}`))
+	answer, err := i.client.Plan(t.Context(), serve.PlanRequest{Applications: []*appspec.Application{with(`{"threshold":2}`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := strings.Join(answer.Applications[0].Steps, "\n")
+	if told := strings.Count(steps, "write the user_config of job serve-live-"); told != 1 {
+		t.Errorf("the config is told %d times:\n%s", told, steps)
+	}
+}
