@@ -33,7 +33,7 @@ func (*baseService) ConfigSchema(context.Context, *proto.ConfigSchemaRequest) (*
 }
 
 // SetConfig takes the configuration. This is the one call that may fail for what
-// the user wrote: Nomad says why and starts without the plugin's devices.
+// the user wrote: Nomad says why and does not start.
 func (s *baseService) SetConfig(_ context.Context, r *proto.SetConfigRequest) (*proto.SetConfigResponse, error) {
 	settings, err := decode(r.GetMsgpackConfig())
 	if err == nil {

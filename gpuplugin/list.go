@@ -28,10 +28,7 @@ func List(ctx context.Context, s gpushare.Settings, host string) (Listing, error
 	defer driver.Close()
 	seen := newPatient(driver).look(ctx)
 	listing := Listing{Absent: seen.Absent}
-	next := 0
-	for _, gpu := range seen.GPUs {
-		next = max(next, gpu.Index+1)
-	}
+	next := gpushare.NextIndex(seen.GPUs)
 	for _, pretence := range config.Pretences {
 		gpus := gpushare.Pretend(pretence, next, nil)
 		next += len(gpus)

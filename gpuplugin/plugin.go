@@ -112,12 +112,7 @@ func (p *plugin) look(ctx context.Context) []gpushare.Device {
 // pretend returns the GPUs that there are not, numbered after all that are
 // known.
 func (p *plugin) pretend(config gpushare.Config, seen gpushare.Sight, problems map[string]bool) (gpus []gpushare.GPU) {
-	next := 0
-	for _, list := range [][]gpushare.GPU{p.known, seen.GPUs} {
-		for _, gpu := range list {
-			next = max(next, gpu.Index+1)
-		}
-	}
+	next := gpushare.NextIndex(p.known, seen.GPUs)
 	for _, pretence := range config.Pretences {
 		problems[fmt.Sprintf("%d GPUs %q are make-believe: tasks placed on them find no GPU", pretence.Count, pretence.Model)] = true
 		happened, err := gpudevice.Happenings(pretence.State)

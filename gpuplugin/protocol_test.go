@@ -44,7 +44,7 @@ func launch(t *testing.T, program string, env ...string) launched {
 	command.Env = append(os.Environ(), env...)
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  handshake(),
-		Plugins:          goplugin.PluginSet{kindBase: baseKind{}, kindDevice: deviceKind{}},
+		Plugins:          kinds(nil),
 		Cmd:              command,
 		SkipHostEnv:      true, // it would come last, and win
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},

@@ -46,7 +46,7 @@ func Serve(version string) error {
 	p := newPlugin(semantic(version), host, gpudevice.BootID(), driver, gpudevice.NewMPS(log), log)
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig: handshake(),
-		Plugins:         goplugin.PluginSet{kindBase: baseKind{p: p}, kindDevice: deviceKind{p: p}},
+		Plugins:         kinds(p),
 		GRPCServer:      goplugin.DefaultGRPCServer,
 		Logger:          log,
 	})
@@ -66,32 +66,33 @@ func handshake() goplugin.HandshakeConfig {
 	return goplugin.HandshakeConfig{ProtocolVersion: protocolVersion, MagicCookieKey: cookieKey, MagicCookieValue: cookieValue}
 }
 
-// baseKind is what every plugin of Nomad's has.
-type baseKind struct {
+// kind is one of the services that make a plugin, as go-plugin takes it.
+type kind struct {
 	goplugin.NetRPCUnsupportedPlugin
-	p *plugin
+	register func(*grpc.Server)
+	client   func(grpc.ClientConnInterface) any
 }
 
-func (k baseKind) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
-	baseproto.RegisterBasePluginServer(s, &baseService{p: k.p})
+func (k kind) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
+	k.register(s)
 	return nil
 }
 
-func (baseKind) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
-	return baseproto.NewBasePluginClient(conn), nil
+func (k kind) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return k.client(conn), nil
 }
 
-// deviceKind is what device plugins have beside.
-type deviceKind struct {
-	goplugin.NetRPCUnsupportedPlugin
-	p *plugin
-}
-
-func (k deviceKind) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
-	deviceproto.RegisterDevicePluginServer(s, &deviceService{p: k.p})
-	return nil
-}
-
-func (deviceKind) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
-	return deviceproto.NewDevicePluginClient(conn), nil
+// kinds are what every plugin of Nomad's has, and what device plugins have
+// beside.
+func kinds(p *plugin) goplugin.PluginSet {
+	return goplugin.PluginSet{
+		kindBase: kind{
+			register: func(s *grpc.Server) { baseproto.RegisterBasePluginServer(s, &baseService{p: p}) },
+			client:   func(c grpc.ClientConnInterface) any { return baseproto.NewBasePluginClient(c) },
+		},
+		kindDevice: kind{
+			register: func(s *grpc.Server) { deviceproto.RegisterDevicePluginServer(s, &deviceService{p: p}) },
+			client:   func(c grpc.ClientConnInterface) any { return deviceproto.NewDevicePluginClient(c) },
+		},
+	}
 }

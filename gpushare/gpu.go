@@ -54,6 +54,16 @@ func shortPCI(id string) string {
 	return strings.TrimLeft(domain, "0") + ":" + rest
 }
 
+// NextIndex returns the lowest index that is above those of all the GPUs.
+func NextIndex(lists ...[]GPU) (next int) {
+	for _, gpus := range lists {
+		for _, gpu := range gpus {
+			next = max(next, gpu.Index+1)
+		}
+	}
+	return next
+}
+
 // Sight is what one look at the driver saw.
 type Sight struct {
 	GPUs   []GPU

@@ -7,11 +7,7 @@
 // a GPU is one for two instances of eight, and can never be of two GPUs.
 package gpushare
 
-import (
-	"math"
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // Plugin is the name of the device plugin: of its program in Nomad's plugin_dir,
 // and of its block in Nomad's configuration.
@@ -91,36 +87,4 @@ func SliceID(uuid string, n int) string {
 		number = "0" + number
 	}
 	return uuid + sliceMark + number
-}
-
-// ParseInstance returns the GPU that an instance id is of, and which slice; -1:
-// it is the whole of it.
-func ParseInstance(id string) (uuid string, slice int) {
-	uuid, number, found := strings.Cut(id, sliceMark)
-	if !found {
-		return id, -1
-	}
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 0 {
-		return id, -1
-	}
-	return uuid, n
-}
-
-// Slices returns how many slices of a GPU that has n a share of it is, and
-// whether it is a whole number of them, from 1 to n.
-func Slices(share float64, n int) (count int, ok bool) {
-	const tolerance = 1e-9 // 0.1 of 10 slices is one
-	exact := share * float64(n)
-	count = int(math.Round(exact))
-	return count, n > 0 && count >= 1 && count <= n && math.Abs(exact-float64(count)) < tolerance*float64(n)
-}
-
-// Near returns the shares next to one that is no whole number of n slices: the
-// largest below it, 0 if there is none, and the smallest above it, at most 1.
-func Near(share float64, n int) (below, above float64) {
-	exact := share * float64(n)
-	low := min(max(0, math.Floor(exact)), float64(n))
-	high := min(low+1, float64(n))
-	return low / float64(n), high / float64(n)
 }
